@@ -1,0 +1,208 @@
+# shellcheck shell=bash
+# Enters the toolbox with bubblewrap, and runs Bazel there or outside.
+
+# Modules that the toolbox brings: name and directory below its root.
+toolbox_modules() {
+  cat <<MODULES
+aspect_bazel_lib $1/usr/share/bazel/tools/aspect_bazel_lib
+bazel_features $1/usr/share/bazel/tools/features
+bazel_lib $1/usr/share/bazel/tools/bazel_lib
+bazel_skylib $1/usr/share/bazel/tools/skylib
+platforms $1/usr/share/bazel/tools/platforms
+rules_cc $1/usr/share/bazel/rules/cc
+rules_java $1/usr/share/bazel/rules/java
+rules_license $1/usr/share/bazel/rules/license
+rules_pkg $1/usr/share/bazel/rules/pkg
+rules_proto $1/usr/share/bazel/rules/proto
+rules_python $1/usr/share/bazel/rules/python
+rules_shell $1/usr/share/bazel/rules/shell
+stardoc $1/usr/share/bazel/tools/stardoc
+MODULES
+  local module
+  for module in "$toolbox_sources"/modules/*/; do
+    printf '%s %s\n' "$(basename "$module")" "${module%/}"
+  done
+}
+
+# The checkouts that the user named: MFBAZEL_MODULE_<name>=<directory>.
+named_modules() {
+  local variable directory
+  for variable in "${!MFBAZEL_MODULE_@}"; do
+    directory=${!variable}
+    [ -e "$directory/MODULE.bazel" ] || die "$variable names $directory, which has no MODULE.bazel; it must be the directory of a checkout of the module ${variable#MFBAZEL_MODULE_}."
+    printf '%s %s\n' "${variable#MFBAZEL_MODULE_}" "$(cd "$directory" && pwd -P)"
+  done
+}
+
+# module_dependencies FILE ROOT: the modules that a MODULE.bazel depends on; of development dependencies only the root's (ROOT = 1) count.
+module_dependencies() {
+  sed -e 's/^[[:space:]]*#.*//' "$1" | tr '\n' ' ' | { grep -oE 'bazel_dep\([^)]*\)' || :; } |
+    if [ "$2" = 1 ]; then cat; else grep -vE 'dev_dependency *= *True' || :; fi |
+    sed -nE 's/.*[( ]name *= *"([^"]+)".*/\1/p'
+}
+
+# An override of a module that is not in the graph is an error to Bazel: keep those that the workspace and Bazel's own tools reach.
+# Standard input and output: lines of name and directory; the first of a name wins. $1 is a prefix under which the directories are found.
+reachable_modules() {
+  local -A directory=() seen=()
+  local name path file
+  while read -r name path; do
+    [ -n "${directory[$name]:-}" ] || directory[$name]=$path
+  done
+  local queue=()
+  mapfile -t queue < <(module_dependencies "$workspace/MODULE.bazel" 1; module_dependencies "$1/usr/share/bazel/embedded_tools/MODULE.bazel" 0)
+  while [ ${#queue[@]} -gt 0 ]; do
+    name=${queue[0]}
+    queue=("${queue[@]:1}")
+    path=${directory[$name]:-}
+    { [ -n "$path" ] && [ -z "${seen[$name]:-}" ]; } || continue
+    seen[$name]=1
+    printf '%s %s\n' "$name" "$path"
+    file=$path/MODULE.bazel
+    [ -e "$file" ] || file=$1$file
+    mapfile -t -O "${#queue[@]}" queue < <(module_dependencies "$file" 0)
+  done
+}
+
+override_lines() { sort | awk '{ print "common --override_module=" $1 "=" $2 }'; }
+
+# write_if_changed FILE: standard input, written beside and renamed.
+write_if_changed() {
+  local temporary
+  temporary=$(mktemp "$1.XXXXXX")
+  cat >"$temporary"
+  if cmp -s "$temporary" "$1"; then rm -f "$temporary"; else mv -f "$temporary" "$1"; fi
+}
+
+toolbox_bazelrc() {
+  local dir=$1 named rc
+  named=$(named_modules)
+  rc=$dir/bazelrc.$({ printf '%s\n' "$workspace" "$named"; } | sha256sum | cut -c1-12)
+  mkdir -p "$dir/registry"
+  [ -e "$dir/registry/bazel_registry.json" ] || echo '{}' >"$dir/registry/bazel_registry.json"
+  {
+    echo "common --registry=file://$dir/registry"
+    echo "common --noenable_workspace --lockfile_mode=off"
+    echo "common --repo_env=MFBAZEL_BASE_PACKAGES=/usr/share/mfbazel/base"
+    { printf '%s\n' "$named" | grep . || :; toolbox_modules ""; } | reachable_modules "$dir/root" | override_lines
+  } | write_if_changed "$rc"
+  printf '%s\n' "$rc"
+}
+
+# toolbox_enter COMMAND…: with the host's directories of users and data, its network configuration and certificates.
+toolbox_enter() {
+  local root entry name
+  root=$(toolbox_dir)/root
+  local arguments=(--ro-bind "$root" / --dev-bind /dev /dev --bind /proc /proc --bind /sys /sys --tmpfs /run --bind /tmp /tmp --bind /var/tmp /var/tmp)
+  for entry in /*; do
+    name=${entry#/}
+    case $name in bin | boot | dev | etc | lib* | lost+found | proc | run | sbin | sys | tmp | usr | var) continue ;; esac
+    [ -d "$entry" ] && [ ! -L "$entry" ] || continue
+    [ -d "$root/$name" ] || mkdir -p "$root/$name"
+    arguments+=(--bind "$entry" "$entry")
+  done
+  for entry in /etc/resolv.conf /etc/hosts /etc/passwd /etc/group /etc/subuid /etc/subgid /etc/pip.conf /etc/uv /etc/ssl/certs/ca-certificates.crt; do
+    [ -e "$entry" ] || continue
+    [ -e "$root$entry" ] || if [ -d "$entry" ]; then mkdir -p "$root$entry"; else : >"$root$entry"; fi
+    arguments+=(--ro-bind "$(readlink -f "$entry")" "$entry")
+  done
+  # The cache may lie outside of what was bound above (XDG_CACHE_HOME below /var, say).
+  arguments+=(--bind "$(toolbox_home)" "$(toolbox_home)")
+  # Root's tests start containers, which make control groups and mounts.
+  [ "$(id -u)" = 0 ] && arguments+=(--cap-add ALL)
+  PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin MFBAZEL_IN_TOOLBOX=1 \
+    bwrap "${arguments[@]}" --chdir "$PWD" -- "$@"
+}
+
+toolbox_bazel() {
+  local rc
+  rc=$(toolbox_bazelrc "$(toolbox_dir)")
+  toolbox_enter bazel --bazelrc="$rc" "$@"
+}
+
+# run_installed_bazel BAZEL ARGUMENTS…: with the checkouts that the user named.
+run_installed_bazel() {
+  local bazel=$1 overrides=()
+  shift
+  local line
+  while read -r line; do
+    [ -z "$line" ] || overrides+=("--override_module=${line/ /=}")
+  done <<<"$(named_modules)"
+  if [ ${#overrides[@]} = 0 ] || [ $# = 0 ]; then
+    "$bazel" "$@"
+  else
+    local command=$1
+    shift
+    "$bazel" "$command" "${overrides[@]}" "$@"
+  fi
+}
+
+toolbox_usage() {
+  cat <<'USAGE'
+usage: ./bazelw toolbox --status | --shell [command…] | --remove | --help
+
+The toolbox is a private Debian root with Bazel, used where neither bazelisk nor bazel is installed or MFBAZEL_TOOLBOX=1.
+
+  --status            where it is, how large, and which versions it has
+  --shell [command…]  a shell (or one command) inside
+  --remove            remove it, and stop the Bazel servers that run from it
+
+variables:
+  MFBAZEL_TOOLBOX=1              use the toolbox even where Bazel is installed
+  MFBAZEL_TOOLBOX_DIR            where toolboxes are kept (default: mfbazel/toolbox in the user's cache directory)
+  MFBAZEL_TOOLBOX_MIRROR         the Debian mirror (default: the one that apt on this host uses)
+  MFBAZEL_MODULE_<name>=<dir>    use this checkout of a Bazel module
+USAGE
+}
+
+toolbox_status() {
+  local dir
+  dir=$(toolbox_dir)
+  if [ ! -e "$dir/complete" ]; then
+    echo "no toolbox for this workspace yet; the next ./bazelw command makes it in $dir"
+    return
+  fi
+  echo "directory  $dir"
+  echo "size       $(du -sh "$dir" 2>/dev/null | cut -f1)"
+  echo "made       $(date -r "$dir/complete" '+%Y-%m-%d %H:%M')"
+  echo "versions   $(wc -l <"$dir/versions.txt") packages, listed in $dir/versions.txt"
+  grep -E '^(bazel-|crane|podman|runc|python3\.)' "$dir/versions.txt" | awk '{ printf "           %s %s\n", $1, $2 }'
+}
+
+# Stop the Bazel servers whose root directory is the toolbox's: they would keep running from removed files.
+stop_servers() {
+  local process
+  for process in /proc/[0-9]*; do
+    [ "$(tr '\0' ' ' <"$process/cmdline" 2>/dev/null | cut -c1-8)" = "bazel(ma" ] || continue
+    if grep -qs " $1/root / " "$process/mountinfo" || grep -qs -- "$1" "$process/cmdline"; then kill "${process#/proc/}" 2>/dev/null || :; fi
+  done
+}
+
+toolbox_remove() {
+  local home lock
+  home=$(toolbox_home)
+  [ -d "$home" ] || { echo "there is no toolbox in $home"; return; }
+  exec {lock}>"$home/lock"
+  flock "$lock"
+  stop_servers "$home"
+  remove_trees "$home"/making.* "$home"/????????????????
+  echo "removed the toolboxes in $home"
+}
+
+toolbox_command() {
+  case "${1:---help}" in
+    --status) toolbox_status ;;
+    --remove) toolbox_remove ;;
+    --shell)
+      shift
+      toolbox_ensure
+      if [ $# = 0 ]; then toolbox_enter bash -i; else toolbox_enter "$@"; fi
+      ;;
+    --help | -h) toolbox_usage ;;
+    *)
+      printf 'error: unknown option %s\n' "$1" >&2
+      toolbox_usage >&2
+      exit 2
+      ;;
+  esac
+}
