@@ -1,0 +1,149 @@
+"""Rules that make the layers of step images, each from its own inputs and from nothing else."""
+
+load("@bazel_skylib//rules:common_settings.bzl", "BuildSettingInfo")
+load("//rules/private/providers:layer_info.bzl", "LayerInfo", "LayersInfo")
+load("//rules/private/providers:wheel_info.bzl", "WheelInfo")
+
+_EXTENSIONS = {
+    "gzip": "tar.gz",
+    "none": "tar",
+    "zstd": "tar.zst",
+}
+
+LAYER_TOOL = {
+    "_compression": attr.label(default = "//rules:compression", providers = [BuildSettingInfo]),
+    "_layer": attr.label(default = "//mfbazel/layer", executable = True, cfg = "exec"),
+}
+
+def declare_layer(ctx, name):
+    """Declares the three files of a layer.
+
+    Args:
+        ctx: rule context with the attributes of LAYER_TOOL.
+        name: file name without extension.
+
+    Returns:
+        tuple of LayerInfo, Args that name the outputs and the compression, and list of the output files.
+    """
+    compression = ctx.attr._compression[BuildSettingInfo].value
+    layer = LayerInfo(
+        blob = ctx.actions.declare_file("{}.{}".format(name, _EXTENSIONS[compression])),
+        descriptor = ctx.actions.declare_file(name + ".descriptor.json"),
+        files = ctx.actions.declare_file(name + ".files.tsv"),
+    )
+    arguments = ctx.actions.args()
+    arguments.add("--compression", compression)
+    arguments.add("--blob", layer.blob)
+    arguments.add("--descriptor", layer.descriptor)
+    arguments.add("--files", layer.files)
+    return layer, arguments, [layer.blob, layer.descriptor, layer.files]
+
+def layer_providers(layer):
+    """Returns the providers of a target that is one layer."""
+    return [
+        DefaultInfo(files = depset([layer.blob])),
+        OutputGroupInfo(descriptor = depset([layer.descriptor]), files = depset([layer.files])),
+        LayersInfo(layers = [layer]),
+    ]
+
+def _wheel_layer_impl(ctx):
+    layer, arguments, outputs = declare_layer(ctx, ctx.label.name)
+    wheels = [target[WheelInfo] for target in ctx.attr.wheels]
+    command = ctx.actions.args()
+    command.add("wheels")
+    command.add("--python", ctx.attr.python)
+    command.add("--name", ctx.attr.layer_name)
+    command.add_all(["{}={}".format(wheel.file.path, wheel.sha256) for wheel in wheels])
+    ctx.actions.run(
+        executable = ctx.executable._layer,
+        arguments = [command, arguments],
+        inputs = [wheel.file for wheel in wheels],
+        outputs = outputs,
+        mnemonic = "WheelLayer",
+        progress_message = "Making layer {} of {} wheel(s)".format(ctx.attr.layer_name, len(wheels)),
+        # The compressor runs beside the reader.
+        resource_set = _two_cores,
+    )
+    return layer_providers(layer)
+
+def _two_cores(_os, _inputs):
+    return {"cpu": 2, "memory": 256}
+
+wheel_layer = rule(
+    implementation = _wheel_layer_impl,
+    doc = "One layer of wheels, installed into the virtual environment of step images. A layer does not know which images it goes into.",
+    attrs = dict(
+        LAYER_TOOL,
+        layer_name = attr.string(mandatory = True, doc = "The layer's name in the lock's plan; messages use it."),
+        python = attr.string(mandatory = True, doc = "Version of the image's Python, X.Y."),
+        wheels = attr.label_list(mandatory = True, providers = [WheelInfo], doc = "The wheels."),
+    ),
+)
+
+def _venv_layer_impl(ctx):
+    layer, arguments, outputs = declare_layer(ctx, ctx.label.name)
+    command = ctx.actions.args()
+    command.add("venv")
+    command.add("--python", ctx.attr.python)
+    command.add("--interpreter", ctx.attr.interpreter)
+    ctx.actions.run(
+        executable = ctx.executable._layer,
+        arguments = [command, arguments],
+        outputs = outputs,
+        mnemonic = "VenvLayer",
+        progress_message = "Making layer of the virtual environment for Python " + ctx.attr.python,
+    )
+    return layer_providers(layer)
+
+venv_layer = rule(
+    implementation = _venv_layer_impl,
+    doc = "The layer that holds the skeleton of the virtual environment: pyvenv.cfg and links to the base's interpreter.",
+    attrs = dict(
+        LAYER_TOOL,
+        interpreter = attr.string(mandatory = True, doc = "Absolute path of the interpreter in the base image."),
+        python = attr.string(mandatory = True, doc = "Version of that interpreter, X.Y."),
+    ),
+)
+
+def _layers_impl(ctx):
+    layers = [layer for target in ctx.attr.layers for layer in target[LayersInfo].layers]
+    return [
+        DefaultInfo(files = depset([layer.blob for layer in layers], order = "preorder")),
+        LayersInfo(layers = layers),
+    ]
+
+layers = rule(
+    implementation = _layers_impl,
+    doc = "The layers of one environment, in the order of the lock's plan.",
+    attrs = {
+        "layers": attr.label_list(providers = [LayersInfo], doc = "From the bottom to the top."),
+    },
+)
+
+def _layer_clashes_impl(ctx):
+    files = [layer.files for target in ctx.attr.layers for layer in target[LayersInfo].layers if layer.files]
+    stamp = ctx.actions.declare_file(ctx.label.name + ".checked")
+    arguments = ctx.actions.args()
+    arguments.add("clashes")
+    arguments.add("--image", ctx.attr.image)
+    arguments.add("--stamp", stamp)
+    arguments.add_all(files)
+    ctx.actions.run(
+        executable = ctx.executable._layer,
+        arguments = [arguments],
+        inputs = files,
+        outputs = [stamp],
+        mnemonic = "LayerClashes",
+        progress_message = "Comparing the files of the layers of " + ctx.attr.image,
+    )
+    return [DefaultInfo(files = depset([stamp])), OutputGroupInfo(_validation = depset([stamp]))]
+
+layer_clashes = rule(
+    implementation = _layer_clashes_impl,
+    doc = "Fails when two layers of an image hold one path with different content.",
+    attrs = dict(
+        LAYER_TOOL,
+        image = attr.string(mandatory = True, doc = "The image, for messages."),
+        layers = attr.label_list(providers = [LayersInfo], doc = "The layers of the image."),
+    ),
+)

@@ -1,0 +1,82 @@
+"""The module extension that finds the locks of the workspace and declares a repository for each wheel in them."""
+
+load(":lock_repository.bzl", "lock_repository")
+load(":wheel_repository.bzl", "wheel_repository")
+
+_SCHEMA = 1
+
+# Never holds sources: not searched.
+_SKIPPED = ["node_modules", "__pycache__"]
+
+def _directory_name(name):
+    return not name.startswith(".") and not name.startswith("bazel-") and name not in _SKIPPED
+
+def _lock_directories(root):
+    """Paths of all directories NAME.lock that hold a flow.json, below a workspace's root."""
+    found = []
+    level = [root]
+    for _ in range(64):
+        below = []
+        for directory in level:
+            for entry in directory.readdir():
+                if not _directory_name(entry.basename) or not entry.is_dir:
+                    continue
+                if entry.basename.endswith(".lock"):
+                    if entry.get_child("flow.json").exists:
+                        found.append(entry)
+                else:
+                    below.append(entry)
+        level = below
+        if not level:
+            break
+    return found
+
+def _read_lock(module_ctx, path):
+    content = module_ctx.read(path, watch = "yes")
+    lock = json.decode(content, default = None)
+    if lock == None:
+        fail("{}: not JSON. Take the file from version control, or make it anew with the .lock target of its flow.".format(path))
+    if lock.get("schema") != _SCHEMA:
+        fail("{}: schema {} of the lock is not the one that this mfbazel reads ({}). Make the lock anew with the .lock target of its flow.".format(path, lock.get("schema"), _SCHEMA))
+    return content, lock
+
+def _package_of(root, directory):
+    return str(directory)[len(str(root)) + 1:].removesuffix(".lock")
+
+def _locks_impl(module_ctx):
+    contents = {}
+    wheels = {}
+    own = module_ctx.path(Label("//tools/python:python.lock/flow.json")).dirname
+    root = module_ctx.path(Label("@@//:MODULE.bazel")).dirname
+    directories = {"tools/python/python": own}
+    for directory in _lock_directories(root):
+        directories.setdefault(_package_of(root, directory), directory)
+    for package, directory in sorted(directories.items()):
+        content, lock = _read_lock(module_ctx, directory.get_child("flow.json"))
+        contents[package] = content
+        for environment in lock["environments"].values():
+            for hashes in environment["wheels"].values():
+                for sha256 in hashes:
+                    wheel = wheels.setdefault(sha256, struct(data = lock["wheels"][sha256], locks = {}, pythons = {}))
+                    wheel.locks[package + ".lock"] = None
+                    wheel.pythons[environment["python"]] = None
+    for sha256, wheel in wheels.items():
+        wheel_repository(
+            name = "whl_" + sha256,
+            distribution = wheel.data["name"],
+            file = wheel.data["file"],
+            locks = ", ".join(wheel.locks),
+            pythons = sorted(wheel.pythons),
+            sha256 = sha256,
+            version = wheel.data["version"],
+        )
+    lock_repository(name = "mfbazel_locks", locks = contents)
+    return module_ctx.extension_metadata(reproducible = True)
+
+locks = module_extension(
+    implementation = _locks_impl,
+    doc = """Reads every NAME.lock/flow.json of the workspace.
+
+Declares one repository per wheel, whl_SHA256, fetched when something needs it, and mfbazel_locks, which has the targets of each lock. Adding a
+flow needs no edit of MODULE.bazel.""",
+)
