@@ -53,7 +53,10 @@ def _wheel_layer_impl(ctx):
     command.add("wheels")
     command.add("--python", ctx.attr.python)
     command.add("--name", ctx.attr.layer_name)
-    command.add_all(["{}={}".format(wheel.file.path, wheel.sha256) for wheel in wheels])
+    command.add("--platform", "linux/amd64")
+
+    # The repository rule has checked the hashes of the wheels: they are read once here.
+    command.add_all([wheel.file for wheel in wheels])
     ctx.actions.run(
         executable = ctx.executable._layer,
         arguments = [command, arguments],
@@ -126,7 +129,7 @@ def _layer_clashes_impl(ctx):
     arguments = ctx.actions.args()
     arguments.add("clashes")
     arguments.add("--image", ctx.attr.image)
-    arguments.add("--stamp", stamp)
+    arguments.add("--output", stamp)
     arguments.add_all(files)
     ctx.actions.run(
         executable = ctx.executable._layer,

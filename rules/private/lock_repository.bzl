@@ -5,8 +5,6 @@ load("@rules_python//python:defs.bzl", "py_library")
 load("{layers_bzl}", "layers", "wheel_layer")
 
 package(default_visibility = ["//visibility:public"])
-
-exports_files(["sites.json"])
 """
 
 _LIBRARY = """
@@ -80,25 +78,25 @@ def _layer_targets(lock):
         parts.append(_LAYERS.format(name = repr(name + ".layers"), layers = repr(targets)))
     return parts
 
+def _entry(lock):
+    """What a macro may know of a lock while packages load: nothing else makes them load again."""
+    flow = lock.get("flow") or {"steps": []}
+    return {
+        "pythons": {name: environment["python"] for name, environment in lock["environments"].items()},
+        "steps": {step["name"]: step["environment"] for step in flow["steps"]},
+    }
+
 def _lock_repository_impl(repository_ctx):
-    flows = {}
+    index = {}
     for package, content in repository_ctx.attr.locks.items():
         lock = json.decode(content)
         parts = [_HEADER.format(layers_bzl = repository_ctx.attr._layers_bzl)]
         parts += _python_targets(lock)
-        if lock.get("flow"):
-            parts += _layer_targets(lock)
-            flows[package] = struct(
-                environments = {step["name"]: step["environment"] for step in lock["flow"]["steps"]},
-                pythons = {name: environment["python"] for name, environment in lock["environments"].items()},
-                steps = [step["name"] for step in lock["flow"]["steps"]],
-            )
+        parts += _layer_targets(lock)
         repository_ctx.file(package + "/BUILD.bazel", "".join(parts))
+        index[package] = _entry(lock)
     repository_ctx.file("BUILD.bazel", "")
-    repository_ctx.file("flows.bzl", "# Every flow that has a lock, by package and name.\nFLOWS = {}\n".format(
-        repr({name: None for name in []}) if not flows else
-        "{\n" + "".join(["    {}: {},\n".format(repr(name), repr(flow)) for name, flow in sorted(flows.items())]) + "}",
-    ))
+    repository_ctx.file("index.bzl", "# The locks of the workspace, by package and name.\nLOCKS = {}\n".format(repr(index)))
 
 lock_repository = repository_rule(
     implementation = _lock_repository_impl,

@@ -1,5 +1,6 @@
 """step_image: the image of one step, from the layers of one environment of a lock."""
 
+load("@mfbazel_locks//:index.bzl", "LOCKS")
 load("@rules_oci//oci:defs.bzl", "oci_image")
 load("@rules_pkg//pkg:mappings.bzl", "pkg_attributes", "pkg_mkdirs")
 load("@rules_pkg//pkg:pkg.bzl", "pkg_tar")
@@ -18,11 +19,24 @@ _ENV = {
     "VIRTUAL_ENV": VENV,
 }
 
+def lock_package(lock):
+    """Returns the package that a lock has in @mfbazel_locks: its directory in the workspace, without `.lock`."""
+    label = native.package_relative_label(lock)
+    return label.package + "/" + label.name if label.package else label.name
+
+def locked_python(rule, name, lock, environment):
+    """Returns the version (X.Y) of the Python that an environment was locked for; fails when the lock has no such environment."""
+    entry = LOCKS.get(lock_package(lock))
+    if entry == None:
+        fail("{} {}: there is no lock {}.lock/flow.json. Make it with: bazel run {}.lock".format(rule, name, lock_package(lock), lock))
+    if environment not in entry["pythons"]:
+        fail("{} {}: environment = {} is not in {}.lock, which has {}".format(rule, name, repr(environment), lock_package(lock), ", ".join(entry["pythons"])))
+    return entry["pythons"][environment]
+
 def step_image(
         name,
         lock,
         environment,
-        python,
         base,
         interpreter = "/usr/local/bin/python{python}",
         files = [],
@@ -34,9 +48,8 @@ def step_image(
 
     Args:
         name: name of the image target.
-        lock: package and name of the lock, `examples/churn/churn_flow`, as a label of its directory would have it without `.lock`.
-        environment: name of the environment in the lock; of a flow's lock, the step.
-        python: version (X.Y) of the Python that the environment was locked for.
+        lock: the lock, named as its flow: `//examples/churn:churn_flow` for the directory `examples/churn/churn_flow.lock`.
+        environment: name of the environment in the lock, which stands for the requirement lockfile `<environment>.txt`; of a flow's lock, the step.
         base: any OCI image target for Linux, with bash, tar, gzip and that Python.
         interpreter: absolute path of the interpreter in the base; `{python}` stands for the version.
         files: pkg_files, pkg_filegroup and the like (rules_pkg): first-party files that must be in the image, as its topmost layer.
@@ -49,8 +62,8 @@ def step_image(
         NAME: the image, an OCI layout directory. What else it makes starts with an underscore.
     """
     manual = ["manual"] + [tag for tag in tags if tag != "manual"]
-    packages = "@mfbazel_locks//{}:{}.layers".format(lock, environment)
-    packages = Label(packages)
+    python = locked_python("step_image", name, lock, environment)
+    packages = Label("@mfbazel_locks//{}:{}.layers".format(lock_package(lock), environment))
 
     venv_layer(
         name = "_{}.venv".format(name),
@@ -75,7 +88,7 @@ def step_image(
     layer_clashes(
         name = "_{}.clashes".format(name),
         image = "//{}:{}".format(native.package_name(), name),
-        layers = [packages],
+        layers = ["_{}.venv".format(name), packages],
         tags = manual,
         visibility = ["//visibility:private"],
     )

@@ -1,0 +1,26 @@
+"""Executables over the images of a flow: push and load."""
+
+load("//rules/private/providers:flow_images_info.bzl", "FlowImagesInfo")
+
+def _flow_command_impl(ctx):
+    info = ctx.attr.images[FlowImagesInfo]
+    arguments = ctx.actions.declare_file(ctx.label.name + ".args")
+    lines = [ctx.attr.command, "--label", info.label, "--images", info.json.short_path]
+    for step, image in info.images.items():
+        lines += ["--image", "{}={}".format(step, image.short_path)]
+    lines += ["--crane", ctx.executable._crane.short_path]
+    ctx.actions.write(arguments, "\n".join(lines) + "\n")
+    return [DefaultInfo(
+        files = depset([arguments]),
+        runfiles = ctx.runfiles([arguments, ctx.executable._crane]).merge(ctx.attr.images[DefaultInfo].default_runfiles),
+    )]
+
+flow_command = rule(
+    implementation = _flow_command_impl,
+    doc = "The arguments, one per line, with which mfbazel.push works on the images of a flow, and all files that they name.",
+    attrs = {
+        "command": attr.string(mandatory = True, values = ["flow", "load"], doc = "Subcommand of mfbazel.push."),
+        "images": attr.label(mandatory = True, providers = [FlowImagesInfo], doc = "The images."),
+        "_crane": attr.label(default = "//rules/private:crane", executable = True, cfg = "target"),
+    },
+)

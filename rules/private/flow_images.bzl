@@ -1,0 +1,46 @@
+"""All step images of a flow, with images.json."""
+
+load("//rules/private/providers:flow_images_info.bzl", "FlowImagesInfo")
+
+def _flow_images_impl(ctx):
+    images = {step: target.files.to_list()[0] for target, steps in ctx.attr.images.items() for step in steps.split(",")}
+    images = {step: images[step] for step in ctx.attr.steps}
+    output = ctx.actions.declare_file(ctx.label.name + "/images.json")
+    arguments = ctx.actions.args()
+    arguments.add("images-json")
+    arguments.add("--lock", ctx.file.lock)
+    arguments.add("--label", ctx.attr.flow_label)
+    if ctx.attr.repository:
+        arguments.add("--repository", ctx.attr.repository)
+    arguments.add("--output", output)
+    for step, image in images.items():
+        arguments.add_all("--step", [image], expand_directories = False, format_each = step + "=%s")
+    ctx.actions.run(
+        executable = ctx.executable._image,
+        arguments = [arguments],
+        inputs = [ctx.file.lock, ctx.file.lock_check] + images.values(),
+        outputs = [output],
+        mnemonic = "FlowImages",
+        progress_message = "Writing images.json of " + ctx.attr.flow_label,
+    )
+    runfiles = ctx.runfiles([output] + images.values())
+    runfiles = runfiles.merge_all([target[DefaultInfo].default_runfiles for target in ctx.attr.images])
+    return [
+        DefaultInfo(files = depset([output] + images.values()), runfiles = runfiles),
+        OutputGroupInfo(json = depset([output])),
+        FlowImagesInfo(images = images, json = output, label = ctx.attr.flow_label),
+    ]
+
+flow_images = rule(
+    implementation = _flow_images_impl,
+    doc = "Collects the step images of a flow. The digests in images.json are those that a push gives.",
+    attrs = {
+        "flow_label": attr.string(mandatory = True, doc = "The flow as on a command line, //package:name."),
+        "images": attr.label_keyed_string_dict(mandatory = True, doc = "Image to the steps that run in it, separated by commas."),
+        "lock": attr.label(mandatory = True, allow_single_file = True, doc = "flow.json of the lock."),
+        "lock_check": attr.label(mandatory = True, allow_single_file = True, doc = "Result of flow_lock_check."),
+        "repository": attr.string(doc = "Repository that images are pushed to; empty for the embedded registry."),
+        "steps": attr.string_list(doc = "The steps in topological order."),
+        "_image": attr.label(default = "//mfbazel/image", executable = True, cfg = "exec"),
+    },
+)

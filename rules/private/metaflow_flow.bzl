@@ -1,0 +1,181 @@
+"""metaflow_flow: everything that a flow needs, from its lock to its pushed images."""
+
+load("@mfbazel_locks//:index.bzl", "LOCKS")
+load("@rules_python//python:defs.bzl", "py_binary", "py_test")
+load(":flow_command.bzl", "flow_command")
+load(":flow_images.bzl", "flow_images")
+load(":flow_lock_check.bzl", "flow_lock_check")
+load(":flow_runtime.bzl", "flow_runtime")
+load(":missing_lock.bzl", "missing_lock")
+load(":step_image.bzl", "lock_package", "step_image")
+
+def metaflow_flow(
+        name,
+        src,
+        base,
+        deps = [],
+        repository = None,
+        interpreter = "/usr/local/bin/python{python}",
+        python = None,
+        metaflow = "metaflow",
+        resolver = "uv",
+        glibc = "2.28",
+        files = [],
+        env = {},
+        tags = [],
+        visibility = None):
+    """A Metaflow flow whose steps run in images of their own.
+
+    Args:
+        name: name of the flow's binary; the lock is the directory `NAME.lock` beside the BUILD file.
+        src: the flow's source file.
+        base: any OCI image target for Linux, with bash, tar, gzip and Python.
+        deps: first-party py_library targets: other modules beside the flow, libraries of other packages.
+        repository: where images are pushed to, `registry.example.com/ml/my_flow`. Without it, `.push` starts a registry on this machine.
+        interpreter: absolute path of the interpreter in the base; `{python}` stands for the step's version, X.Y.
+        python: version (X.Y) of Python for steps that declare none; default: the Python of the machine that locks.
+        metaflow: requirement of Metaflow itself, which the lock pins for the launching machine.
+        resolver: "uv", or "pip-tools".
+        glibc: oldest glibc that the images have; decides which manylinux wheels are eligible.
+        files: pkg_files and the like (rules_pkg): first-party files that must be in every image.
+        env: additional environment variables of the images.
+        tags: tags of all targets.
+        visibility: visibility of the targets.
+
+    Targets produced by this macro:
+        NAME: Metaflow's command line: `bazel run :NAME -- run`.
+        NAME.lock: writes the lock directory; `-- --check` only says what would change.
+        NAME.lock_test: fails when the lock is stale.
+        NAME.<step>: the image of one step, an OCI layout directory.
+        NAME.images: all of them, and images.json.
+        NAME.push: pushes them. NAME.load: loads them into a container engine of this machine.
+    """
+    if resolver not in ("uv", "pip-tools"):
+        fail("metaflow_flow {}: resolver = {} is neither \"uv\" nor \"pip-tools\"".format(name, repr(resolver)))
+    label = "//{}:{}".format(native.package_name(), name)
+    lock_options = ["--label", label, "--metaflow", metaflow, "--resolver", resolver, "--glibc", glibc]
+    if python:
+        lock_options += ["--python", python]
+    common = dict(tags = tags, visibility = visibility)
+    hidden = dict(tags = ["manual"] + tags, visibility = ["//visibility:private"])
+
+    py_binary(
+        name = name + ".lock",
+        srcs = [Label("//mfbazel/lock:__main__.py")],
+        args = ["flow", "--flow", _path(src), "--lock-dir", _path(name + ".lock")] + lock_options,
+        legacy_create_init = 0,
+        main = Label("//mfbazel/lock:__main__.py"),
+        deps = [Label("//mfbazel/lock:lib")],
+        **common
+    )
+    lock_files = native.glob([name + ".lock/*"], allow_empty = True)
+    py_test(
+        name = name + ".lock_test",
+        size = "small",
+        srcs = [Label("//mfbazel/lock:__main__.py")],
+        args = ["test", "--flow", "$(rootpath {})".format(src), "--lock-dir", _path(name + ".lock")] + lock_options,
+        data = [src] + lock_files,
+        legacy_create_init = 0,
+        main = Label("//mfbazel/lock:__main__.py"),
+        deps = [Label("//mfbazel/lock:lib")] + deps,
+        **common
+    )
+    lock = LOCKS.get(lock_package(name))
+    if lock == None:
+        for target in [name, name + ".images", name + ".push", name + ".load"]:
+            missing_lock(name = target, command = "bazel run {}.lock".format(label), tags = ["manual"] + tags, visibility = visibility)
+        return
+
+    flow_lock_check(
+        name = "_{}.lock_check".format(name),
+        arguments = lock_options[2:],
+        flow = src,
+        flow_label = label,
+        lock = name + ".lock/flow.json",
+        lock_files = lock_files,
+        deps = deps,
+        **hidden
+    )
+    _launcher(name, label, src, deps, lock, hidden, common)
+    for step, environment in lock["steps"].items():
+        step_image(
+            name = "{}.{}".format(name, step),
+            base = base,
+            env = env,
+            environment = environment,
+            files = files,
+            interpreter = interpreter,
+            labels = {"org.opencontainers.image.title": "{} {}".format(name, step)},
+            lock = label,
+            **common
+        )
+    flow_images(
+        name = name + ".images",
+        flow_label = label,
+        images = {"{}.{}".format(name, step): step for step in lock["steps"]},
+        lock = name + ".lock/flow.json",
+        lock_check = "_{}.lock_check".format(name),
+        repository = repository or "",
+        steps = lock["steps"].keys(),
+        **common
+    )
+    for target, command in [(name + ".push", "flow"), (name + ".load", "load")]:
+        _images_command(target, command, name, hidden, common)
+
+def _path(file):
+    """Path of a file of this package, from the workspace's root."""
+    return native.package_name() + "/" + file if native.package_name() else file
+
+def _launcher(name, label, src, deps, lock, hidden, common):
+    runtime = "_{}.runtime".format(name)
+    flow_runtime(
+        name = runtime,
+        sites = {
+            Label("@mfbazel_locks//{}:{}.sites".format(lock_package(name), environment)): environment
+            for environment in lock["pythons"]
+        },
+        deps = deps,
+        **hidden
+    )
+    py_binary(
+        name = name,
+        srcs = [Label("//mfbazel/launch:__main__.py")],
+        args = [
+            "flow",
+            "--flow",
+            "$(rootpath {})".format(src),
+            "--lock",
+            "$(rootpath {}.lock/flow.json)".format(name),
+            "--label",
+            label,
+            "--sites",
+            _path(runtime + ".sites.json"),
+            "--first-party",
+            _path(runtime + ".first_party.json"),
+            "--",
+        ],
+        data = [src, name + ".lock/flow.json", runtime],
+        legacy_create_init = 0,
+        main = Label("//mfbazel/launch:__main__.py"),
+        deps = [Label("//mfbazel/launch:lib")] + deps,
+        **common
+    )
+
+def _images_command(target, command, name, hidden, common):
+    arguments = "_{}.arguments".format(target)
+    flow_command(
+        name = arguments,
+        command = command,
+        images = name + ".images",
+        **hidden
+    )
+    py_binary(
+        name = target,
+        srcs = [Label("//mfbazel/push:__main__.py")],
+        args = ["@$(rootpath {})".format(arguments)],
+        data = [arguments],
+        legacy_create_init = 0,
+        main = Label("//mfbazel/push:__main__.py"),
+        deps = [Label("//mfbazel/push:lib")],
+        **common
+    )

@@ -1,0 +1,10 @@
+"""Stands in for the targets of a flow that has no lock yet."""
+
+def _missing_lock_impl(ctx):
+    fail("{} needs the lock of its flow, which does not exist yet. Make it with: {}".format(ctx.label, ctx.attr.command))
+
+missing_lock = rule(
+    implementation = _missing_lock_impl,
+    doc = "Fails with the command that makes the lock.",
+    attrs = {"command": attr.string(mandatory = True, doc = "The command that makes the lock.")},
+)
