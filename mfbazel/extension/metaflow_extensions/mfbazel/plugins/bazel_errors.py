@@ -1,0 +1,53 @@
+"""What the extension raises; Metaflow prints the headline and the message, without a traceback."""
+
+from __future__ import annotations
+
+from metaflow.exception import MetaflowException
+
+
+class BazelException(MetaflowException):  # type: ignore[misc]
+    """Anything wrong with the environment ``bazel``; the message says what to do next."""
+
+    headline = "Bazel environment"
+
+
+class NotStartedByBazelException(BazelException):
+    """Nothing says which lock the flow has."""
+
+    headline = "Flow not started by Bazel"
+
+
+class UnreadableFileException(BazelException):
+    """``flow.json`` or ``images.json`` is damaged, or another version's."""
+
+    headline = "Unreadable file"
+
+
+class StaleLockException(BazelException):
+    """The code declares something else than what was locked."""
+
+    headline = "Stale lock"
+
+
+class ConflictingDependenciesException(BazelException):
+    """A step declares packages twice, for two package managers."""
+
+    headline = "Conflicting dependencies"
+
+
+class NotPushedException(BazelException):
+    """A step that runs in a container has no image."""
+
+    headline = "Image not pushed"
+
+
+class StaleImageException(BazelException):
+    """The image of a step was made from an older lock."""
+
+    headline = "Stale image"
+
+
+class MissingInterpreterException(BazelException):
+    """A step that runs on this machine has no interpreter with its packages."""
+
+    headline = "No interpreter for a step"

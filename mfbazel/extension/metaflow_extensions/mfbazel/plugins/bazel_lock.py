@@ -1,0 +1,165 @@
+"""The two files that the environment ``bazel`` reads: the lock of the flow, and the record of its pushed images.
+
+Their format is that of ``docs/design/interfaces.md``, schema 1. Only the standard library and Metaflow's exceptions are
+used, so that the module also loads in a container.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .bazel_errors import NotPushedException, NotStartedByBazelException, UnreadableFileException
+
+SCHEMA = 1
+"""Version of both files' format that this extension reads."""
+
+LOCK_VARIABLE = "MFBAZEL_FLOW_LOCK"
+"""Environment variable: path of ``flow.json``."""
+LABEL_VARIABLE = "MFBAZEL_FLOW_LABEL"
+"""Environment variable: Bazel label of the flow's target, such as ``//examples/churn:churn_flow``."""
+IMAGES_VARIABLE = "MFBAZEL_IMAGES"
+"""Environment variable: path of the ``images.json`` to read, instead of the one that the last push wrote."""
+WORKSPACE_VARIABLE = "BUILD_WORKSPACE_DIRECTORY"
+"""Environment variable, set by ``bazel run``: root of the workspace."""
+
+
+@dataclass(frozen=True)
+class LockedStep:
+    """What ``flow.json`` says of one step."""
+
+    name: str
+    environment: str
+    """Name of the environment that was resolved for the step."""
+    python: str | None
+    declared: Mapping[str, str]
+    """Version specifier by the package's name as declared; ``""`` where any version would do."""
+    requirements_sha256: str
+
+
+@dataclass(frozen=True)
+class Lock:
+    """What ``flow.json`` says of a flow."""
+
+    path: Path
+    flow: str
+    """Name of the flow's class."""
+    steps: Mapping[str, LockedStep]
+
+
+@dataclass(frozen=True)
+class StepImage:
+    """What ``images.json`` says of one step."""
+
+    reference: str | None
+    """``repository@sha256:…``; None where the image was built and not pushed."""
+    requirements_sha256: str
+
+
+@dataclass(frozen=True)
+class Images:
+    """What ``images.json`` says of a flow."""
+
+    path: Path
+    flow: str
+    steps: Mapping[str, StepImage]
+
+
+def target(environ: Mapping[str, str] | None = None) -> str:
+    """Return the label of the flow's target, or a placeholder that reads like one."""
+    return (os.environ if environ is None else environ).get(LABEL_VARIABLE) or "//<package>:<flow>"
+
+
+def command(verb: str) -> str:
+    """Return the command that makes what is missing; ``verb`` is ``lock`` or ``push``."""
+    return f"bazel run {target()}.{verb}"
+
+
+def read_lock() -> Lock | None:
+    """Return the lock that the launcher named in ``MFBAZEL_FLOW_LOCK``, None where it named none.
+
+    Raises:
+        UnreadableFileException: the file is missing, damaged, or of another schema.
+    """
+    named = os.environ.get(LOCK_VARIABLE)
+    if not named:
+        return None
+    path = Path(named)
+    content = _read(path, "lock")
+    try:
+        flow = content["flow"]
+        steps = {step["name"]: _locked_step(step) for step in flow["steps"]}
+        return Lock(path=path, flow=flow["name"], steps=steps)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UnreadableFileException(
+            f"{path} is not the lock of a flow ({error!r}). Run `{command('lock')}`."
+        ) from error
+
+
+def read_images() -> Images:
+    """Return the record of the last push.
+
+    Raises:
+        NotPushedException: nothing was pushed from this workspace.
+        NotStartedByBazelException: neither the file nor the flow's label is known.
+        UnreadableFileException: the file is damaged, or of another schema.
+    """
+    path = _images_path()
+    if not path.is_file():
+        raise NotPushedException(
+            f"The flow {target()} has not been pushed: there is no {path}. Run `{command('push')}`, or give its steps "
+            "images of your own with image=…."
+        )
+    content = _read(path, "push")
+    try:
+        steps = {name: _step_image(step) for name, step in content["steps"].items()}
+        return Images(path=path, flow=content["flow"], steps=steps)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UnreadableFileException(f"{path} is no record of images ({error!r}). Run `{command('push')}`.") from error
+
+
+def _locked_step(step: Mapping[str, Any]) -> LockedStep:
+    return LockedStep(
+        name=step["name"],
+        environment=step.get("environment") or step["name"],
+        python=step.get("python"),
+        declared={package["name"]: package.get("specifier") or "" for package in step.get("declared", ())},
+        requirements_sha256=step["requirements_sha256"],
+    )
+
+
+def _step_image(step: Mapping[str, Any]) -> StepImage:
+    return StepImage(reference=step.get("image"), requirements_sha256=step["requirements_sha256"])
+
+
+def _images_path() -> Path:
+    """Return where the record of the last push is; it need not exist."""
+    if named := os.environ.get(IMAGES_VARIABLE):
+        return Path(named)
+    label, workspace = os.environ.get(LABEL_VARIABLE), os.environ.get(WORKSPACE_VARIABLE)
+    if not label or not workspace:
+        raise NotStartedByBazelException(
+            "Nothing says where the images of the flow are recorded. Start the flow with "
+            f"`bazel run {target()} -- run …`, or name the images.json of a push in {IMAGES_VARIABLE}."
+        )
+    from mfbazel.state import images_path
+
+    return Path(images_path(Path(workspace), label))
+
+
+def _read(path: Path, verb: str) -> Mapping[str, Any]:
+    """Return the JSON object in ``path``, of the right schema; ``verb`` makes the file anew."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UnreadableFileException(f"{path} cannot be read ({error}). Run `{command(verb)}`.") from error
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or schema != SCHEMA:
+        raise UnreadableFileException(
+            f"{path} has schema {schema!r}, this version of mfbazel reads {SCHEMA}. Run `{command(verb)}` with it."
+        )
+    return content

@@ -1,0 +1,18 @@
+"""What mfbazel adds to Metaflow; Metaflow finds this file by its name.
+
+Neither this directory nor the ones above hold an ``__init__.py``: with one, Metaflow does not start. What is imported
+from here also runs in containers, where the package ``mfbazel`` is missing: nothing may import it at module level.
+"""
+
+ENVIRONMENTS_DESC = [("bazel", ".bazel_environment.BazelEnvironment")]
+
+STEP_DECORATORS_DESC = [
+    ("pypi", ".bazel_dependencies.BazelPyPIStepDecorator"),
+    ("conda", ".bazel_dependencies.BazelCondaStepDecorator"),
+    ("bazel_local", ".bazel_local.BazelLocalDecorator"),
+]
+
+FLOW_DECORATORS_DESC = [
+    ("pypi_base", ".bazel_dependencies.BazelPyPIFlowDecorator"),
+    ("conda_base", ".bazel_dependencies.BazelCondaFlowDecorator"),
+]
