@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import platform
+import re
 import sys
 from importlib import metadata
 from typing import TypedDict
@@ -43,8 +44,7 @@ def installed_distributions() -> dict[str, str]:
     """Return the version of every distribution on ``sys.path`` by normalised name; the first on the path counts."""
     found: dict[str, str] = {}
     for distribution in metadata.distributions():
-        name = distribution.metadata["Name"].lower().replace("_", "-").replace(".", "-")
-        found.setdefault(name, distribution.version)
+        found.setdefault(re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower(), distribution.version)
     return dict(sorted(found.items()))
 
 
