@@ -1,0 +1,191 @@
+"""The command line: ``flow``, ``test`` and ``environments``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from mfbazel.errors import MfbazelError
+from mfbazel.lock.changes import changes
+from mfbazel.lock.document import Lock, build, owned, read
+from mfbazel.lock.errors import LockError
+from mfbazel.lock.flow import DEFAULT_METAFLOW, FlowOptions, default_python, read_flow_environments
+from mfbazel.lock.model import Environment, Settings
+from mfbazel.lock.resolve import RESOLVERS, Locker, resolve_platforms
+from mfbazel.lock.sizes import Sizes
+from mfbazel.lock.spec import read_spec
+from mfbazel.lock.stale import check_flow, check_lock
+from mfbazel.lock.writer import write_directory
+
+_DEFAULT_PLATFORMS = ("linux/amd64",)
+_DEFAULT_GLIBC = "2.28"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code.
+
+    Raises:
+        MfbazelError: what the user can act on.
+    """
+    arguments = _parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    return run(arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m mfbazel.lock", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    flow = commands.add_parser("flow", help="lock every step of a flow")
+    _common_options(flow)
+    _flow_options(flow)
+    _resolve_options(flow)
+    flow.set_defaults(run=_lock_flow)
+
+    test = commands.add_parser("test", help="compare a flow with its lock, without any network")
+    _common_options(test)
+    _flow_options(test)
+    test.set_defaults(run=_test)
+
+    environments = commands.add_parser("environments", help="lock named environments of a JSON file")
+    _common_options(environments)
+    environments.add_argument("--spec", required=True, type=Path, metavar="FILE.json")
+    _resolve_options(environments)
+    environments.set_defaults(run=_lock_environments)
+    return parser
+
+
+def _common_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--lock-dir", required=True, type=Path, metavar="DIR", help="the lock directory")
+    parser.add_argument("--label", required=True, metavar="//PKG:NAME", help="the target without `.lock`")
+    platforms = ", ".join(_DEFAULT_PLATFORMS)
+    parser.add_argument("--platform", action="append", metavar="OS/ARCH", help=f"repeatable (default: {platforms})")
+    parser.add_argument("--glibc", metavar="2.Y", help=f"oldest C library of the images (default: {_DEFAULT_GLIBC})")
+    parser.add_argument("--resolver", choices=RESOLVERS, help="default: uv")
+
+
+def _flow_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--flow", required=True, type=Path, metavar="FLOW.py")
+    parser.add_argument("--python", metavar="X.Y", help="for steps that declare none (default: the running one)")
+    parser.add_argument("--first-party", action="append", default=[], type=Path, metavar="DIR", help="import root; repeatable")
+    parser.add_argument("--metaflow", default=DEFAULT_METAFLOW, metavar="REQ", help="what the launcher installs")
+    parser.add_argument("--runtime", action="append", metavar="REQ", help="what Metaflow needs in images; repeatable")
+
+
+def _resolve_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if anything would change")
+    parser.add_argument("--upgrade", action="store_true", help="do not prefer the locked versions")
+    parser.add_argument("--upgrade-package", action="append", default=[], metavar="NAME", help="repeatable")
+
+
+def _in_workspace(path: Path) -> Path:
+    """Resolve a relative ``path`` against the workspace when ``bazel run`` started this."""
+    return Path(os.environ.get("BUILD_WORKSPACE_DIRECTORY", ".")) / path
+
+
+def _settings(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> Settings:
+    platforms = arguments.platform or defaults.get("platforms") or _DEFAULT_PLATFORMS
+    return Settings(
+        label=arguments.label,
+        platforms=resolve_platforms(platforms),
+        glibc=arguments.glibc or str(defaults.get("glibc", _DEFAULT_GLIBC)),
+        resolver=arguments.resolver or str(defaults.get("resolver", RESOLVERS[0])),
+        upgrade=getattr(arguments, "upgrade", False),
+        upgrade_packages=tuple(getattr(arguments, "upgrade_package", ())),
+    )
+
+
+def _flow_environments(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Environment]]:
+    options = FlowOptions(
+        flow=_in_workspace(arguments.flow),
+        first_party=tuple(_in_workspace(path) for path in arguments.first_party),
+        python=arguments.python or default_python(),
+        metaflow=arguments.metaflow,
+        runtime=None if arguments.runtime is None else tuple(arguments.runtime),
+    )
+    return read_flow_environments(options)
+
+
+def _lock_flow(arguments: argparse.Namespace) -> int:
+    settings = _settings(arguments, {})
+    flow, environments = _flow_environments(arguments)
+    return _lock(arguments, settings, flow, environments)
+
+
+def _lock_environments(arguments: argparse.Namespace) -> int:
+    spec = read_spec(_in_workspace(arguments.spec))
+    return _lock(arguments, _settings(arguments, spec.options), None, spec.environments)
+
+
+def _test(arguments: argparse.Namespace) -> int:
+    settings = _settings(arguments, {})
+    flow, environments = _flow_environments(arguments)
+    directory = _in_workspace(arguments.lock_dir)
+    lock = read(directory, settings.command)
+    if lock is None:
+        raise LockError(f"{arguments.lock_dir}: there is no lock. Make it with `{settings.command}`.")
+    problems = [*check_flow(flow, environments, lock, settings), *check_lock(lock)]
+    if problems:
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise LockError(f"the lock {arguments.lock_dir} is stale:\n{lines}\nRun `{settings.command}`.")
+    print(f"{arguments.lock_dir} is up to date: {len(environments)} environments")
+    return 0
+
+
+def _lock(
+    arguments: argparse.Namespace, settings: Settings, flow: dict[str, Any] | None, environments: Sequence[Environment]
+) -> int:
+    begin = time.monotonic()
+    directory = _in_workspace(arguments.lock_dir)
+    old = _old_lock(directory, settings)
+    locker = Locker(
+        settings,
+        previous={item.name: old.versions(item.name) for item in environments} if old else {},
+        sizes=Sizes(old.sizes() if old else {}),
+        report=lambda line: print(f"resolved {line}", file=sys.stderr, flush=True),
+    )
+    new = build(flow, locker.lock(environments), settings)
+    changed = changes(old, new)
+    if not arguments.check:
+        written = write_directory(directory, new.files(), owned(new.files(), old))
+        changed = changed or (["repaired the files"] if written else [])
+    _show(new, changed, arguments, time.monotonic() - begin)
+    return 1 if arguments.check and changed else 0
+
+
+def _old_lock(directory: Path, settings: Settings) -> Lock | None:
+    """Read the lock that is replaced; one that cannot be read is no obstacle, but is said aloud."""
+    try:
+        return read(directory, settings.command)
+    except MfbazelError as error:
+        print(f"warning: the old lock is ignored: {error}", file=sys.stderr)
+        return None
+
+
+def _show(lock: Lock, changed: Sequence[str], arguments: argparse.Namespace, seconds: float) -> None:
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False)
+    for title in ("environment", "Python", "requires", "packages", "MB"):
+        table.add_column(title, justify="right" if title in ("packages", "MB") else "left")
+    for name, environment in sorted(lock.environments.items()):
+        shas = {sha for found in environment["wheels"].values() for sha in found}
+        size = sum(lock.document["wheels"][sha]["size"] for sha in shas)
+        requires = ", ".join(environment["requirements"]) or "—"
+        table.add_row(name, environment["python"], requires, str(len(lock.versions(name))), f"{size / 1e6:.1f}")
+    console.print(table)
+    state = "would change" if arguments.check else "changed"
+    for line in changed:
+        console.print(f"{state}: {line}", markup=False)
+    if not changed:
+        console.print("nothing to change")
+    elif not arguments.check:
+        console.print(f"wrote {arguments.lock_dir}", markup=False)
+    console.print(f"{seconds:.1f} s")

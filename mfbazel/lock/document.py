@@ -1,0 +1,126 @@
+"""``flow.json``: writing it, reading it, and what it says about wheels (docs/design/interfaces.md is the specification)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mfbazel.lock.errors import LockError
+from mfbazel.lock.model import LockedEnvironment, Settings
+from mfbazel.lock.requirements_txt import render
+from mfbazel.plan import PlannedWheel, plan_layers
+
+SCHEMA = 1
+FILE = "flow.json"
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A lock directory in memory: the parsed ``flow.json`` and the requirements files by name."""
+
+    document: Mapping[str, Any]
+    texts: Mapping[str, str]
+
+    def files(self) -> dict[str, str]:
+        """Return every file of the directory by name."""
+        body = json.dumps(self.document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        return {FILE: body, **self.texts}
+
+    @property
+    def environments(self) -> Mapping[str, Mapping[str, Any]]:
+        """The environments by name, as in the document."""
+        environments: Mapping[str, Mapping[str, Any]] = self.document["environments"]
+        return environments
+
+    def versions(self, environment: str) -> dict[str, str]:
+        """Return the locked versions of ``environment`` by name; empty when it is not locked."""
+        wheels = self.document["wheels"]
+        locked = self.environments.get(environment, {}).get("wheels", {})
+        return {wheels[sha]["name"]: wheels[sha]["version"] for shas in locked.values() for sha in shas}
+
+    def sizes(self) -> dict[str, int]:
+        """Return the sizes of all wheels in bytes by sha256."""
+        return {sha: wheel["size"] for sha, wheel in self.document["wheels"].items() if wheel["size"] > 0}
+
+
+def build(flow: Mapping[str, Any] | None, locked: Sequence[LockedEnvironment], settings: Settings) -> Lock:
+    """Make the lock of ``locked`` (and ``flow``, the flow part of the contract, when there is one).
+
+    Raises:
+        mfbazel.plan.PlanError: the layers do not fit.
+    """
+    wheels = {
+        wheel.sha256: {"name": wheel.name, "version": wheel.version, "file": wheel.file, "size": wheel.size}
+        for environment in locked
+        for found in environment.wheels.values()
+        for wheel in found
+    }
+    environments = {item.environment.name: _environment(item) for item in locked}
+    document = {
+        "schema": SCHEMA,
+        "flow": flow,
+        "resolver": settings.resolver,
+        "glibc": settings.glibc,
+        "environments": environments,
+        "wheels": wheels,
+        "layers": {str(platform): _layers(environments, wheels, str(platform)) for platform in settings.platforms},
+    }
+    texts = {environments[item.environment.name]["file"]: render(item, settings.command) for item in locked}
+    return Lock(document, texts)
+
+
+def _environment(locked: LockedEnvironment) -> dict[str, Any]:
+    environment = locked.environment
+    return {
+        "python": environment.python,
+        "requirements": environment.requirements,
+        "runtime": environment.runtime_requirements,
+        "file": f"{environment.name}.txt",
+        "wheels": {platform: [wheel.sha256 for wheel in wheels] for platform, wheels in locked.wheels.items()},
+    }
+
+
+def _layers(
+    environments: Mapping[str, Mapping[str, Any]], wheels: Mapping[str, Mapping[str, Any]], platform: str
+) -> list[dict[str, Any]]:
+    used = {name: environment["wheels"][platform] for name, environment in environments.items()}
+    planned = {sha: PlannedWheel(wheel["name"], wheel["version"], wheel["size"]) for sha, wheel in wheels.items()}
+    return [
+        {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(layer).items()}
+        for layer in plan_layers(used, planned)
+    ]
+
+
+def read(directory: Path, command: str) -> Lock | None:
+    """Read the lock in ``directory``; ``None`` when there is none.
+
+    Raises:
+        LockError: it cannot be read, or is of another schema; ``command`` makes it anew.
+    """
+    path = directory / FILE
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise LockError(f"{path}: cannot read the lock: {error}. Delete it and run `{command}`.") from error
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        schema = document.get("schema") if isinstance(document, dict) else None
+        raise LockError(f"{path}: schema {schema} is not {SCHEMA}, the one this version reads. Run `{command}`.")
+    try:
+        names = [environment["file"] for environment in document["environments"].values()]
+        return Lock(document, {name: _text(directory / name) for name in names if (directory / name).is_file()})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise LockError(f"{path}: not a lock: {error!r}. Delete it and run `{command}`.") from error
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def owned(names: Iterable[str], old: Lock | None) -> set[str]:
+    """Return the file names that belong to a lock of ``names`` or to the ``old`` one: what a writer may replace."""
+    return {FILE, *names, *(old.files() if old else ())}

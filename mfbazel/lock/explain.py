@@ -1,0 +1,72 @@
+"""Turning a resolver's failure into an error about steps, decorators and attributes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from packaging.utils import canonicalize_name
+
+from mfbazel.lock.errors import LockError
+from mfbazel.lock.model import LAUNCHER, Environment, Settings, Wanted
+from mfbazel.lock.request import Request, ResolverFailure
+
+_PIP_HINT = "see `python3 -m pip config list` and the PIP_* and UV_* environment variables"
+_NO_WHEEL = re.compile(
+    r"has no wheels|no usable wheels|no wheels with a matching|Wheels are required for|has no wheels that fit|"
+    r"wheels? .{0,40}not compatible"
+)
+
+
+def explain(failure: ResolverFailure, request: Request, members: Sequence[Environment], settings: Settings) -> LockError:
+    """Return the error for ``failure`` of ``request``, which stands for the environments ``members``."""
+    who = _who(members)
+    if failure.unreachable:
+        return LockError(
+            f"{who}: a package index could not be reached, so nothing was locked\n{_indented(failure.text)}\n"
+            f"Your pip (or uv) configuration decides which indexes are asked: {_PIP_HINT}."
+        )
+    named = _named_in(failure.text, members)
+    if _NO_WHEEL.search(failure.text):
+        headline = f"{who}: no wheel for {request.platform} and Python {request.python}{_packages(named)}"
+        advice = (
+            "Only wheels are installed. Require a version that has a wheel for this platform (attribute `platforms`, "
+            f"`glibc` = {request.glibc}) and Python (attribute `python`), or build one and add it to your index or to pip's "
+            "`find-links`."
+        )
+    else:
+        headline = f"{who}: the requirements cannot be met together{_packages(named)}"
+        advice = f"Change one of the requirements above, then run `{settings.command}`."
+    return LockError("\n".join([headline, *_origins(named or _all(members)), _indented(failure.text), advice]))
+
+
+def _who(members: Sequence[Environment]) -> str:
+    names = ["the launcher" if member.name == LAUNCHER else f"'{member.name}'" for member in members]
+    if names == ["the launcher"]:
+        return "the launcher's environment"
+    return f"step {names[0]}" if len(names) == 1 else f"steps {', '.join(names)}"
+
+
+def _all(members: Sequence[Environment]) -> list[Wanted]:
+    wanted = [item for member in members for item in (*member.wanted, *member.kept_runtime)]
+    return list(dict.fromkeys(wanted))
+
+
+def _named_in(text: str, members: Sequence[Environment]) -> list[Wanted]:
+    """Return the requirements whose distribution the resolver's text mentions."""
+    words = {canonicalize_name(word) for word in re.findall(r"[A-Za-z0-9][A-Za-z0-9._-]*", text)}
+    words |= {canonicalize_name(word.rstrip(".")) for word in re.findall(r"[A-Za-z0-9][A-Za-z0-9._-]*", text)}
+    return [wanted for wanted in _all(members) if wanted.name in words]
+
+
+def _packages(named: Sequence[Wanted]) -> str:
+    names = list(dict.fromkeys(wanted.name for wanted in named))
+    return f": {', '.join(names)}" if names else ""
+
+
+def _origins(wanted: Sequence[Wanted]) -> list[str]:
+    return [f"  {item.where}: {item.text}" for item in wanted]
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  | {line}" for line in text.splitlines())

@@ -1,0 +1,211 @@
+"""What a lock is made of: platforms, environments, pins and wheels.
+
+Names of distributions are normalized as the packaging specifications say (lower case, runs of ``-_.`` become ``-``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import canonicalize_name
+
+from mfbazel.lock.errors import LockError
+
+LAUNCHER = "_launcher"
+"""The environment that runs Metaflow's command line on the machine that launches; it is no image."""
+
+_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+_LOWEST_GLIBC_MINOR = {"amd64": 5, "arm64": 17}
+_LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+UV_GLIBCS = ("2.17", "2.28", *(f"2.{minor}" for minor in range(31, 41)))
+"""The glibc versions that uv can resolve for."""
+
+
+@dataclass(frozen=True, order=True)
+class Platform:
+    """An image platform in the notation of OCI, ``linux/amd64`` or ``linux/arm64``."""
+
+    architecture: str
+
+    @classmethod
+    def parse(cls, text: str) -> Platform:
+        """Read ``text``.
+
+        Raises:
+            LockError: it is not a platform that images are built for.
+        """
+        system, _, architecture = text.partition("/")
+        if system != "linux" or architecture not in _MACHINES:
+            choices = ", ".join(f"linux/{name}" for name in _MACHINES)
+            raise LockError(f"attribute `platforms`: '{text}' is not supported; choose from {choices}")
+        return cls(architecture)
+
+    def __str__(self) -> str:
+        return f"linux/{self.architecture}"
+
+    @property
+    def machine(self) -> str:
+        """``platform_machine`` of environment markers."""
+        return _MACHINES[self.architecture]
+
+    def for_uv(self, glibc: str) -> str:
+        """Return the value of uv's ``--python-platform``.
+
+        Raises:
+            LockError: uv does not know the glibc version.
+        """
+        if glibc not in UV_GLIBCS:
+            raise LockError(f"attribute `glibc`: '{glibc}' is not supported; choose from {', '.join(UV_GLIBCS)}")
+        return f"{self.machine}-manylinux_{glibc.replace('.', '_')}"
+
+    def tags(self, python: str, glibc: str) -> list[Tag]:
+        """Return the tags of wheels that CPython ``python`` (X.Y) accepts here, best first (PEP 425, PEP 600)."""
+        version = tuple(int(part) for part in python.split("."))
+        platforms = list(self._platform_tags(glibc))
+        digits = "".join(python.split("."))
+        native = cpython_tags(version, abis=[f"cp{digits}"], platforms=platforms)
+        return [*native, *compatible_tags(version, interpreter=f"cp{digits}", platforms=platforms)]
+
+    def _platform_tags(self, glibc: str) -> Iterator[str]:
+        for minor in range(int(glibc.partition(".")[2]), _LOWEST_GLIBC_MINOR[self.architecture] - 1, -1):
+            yield f"manylinux_2_{minor}_{self.machine}"
+            if minor in _LEGACY:
+                yield f"{_LEGACY[minor]}_{self.machine}"
+        yield f"linux_{self.machine}"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One requirement of an environment and where it was written.
+
+    ``text`` is a PEP 508 requirement, ``where`` what a person looks up (``churn_flow.py:40 (@pypi)``).
+    """
+
+    text: str
+    where: str
+
+    @property
+    def name(self) -> str:
+        """The normalized name of the distribution."""
+        return canonicalize_name(Requirement(self.text).name)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One environment to lock.
+
+    Attributes:
+        name: the step's name, :data:`LAUNCHER`, or any name of a lock without a flow.
+        python: ``X.Y``.
+        wanted: what the environment declares.
+        runtime: what Metaflow needs in an image; left out where ``wanted`` names the same distribution.
+        source: what the ``# via`` annotations call the origin of ``wanted``.
+    """
+
+    name: str
+    python: str
+    wanted: tuple[Wanted, ...]
+    runtime: tuple[Wanted, ...] = ()
+    source: str = ""
+
+    @property
+    def kept_runtime(self) -> tuple[Wanted, ...]:
+        """``runtime`` without the distributions that the environment declares itself."""
+        declared = {wanted.name for wanted in self.wanted}
+        return tuple(wanted for wanted in self.runtime if wanted.name not in declared)
+
+    @property
+    def requirements(self) -> list[str]:
+        """The declared requirements, sorted."""
+        return sorted({wanted.text for wanted in self.wanted})
+
+    @property
+    def runtime_requirements(self) -> list[str]:
+        """The runtime requirements that apply, sorted."""
+        return sorted({wanted.text for wanted in self.kept_runtime})
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One resolved distribution. ``via``: the distributions (and sources, as the resolver wrote them) that asked for it."""
+
+    name: str
+    version: str
+    via: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LockedWheel:
+    """The wheel that one pin means on one platform. ``size`` in bytes; -1 while it is not known."""
+
+    name: str
+    version: str
+    file: str
+    sha256: str
+    size: int = -1
+
+
+@dataclass(frozen=True)
+class LockedEnvironment:
+    """An environment with what was chosen for it.
+
+    Attributes:
+        pins: per platform the pins by name.
+        wheels: per platform the wheels, ordered by distribution name.
+    """
+
+    environment: Environment
+    pins: Mapping[str, Mapping[str, Pin]]
+    wheels: Mapping[str, Sequence[LockedWheel]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to resolve. ``platforms`` in the order to write them; ``resolver`` is ``uv`` or ``pip-tools``."""
+
+    label: str
+    platforms: tuple[Platform, ...]
+    glibc: str = "2.28"
+    resolver: str = "uv"
+    upgrade: bool = False
+    upgrade_packages: tuple[str, ...] = field(default=())
+
+    @property
+    def command(self) -> str:
+        """The command that makes the lock."""
+        return f"bazel run {self.label}.lock"
+
+
+def parse_wanted(text: str, where: str) -> Wanted:
+    """Check and normalize the requirement ``text`` that stands at ``where``.
+
+    Raises:
+        LockError: it is not a PEP 508 requirement, or names a URL, which cannot be pinned to a wheel of an index.
+    """
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement as error:
+        raise LockError(f"{where}: '{text}' is not a requirement: {str(error).splitlines()[0]}") from error
+    if requirement.url:
+        raise LockError(
+            f"{where}: '{requirement.name}' is required from the URL {requirement.url}: a lock names wheels of a package "
+            "index only. Build a wheel of it, put it on your index or into pip's `find-links`, and require its version."
+        )
+    requirement.name = canonicalize_name(requirement.name)
+    return Wanted(str(requirement), where)
+
+
+def parse_python(text: str, where: str) -> str:
+    """Return ``X.Y`` of the Python version ``text`` (``X.Y`` or ``X.Y.Z``) that stands at ``where``.
+
+    Raises:
+        LockError: it is something else.
+    """
+    match = re.fullmatch(r"(3\.\d+)(\.\d+)?", text)
+    if not match:
+        raise LockError(f"{where}: Python version '{text}' is not of the form 3.Y or 3.Y.Z")
+    return match.group(1)

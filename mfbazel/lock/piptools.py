@@ -1,0 +1,65 @@
+"""The resolver pip-tools: for the Python and the platform that it runs on, and no other."""
+
+from __future__ import annotations
+
+import os
+import platform as host
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from mfbazel.lock.errors import LockError
+from mfbazel.lock.model import Pin, Platform
+from mfbazel.lock.request import OUTPUT, Request, ResolverFailure
+from mfbazel.lock.requirements_txt import parse_resolved
+from mfbazel.wheel.fetch import redact
+
+_OPTIONS = ("--no-header", "--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--no-emit-options")
+_UNREACHABLE = re.compile(r"connection broken by|Could not fetch URL|Max retries exceeded|HTTPError|ConnectionError|SSLError")
+_NOISE = re.compile(r"^\s*(File \"|Traceback|\^|~|WARNING: Location )|^\s+\S")
+
+
+class PipTools:
+    """``pip-compile`` of the running interpreter."""
+
+    def pins(self, request: Request) -> dict[str, Pin]:
+        """See :class:`mfbazel.lock.request.Resolver`."""
+        _check_host(request.python, request.platform)
+        with tempfile.TemporaryDirectory(prefix="mfbazel-pip-") as temporary:
+            directory = Path(temporary)
+            arguments = request.write(directory, request.kept, {})
+            command = [sys.executable, "-m", "piptools", "compile", "--quiet", *_OPTIONS, "--strip-extras"]
+            command += ["--allow-unsafe", "--annotation-style", "split", "--pip-args", "--only-binary :all:"]
+            command += ["--output-file", OUTPUT, *arguments]
+            environment = dict(os.environ, PIP_NO_COLOR="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
+            result = subprocess.run(
+                command, cwd=directory, env=environment, capture_output=True, text=True, errors="replace", check=False
+            )
+            if result.returncode != 0:
+                raise _failure(result.stderr)
+            return parse_resolved((directory / OUTPUT).read_text(encoding="utf-8"))
+
+
+def _check_host(python: str, platform: Platform) -> None:
+    """Refuse what pip-tools cannot do.
+
+    Raises:
+        LockError: another Python or platform than the running one.
+    """
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    hint = "Use `resolver = \"uv\"`, which resolves for any Python and platform."
+    if python != here:
+        raise LockError(f"attribute `resolver`: pip-tools resolves for Python {here} only, which runs it, not {python}. {hint}")
+    if host.system() != "Linux" or host.machine() != platform.machine:
+        this = f"{host.system().lower()} {host.machine()}"
+        raise LockError(f"attribute `resolver`: pip-tools resolves for this machine ({this}) only, not for {platform}. {hint}")
+
+
+def _failure(stderr: str) -> ResolverFailure:
+    text = redact(stderr)
+    if "No module named piptools" in text:
+        return ResolverFailure("pip-tools is not installed: `pip install pip-tools`")
+    kept = [line for line in text.splitlines() if line.strip() and not _NOISE.match(line)]
+    return ResolverFailure("\n".join(kept) or text.strip(), unreachable=bool(_UNREACHABLE.search(text)))

@@ -1,0 +1,118 @@
+"""Requirements files in pip-tools' format: reading what a resolver wrote, and writing the lock's own.
+
+The format: one ``name==version`` per distribution in the order of names, each followed by indented ``--hash`` options
+and a ``# via`` annotation (pip's requirements file format; the annotation is pip-tools' and uv's convention).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from packaging.utils import canonicalize_name
+
+from mfbazel.lock.model import LockedEnvironment, LockedWheel, Pin, Platform
+
+_PIN = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?==(?P<version>[^\s;\\]+)")
+_HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
+_VIA = re.compile(r"^\s+#\s+(?:via\b)?\s*(.*)$")
+
+
+@dataclass(frozen=True)
+class PinnedLine:
+    """What a requirements file says of one distribution."""
+
+    name: str
+    version: str
+    hashes: tuple[str, ...]
+
+
+def parse_resolved(text: str) -> dict[str, Pin]:
+    """Read pins and annotations of the requirements file ``text`` that uv or pip-tools wrote; keys are normalized names."""
+    pins: dict[str, Pin] = {}
+    current: str | None = None
+    for line in text.splitlines():
+        match = _PIN.match(line)
+        if match:
+            current = canonicalize_name(match["name"])
+            pins[current] = Pin(current, match["version"])
+            continue
+        via = _VIA.match(line)
+        if via and current and via[1]:
+            pin = pins[current]
+            pins[current] = Pin(pin.name, pin.version, (*pin.via, *(part.strip() for part in via[1].split(","))))
+    return pins
+
+
+def parse_locked(text: str) -> list[PinnedLine]:
+    """Read the pins and hashes of a lock's own requirements file ``text``."""
+    joined = text.replace("\\\n", " ")
+    lines = []
+    for line in joined.splitlines():
+        match = _PIN.match(line)
+        if match:
+            lines.append(
+                PinnedLine(canonicalize_name(match["name"]), match["version"], tuple(sorted(_HASH.findall(line))))
+            )
+    return lines
+
+
+def render(locked: LockedEnvironment, command: str) -> str:
+    """Return the requirements file of ``locked``, whose header says that ``command`` makes it again."""
+    environment = locked.environment
+    lines = [
+        "#",
+        f"# What the environment '{environment.name}' installs, for Python {environment.python}.",
+        "# This file is generated. To update it, run:",
+        "#",
+        f"#    {command}",
+        "#",
+    ]
+    for name in sorted({name for pins in locked.pins.values() for name in pins}):
+        lines += _render_distribution(name, locked)
+    return "\n".join(lines) + "\n"
+
+
+def _render_distribution(name: str, locked: LockedEnvironment) -> list[str]:
+    versions: dict[str, list[str]] = {}
+    for platform, pins in locked.pins.items():
+        if name in pins:
+            versions.setdefault(pins[name].version, []).append(platform)
+    everywhere = len(versions) == 1 and len(next(iter(versions.values()))) == len(locked.pins)
+    lines = []
+    for version, platforms in sorted(versions.items()):
+        marker = "" if everywhere else f" ; {_marker(platforms)}"
+        hashes = sorted({wheel.sha256 for platform in platforms for wheel in _wheels_of(name, locked.wheels[platform])})
+        lines.append(" \\\n    ".join([f"{name}=={version}{marker}", *(f"--hash=sha256:{value}" for value in hashes)]))
+        lines += _annotation({via for platform in platforms for via in locked.pins[platform][name].via})
+    return lines
+
+
+def _wheels_of(name: str, wheels: Sequence[LockedWheel]) -> list[LockedWheel]:
+    return [wheel for wheel in wheels if wheel.name == name]
+
+
+def _marker(platforms: Sequence[str]) -> str:
+    return " or ".join(f'platform_machine == "{Platform.parse(platform).machine}"' for platform in platforms)
+
+
+def _annotation(via: set[str]) -> list[str]:
+    names = sorted(via)
+    if not names:
+        return []
+    if len(names) == 1:
+        return [f"    # via {names[0]}"]
+    return ["    # via", *(f"    #   {name}" for name in names)]
+
+
+def rename_sources(pins: Mapping[str, Pin], sources: Mapping[str, str]) -> dict[str, Pin]:
+    """Return ``pins`` with the annotations' file names (``-r wanted.in``) replaced by what ``sources`` calls them.
+
+    Constraints (``-c …``) are no reason to install anything and are left out.
+    """
+    renamed = {}
+    for name, pin in pins.items():
+        via = (sources.get(item.removeprefix("-r "), item) for item in pin.via if not item.startswith("-c "))
+        renamed[name] = Pin(pin.name, pin.version, tuple(sorted(set(via))))
+    return renamed

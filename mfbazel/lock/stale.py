@@ -1,0 +1,120 @@
+"""Whether a lock still says what the flow says: no network, no resolver, only comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from packaging.requirements import Requirement
+
+from mfbazel.lock.document import Lock
+from mfbazel.lock.model import Environment, Settings
+from mfbazel.lock.requirements_txt import PinnedLine, parse_locked
+
+_COMPARED = ("type", "next", "disabled", "python", "gpu")
+"""The properties of a step, beside its requirements, that a lock records and images or the launch depend on."""
+
+
+def check_flow(
+    flow: Mapping[str, Any], environments: Sequence[Environment], lock: Lock, settings: Settings
+) -> list[str]:
+    """Return one line per difference between the flow as it is now (``flow``, ``environments``) and ``lock``."""
+    problems = _check_settings(lock, settings)
+    recorded = lock.document["flow"] or {}
+    if recorded.get("name") != flow["name"]:
+        problems.append(f"the flow is {flow['name']}, locked is {recorded.get('name')}")
+    steps = {step["name"]: step for step in recorded.get("steps", [])}
+    problems += [f"step '{name}' is locked, but not in the flow" for name in steps if name not in _names(flow)]
+    for step in flow["steps"]:
+        if step["name"] not in steps:
+            problems.append(f"step '{step['name']}' is not locked")
+        else:
+            problems += _check_step(step, steps[step["name"]])
+    for environment in environments:
+        if environment.name not in lock.environments:
+            if environment.name not in _names(flow):
+                problems.append(f"environment '{environment.name}' is not locked")
+            continue
+        problems += _check_environment(environment, lock.environments[environment.name], settings)
+    return problems
+
+
+def _names(flow: Mapping[str, Any]) -> set[str]:
+    return {step["name"] for step in flow["steps"]}
+
+
+def _check_settings(lock: Lock, settings: Settings) -> list[str]:
+    problems = []
+    for name, now in (("glibc", settings.glibc), ("resolver", settings.resolver)):
+        if lock.document.get(name) != now:
+            problems.append(f"attribute `{name}` is {now}, locked is {lock.document.get(name)}")
+    platforms = sorted(map(str, settings.platforms))
+    if sorted(lock.document["layers"]) != platforms:
+        locked = ", ".join(sorted(lock.document["layers"]))
+        problems.append(f"attribute `platforms` is {', '.join(platforms)}, locked is {locked}")
+    return problems
+
+
+def _check_step(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[str]:
+    who = f"step '{now['name']}'"
+    return [
+        f"{who}: `{key}` is {_shown(now[key])}, locked is {_shown(then.get(key))}"
+        for key in _COMPARED
+        if now[key] != then.get(key)
+    ]
+
+
+def _check_environment(now: Environment, then: Mapping[str, Any], settings: Settings) -> list[str]:
+    who = "the launcher" if now.name.startswith("_") else f"step '{now.name}'"
+    problems = []
+    if then["python"] != now.python:
+        problems.append(f"{who}: Python is {now.python}, locked is {then['python']}")
+    where = {item.text: item.where for item in (*now.wanted, *now.runtime)}
+    for key, texts in (("requirements", now.requirements), ("runtime", now.runtime_requirements)):
+        problems += [f"{who}: {line}" for line in _differences(texts, then.get(key, []), where)]
+    missing = [str(platform) for platform in settings.platforms if str(platform) not in then["wheels"]]
+    return problems + [f"{who}: not locked for {platform}" for platform in missing]
+
+
+def _differences(now: Sequence[str], then: Sequence[str], where: Mapping[str, str]) -> list[str]:
+    """Compare requirements by package."""
+    current = {Requirement(text).name: text for text in now}
+    locked = {Requirement(text).name: text for text in then}
+    lines = [f"{locked[name]} is locked, but no longer required" for name in sorted(set(locked) - set(current))]
+    for name, text in sorted(current.items()):
+        if name not in locked:
+            lines.append(f"{text} is required at {where[text]}, but not locked")
+        elif locked[name] != text:
+            lines.append(f"{text} is required at {where[text]}, locked is {locked[name]}")
+    return lines
+
+
+def check_lock(lock: Lock) -> list[str]:
+    """Return one line per contradiction between the requirements files and ``flow.json``."""
+    problems = []
+    for name, environment in sorted(lock.environments.items()):
+        file = environment["file"]
+        if file not in lock.texts:
+            problems.append(f"'{name}': {file} is missing")
+            continue
+        expected = _expected(environment, lock.document["wheels"])
+        actual = {(line.name, line.version): line for line in parse_locked(lock.texts[file])}
+        for key in sorted(set(expected) | set(actual)):
+            if expected.get(key) != actual.get(key):
+                problems.append(f"'{name}': {file} and flow.json differ about {key[0]} {key[1]}")
+    return problems
+
+
+def _expected(
+    environment: Mapping[str, Any], wheels: Mapping[str, Mapping[str, Any]]
+) -> dict[tuple[str, str], PinnedLine]:
+    hashes: dict[tuple[str, str], set[str]] = {}
+    for shas in environment["wheels"].values():
+        for sha in shas:
+            wheel = wheels[sha]
+            hashes.setdefault((wheel["name"], wheel["version"]), set()).add(sha)
+    return {key: PinnedLine(*key, tuple(sorted(values))) for key, values in hashes.items()}
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else str(value)
