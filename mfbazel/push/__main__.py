@@ -1,0 +1,159 @@
+"""``python -m mfbazel.push``: push a flow's step images, load them into an engine, look after the embedded registry."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from mfbazel.errors import run_front
+from mfbazel.push.crane import Crane, find_crane
+from mfbazel.push.embedded import EmbeddedRegistry
+from mfbazel.push.flow import FlowPush, push_flow
+from mfbazel.push.load import load_images
+from mfbazel.push.report import Reporter
+from mfbazel.state import cache_dir, workspace_dir
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the front on ``arguments`` (default: the process's); return the exit code.
+
+    Raises:
+        PushError: see :func:`mfbazel.push.push_flow`, :func:`mfbazel.push.load_images`.
+        StateError: there is no workspace, or the label is none.
+    """
+    options = _parser().parse_args(arguments)
+    return int(options.run(options))
+
+
+def _flow(options: argparse.Namespace) -> int:
+    """``flow``."""
+    request = FlowPush(
+        images=options.images,
+        layouts=_by_step(options),
+        crane=Crane(find_crane(options.crane), options.insecure),
+        workspace=options.workspace or workspace_dir(),
+        store=_store(options),
+        repository=options.repository,
+        label=options.label,
+        output=options.output,
+        tags=options.tag,
+    )
+    push_flow(request, Reporter())
+    return 0
+
+
+def _load(options: argparse.Namespace) -> int:
+    """``load``."""
+    load_images(_by_step(options), options.loader, options.tag, Reporter())
+    return 0
+
+
+def _registry(options: argparse.Namespace) -> int:
+    """``registry``: prints one line; ``--status`` exits with 1 when none runs."""
+    registry = EmbeddedRegistry(_store(options))
+    if options.action == "start":
+        ensured = registry.ensure(find_crane(options.crane))
+        Reporter().embedded(ensured, registry.store)
+        return 0
+    running = registry.stop() if options.action == "stop" else registry.status()
+    if not running:
+        print(f"no embedded registry runs on {registry.store}")
+        return 0 if options.action == "stop" else 1
+    did = "stopped" if options.action == "stop" else "runs"
+    print(f"the embedded registry on {running.host} (process {running.pid}, store {registry.store}) {did}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m mfbazel.push", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_flow(commands)
+    _add_load(commands)
+    _add_registry(commands)
+    return parser
+
+
+def _add_flow(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    flow = commands.add_parser("flow", help="push all step images of a flow and record step → repository@digest")
+    flow.set_defaults(run=_flow)
+    flow.add_argument("--images", type=Path, required=True, help="the build's images.json")
+    _add_image(flow)
+    _add_crane(flow)
+    flow.add_argument("--repository", help="host[:port]/path; instead of what images.json says")
+    flow.add_argument("--label", help="the flow's Bazel label; instead of what images.json says")
+    flow.add_argument("--output", type=Path, metavar="FILE", help="write a copy of the record here")
+    flow.add_argument("--insecure", action="store_true", help="allow plain HTTP and unverifiable certificates")
+    flow.add_argument("--tag", action="append", default=[], metavar="T", help="tag each step's image <step>-T as well")
+    flow.add_argument(
+        "--workspace", type=Path, help="the Bazel workspace (default: $BUILD_WORKSPACE_DIRECTORY, or around here)"
+    )
+    _add_store(flow)
+
+
+def _add_load(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    load = commands.add_parser("load", help="load step images into a local container engine")
+    load.set_defaults(run=_load)
+    _add_image(load)
+    load.add_argument("--loader", default="auto", help="podman, docker, or a path of one (default: auto)")
+    load.add_argument("--tag", required=True, metavar="NAME", help="step images become NAME:<step>")
+
+
+def _add_registry(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    registry = commands.add_parser("registry", help="the embedded registry on loopback")
+    registry.set_defaults(run=_registry)
+    action = registry.add_mutually_exclusive_group(required=True)
+    for name in ("status", "start", "stop"):
+        action.add_argument(f"--{name}", dest="action", action="store_const", const=name)
+    _add_crane(registry)
+    _add_store(registry)
+
+
+def _add_image(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--image",
+        action="append",
+        required=True,
+        type=_step,
+        metavar="STEP=LAYOUT_DIR",
+        help="a step's OCI layout; repeat",
+    )
+
+
+def _add_crane(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--crane", metavar="PATH", help="the crane program (default: crane on PATH)")
+
+
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--registry-store", type=Path, metavar="DIR", help="the embedded registry's directory (default: in the cache)"
+    )
+
+
+def _store(options: argparse.Namespace) -> Path:
+    """Return the embedded registry's directory."""
+    told: Path | None = options.registry_store
+    return told or cache_dir() / "registry"
+
+
+def _step(argument: str) -> tuple[str, Path]:
+    """Split ``step=directory``."""
+    step, equals, path = argument.partition("=")
+    if not (step and equals and path):
+        raise argparse.ArgumentTypeError(f"{argument!r} is not STEP=LAYOUT_DIR")
+    return step, Path(path)
+
+
+def _by_step(options: argparse.Namespace) -> dict[str, Path]:
+    """Return the --image options by step; one given twice is wrong usage."""
+    layouts: dict[str, Path] = {}
+    for step, path in options.image:
+        if step in layouts:
+            _parser().error(f"--image names the step {step!r} twice")
+        layouts[step] = path
+    return layouts
+
+
+if __name__ == "__main__":
+    run_front(main)

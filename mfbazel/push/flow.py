@@ -1,0 +1,225 @@
+"""Pushing the step images of one flow, and recording them once the registry has confirmed every digest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mfbazel.push.crane import Crane, CraneError, Event
+from mfbazel.push.diagnosis import explain
+from mfbazel.push.embedded import EmbeddedRegistry
+from mfbazel.push.errors import PushError
+from mfbazel.push.images import Images, read_images
+from mfbazel.push.layout import Layout, read_layout
+from mfbazel.push.report import Reporter, Summary
+from mfbazel.push.repository import Repository, clean_path, parse_repository, parse_tag
+from mfbazel.state import images_path, parse_label, write_atomically
+
+_CONFIRMATIONS_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class FlowPush:
+    """What to push, and where to.
+
+    Attributes:
+        images: the build's ``images.json``.
+        layouts: step to OCI layout directory; the same steps as in ``images``.
+        crane: the program that pushes.
+        workspace: the Bazel workspace, for the record's place.
+        store: the embedded registry's directory.
+        repository: takes precedence over what ``images`` says.
+        label: takes precedence over what ``images`` says.
+        output: where a copy of the record goes.
+        tags: each step's image is also tagged ``<step>-<tag>``.
+    """
+
+    images: Path
+    layouts: Mapping[str, Path]
+    crane: Crane
+    workspace: Path
+    store: Path
+    repository: str | None = None
+    label: str | None = None
+    output: Path | None = None
+    tags: Sequence[str] = ()
+
+
+@dataclass
+class _Progress:
+    """Counts while pushing; ``kept`` is the embedded registry, if it is the one pushed to."""
+
+    reporter: Reporter
+    kept: EmbeddedRegistry | None = None
+    pushed: int = 0
+    sent: dict[str, int] = field(default_factory=dict)
+
+
+def push_flow(request: FlowPush, reporter: Reporter) -> dict[str, str]:
+    """Push all step images of a flow and record them; return step to ``repository@sha256:…``.
+
+    Images that the last record names are asked for by digest and, when the registry has them, left alone. The others
+    are pushed one after the other, so that a blob shared by steps is sent once. Then the registry is asked for the
+    digest of each, and only when all agree with the layouts is the record written.
+
+    Raises:
+        PushError: the input does not fit together, the repository's name is invalid, or the registry cannot be reached,
+            refuses, or has another digest. Nothing is recorded then; what an earlier push recorded stays.
+    """
+    began = time.monotonic()
+    images = read_images(request.images)
+    layouts = _layouts(request, images)
+    tags = {step: [parse_tag(f"{step}-{tag}", "--tag") for tag in request.tags] for step in layouts}
+    label = request.label or images.label
+    if not label:
+        raise PushError(f"{request.images} names no label; say which flow it is with --label //package:name.")
+    record = images_path(request.workspace, label)
+    progress = _Progress(reporter)
+    repository = _repository(request, images, label, progress)
+    reporter.begin(str(repository), list(layouts))
+    _push_missing(request.crane, repository, layouts, _recorded(record, repository), progress)
+    _tag(request.crane, repository, layouts, tags)
+    return _record(request, images, repository, record, progress, began)
+
+
+def _layouts(request: FlowPush, images: Images) -> dict[str, Layout]:
+    """Read the layouts and compare them with ``images.json``; steps in its order."""
+    problems = [f"no --image for the step {step!r}" for step in images.digests if step not in request.layouts]
+    problems += [f"--image for the unknown step {step!r}" for step in request.layouts if step not in images.digests]
+    if problems:
+        raise PushError(f"{request.images} and the --image options do not fit: {'; '.join(problems)}.")
+    layouts = {step: read_layout(request.layouts[step]) for step in images.digests}
+    for step, layout in layouts.items():
+        if layout.digest != images.digests[step]:
+            raise PushError(
+                f"digest mismatch for the step {step!r}: {request.images} says {images.digests[step]}, but the layout "
+                f"{layout.path} holds {layout.digest}. They are of different builds; build the flow again."
+            )
+    return layouts
+
+
+def _repository(request: FlowPush, images: Images, label: str, progress: _Progress) -> Repository:
+    """Return where to push: as told, as configured, else the embedded registry, started if need be."""
+    if request.repository is not None:
+        return parse_repository(request.repository, "option --repository")
+    if images.repository is not None:
+        return parse_repository(images.repository, f"attribute `repository` of {label}")
+    registry = EmbeddedRegistry(request.store)
+    ensured = registry.ensure(request.crane.program)
+    progress.reporter.embedded(ensured, registry.store)
+    progress.kept = registry
+    return Repository(ensured.running.host, clean_path(*parse_label(label)))
+
+
+def _recorded(record: Path, repository: Repository) -> set[str]:
+    """Return the digests that the last push recorded for this repository; an unreadable record counts as none."""
+    if not record.is_file():
+        return set()
+    try:
+        images = read_images(record)
+    except PushError:
+        return set()
+    recorded = images.recorded_images()
+    return {digest for step, digest in images.digests.items() if recorded.get(step) == repository.by_digest(digest)}
+
+
+def _push_missing(
+    crane: Crane, repository: Repository, layouts: Mapping[str, Layout], recorded: set[str], progress: _Progress
+) -> None:
+    """Push what the registry does not confirm, then ask it to confirm that."""
+    steps: dict[str, list[str]] = {}
+    for step, layout in layouts.items():
+        steps.setdefault(layout.digest, []).append(step)
+    known = [digest for digest in steps if digest in recorded]
+    present = _confirmed(crane, repository, known)
+    missing = [digest for digest in steps if digest not in present]
+    for digest in missing:
+        _push_one(crane, repository, layouts[steps[digest][0]], steps[digest], progress)
+    unconfirmed = sorted(set(missing) - _confirmed(crane, repository, missing))
+    if unconfirmed:
+        names = ", ".join(step for digest in unconfirmed for step in steps[digest])
+        raise PushError(
+            f"the registry {repository.host} accepted the images of {names}, but does not have "
+            f"{repository.by_digest(unconfirmed[0])} afterwards. Nothing was recorded. Look at the registry's log, and "
+            "whether it removes or rewrites images."
+        )
+
+
+def _push_one(crane: Crane, repository: Repository, layout: Layout, steps: Sequence[str], progress: _Progress) -> None:
+    """Push the image of ``steps``."""
+    sizes = {blob.digest: blob.size for blob in layout.blobs}
+
+    def on_blob(event: Event, digest: str) -> None:
+        size = sizes.get(digest, 0)
+        if event is Event.PUSHED:
+            progress.sent[digest] = size
+        progress.reporter.blob(event, size, layout)
+
+    progress.reporter.image_begins(steps, layout)
+    try:
+        crane.push(layout, repository.by_digest(layout.digest), on_blob)
+    except CraneError as error:
+        raise explain(error, f"pushing the image of {_named(steps)}", repository, layout) from error
+    finally:
+        progress.reporter.image_ends()
+    progress.pushed += 1
+    if progress.kept:
+        progress.kept.keep_manifests(repository.path, layout)
+
+
+def _confirmed(crane: Crane, repository: Repository, digests: Iterable[str]) -> set[str]:
+    """Ask the registry for each digest; return those that it has."""
+
+    def has(digest: str) -> bool:
+        try:
+            return crane.digest(repository.by_digest(digest)) == digest
+        except CraneError as error:
+            raise explain(error, "asking whether it has the images", repository) from error
+
+    wanted = list(digests)
+    with ThreadPoolExecutor(_CONFIRMATIONS_AT_ONCE) as pool:
+        return {digest for digest, found in zip(wanted, pool.map(has, wanted), strict=True) if found}
+
+
+def _tag(
+    crane: Crane, repository: Repository, layouts: Mapping[str, Layout], tags: Mapping[str, Sequence[str]]
+) -> None:
+    """Set the tags that do not name the right image yet."""
+    for step, layout in layouts.items():
+        for tag in tags[step]:
+            try:
+                if crane.digest(f"{repository}:{tag}") != layout.digest:
+                    crane.tag(repository, layout.digest, tag)
+            except CraneError as error:
+                raise explain(error, f"setting the tag {tag!r}", repository) from error
+
+
+def _record(
+    request: FlowPush, images: Images, repository: Repository, record: Path, progress: _Progress, began: float
+) -> dict[str, str]:
+    """Write the record and its copy, print the results and return them."""
+    content = images.pushed_to(str(repository))
+    for path in (record, *([request.output] if request.output else [])):
+        try:
+            write_atomically(path, content)
+        except OSError as error:
+            raise PushError(
+                f"the images are pushed, but the record {path} cannot be written: {error.strerror or error}. Make room "
+                "or allow writing there, then push again (nothing is sent twice)."
+            ) from error
+    results = {step: repository.by_digest(digest) for step, digest in images.digests.items()}
+    for step, image in results.items():
+        progress.reporter.result(step, image)
+    seconds = time.monotonic() - began
+    confirmed = len(set(images.digests.values()))
+    summary = Summary(progress.pushed, confirmed, len(progress.sent), sum(progress.sent.values()), seconds)
+    progress.reporter.end(summary, record)
+    return results
+
+
+def _named(steps: Sequence[str]) -> str:
+    """Return ``the step 'a'`` or ``the steps 'a', 'b'``."""
+    return f"the step{'s' if len(steps) > 1 else ''} {', '.join(repr(step) for step in steps)}"
