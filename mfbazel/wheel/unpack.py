@@ -1,8 +1,10 @@
 """Unpack a wheel into a directory for ``sys.path`` (standard library only: it runs before any wheel is there).
 
-Follows the layout that PyPA's specification of the binary distribution format gives: the root of the archive, and ``purelib`` and ``platlib``
-of ``NAME-VERSION.data``, become the directory. Scripts, headers and data are for installations and are left out. Layers of images are made
-elsewhere (``mfbazel.layer``), which checks more: here the repository rule has checked the wheel's sha256.
+Follows the layout that PyPA's specification of the binary distribution format gives: the root of the archive, and
+``purelib`` and ``platlib`` of ``NAME-VERSION.data``, become the directory, with scripts in its ``bin``, where ``pip
+install --target`` puts them and where packages that carry an executable (uv, ruff) look for it. Headers and data are
+left out. Layers of images are made elsewhere (``mfbazel.layer``), which checks more: here the repository rule has
+checked the wheel's sha256.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ import sys
 import zipfile
 from pathlib import Path, PurePosixPath
 
-_SITE_SCHEMES = ("purelib", "platlib")
+# Directories of NAME-VERSION.data, and where below the directory their content goes.
+_SCHEMES = {"purelib": "", "platlib": "", "scripts": "bin"}
 
 
 class UnsafePathError(Exception):
@@ -29,9 +32,9 @@ def site_path(member: str) -> PurePosixPath | None:
     if path.is_absolute() or ".." in path.parts or "\\" in member:
         raise UnsafePathError(f"unsafe path {member!r}")
     if path.parts and path.parts[0].endswith(".data"):
-        if len(path.parts) < 3 or path.parts[1] not in _SITE_SCHEMES:
+        if len(path.parts) < 3 or path.parts[1] not in _SCHEMES:
             return None
-        return PurePosixPath(*path.parts[2:])
+        return PurePosixPath(_SCHEMES[path.parts[1]], *path.parts[2:])
     return path
 
 

@@ -6,8 +6,9 @@ load(":flow_command.bzl", "flow_command")
 load(":flow_images.bzl", "flow_images")
 load(":flow_lock_check.bzl", "flow_lock_check")
 load(":flow_runtime.bzl", "flow_runtime")
+load(":lock_package.bzl", "lock_package")
 load(":missing_lock.bzl", "missing_lock")
-load(":step_image.bzl", "lock_package", "step_image")
+load(":step_image.bzl", "step_image")
 
 def metaflow_flow(
         name,
@@ -80,7 +81,8 @@ def metaflow_flow(
         deps = [Label("//mfbazel/lock:lib")] + deps,
         **common
     )
-    lock = LOCKS.get(lock_package(name))
+    package = lock_package(native.package_relative_label(name))
+    lock = LOCKS.get(package)
     if lock == None:
         for target in [name, name + ".images", name + ".push", name + ".load"]:
             missing_lock(name = target, command = "bazel run {}.lock".format(label), tags = ["manual"] + tags, visibility = visibility)
@@ -96,7 +98,7 @@ def metaflow_flow(
         deps = deps,
         **hidden
     )
-    _launcher(name, label, src, deps, lock, hidden, common)
+    _launcher(name, label, src, deps, package, lock, hidden, common)
     for step, environment in lock["steps"].items():
         step_image(
             name = "{}.{}".format(name, step),
@@ -126,12 +128,12 @@ def _path(file):
     """Path of a file of this package, from the workspace's root."""
     return native.package_name() + "/" + file if native.package_name() else file
 
-def _launcher(name, label, src, deps, lock, hidden, common):
+def _launcher(name, label, src, deps, package, lock, hidden, common):
     runtime = "_{}.runtime".format(name)
     flow_runtime(
         name = runtime,
         sites = {
-            Label("@mfbazel_locks//{}:{}.sites".format(lock_package(name), environment)): environment
+            Label("@mfbazel_locks//{}:{}.sites".format(package, environment)): environment
             for environment in lock["pythons"]
         },
         deps = deps,

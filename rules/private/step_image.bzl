@@ -5,6 +5,7 @@ load("@rules_oci//oci:defs.bzl", "oci_image")
 load("@rules_pkg//pkg:mappings.bzl", "pkg_attributes", "pkg_mkdirs")
 load("@rules_pkg//pkg:pkg.bzl", "pkg_tar")
 load(":layers.bzl", "layer_clashes", "venv_layer")
+load(":lock_package.bzl", "lock_package")
 
 # Where packages are installed, fixed so that a layer fits every image; the layer tool writes it into scripts.
 VENV = "/opt/venv"
@@ -19,18 +20,13 @@ _ENV = {
     "VIRTUAL_ENV": VENV,
 }
 
-def lock_package(lock):
-    """Returns the package that a lock has in @mfbazel_locks: its directory in the workspace, without `.lock`."""
-    label = native.package_relative_label(lock)
-    return label.package + "/" + label.name if label.package else label.name
-
-def locked_python(rule, name, lock, environment):
+def _locked_python(name, package, lock, environment):
     """Returns the version (X.Y) of the Python that an environment was locked for; fails when the lock has no such environment."""
-    entry = LOCKS.get(lock_package(lock))
+    entry = LOCKS.get(package)
     if entry == None:
-        fail("{} {}: there is no lock {}.lock/flow.json. Make it with: bazel run {}.lock".format(rule, name, lock_package(lock), lock))
+        fail("step_image {}: there is no lock {}.lock/flow.json. Make it with: bazel run {}.lock".format(name, package, lock))
     if environment not in entry["pythons"]:
-        fail("{} {}: environment = {} is not in {}.lock, which has {}".format(rule, name, repr(environment), lock_package(lock), ", ".join(entry["pythons"])))
+        fail("step_image {}: environment = {} is not in {}.lock, which has {}".format(name, repr(environment), package, ", ".join(entry["pythons"])))
     return entry["pythons"][environment]
 
 def step_image(
@@ -62,8 +58,9 @@ def step_image(
         NAME: the image, an OCI layout directory. What else it makes starts with an underscore.
     """
     manual = ["manual"] + [tag for tag in tags if tag != "manual"]
-    python = locked_python("step_image", name, lock, environment)
-    packages = Label("@mfbazel_locks//{}:{}.layers".format(lock_package(lock), environment))
+    package = lock_package(native.package_relative_label(lock))
+    python = _locked_python(name, package, lock, environment)
+    packages = Label("@mfbazel_locks//{}:{}.layers".format(package, environment))
 
     venv_layer(
         name = "_{}.venv".format(name),

@@ -81,7 +81,7 @@ toolbox_bazelrc() {
   mkdir -p "$dir/registry"
   [ -e "$dir/registry/bazel_registry.json" ] || echo '{}' >"$dir/registry/bazel_registry.json"
   {
-    # Debian's system file, which is not read, says the same and switches debugging output on.
+    # What Debian's system file says, which setup.sh empties.
     echo "startup --install_base=/usr/share/bazel --trust_install_base"
     echo "common --registry=file://$dir/registry"
     echo "common --noenable_workspace --lockfile_mode=off"
@@ -119,7 +119,7 @@ toolbox_enter() {
 toolbox_bazel() {
   local rc
   rc=$(toolbox_bazelrc "$(toolbox_dir)")
-  toolbox_enter bazel --nosystem_rc --bazelrc="$rc" "$@"
+  toolbox_enter bazel --bazelrc="$rc" "$@"
 }
 
 # run_installed_bazel BAZEL ARGUMENTS…: with the checkouts that the user named.

@@ -27,8 +27,10 @@ toolbox_ensure() {
 require_host() {
   local machine
   machine=$(uname -m)
-  [ "$(uname -s)" = Linux ] && [ "$machine" = x86_64 ] && command -v apt-get >/dev/null || die "neither bazelisk nor bazel is on PATH, and the toolbox, which would bring Bazel $toolbox_bazel_version, needs a Debian-like system on x86-64 (this is $(uname -s) on $machine).
+  if ! { [ "$(uname -s)" = Linux ] && [ "$machine" = x86_64 ] && command -v apt-get >/dev/null; }; then
+    die "neither bazelisk nor bazel is on PATH, and the toolbox, which would bring Bazel $toolbox_bazel_version, needs a Debian-like system on x86-64 (this is $(uname -s) on $machine).
   Install bazelisk (https://github.com/bazelbuild/bazelisk) and run this command again."
+  fi
   [ -r /usr/share/keyrings/debian-archive-keyring.gpg ] || install_host_packages debian-archive-keyring
 }
 
@@ -84,6 +86,8 @@ toolbox_make() {
     remove_trees "$work"
     die "the toolbox could not be made; the reason is above. Nothing was left behind; run the command again to start over."
   fi
+  # It switches debugging output on, and overrides modules that a workspace may not have.
+  : >"$work/root/etc/bazel/bazelrc"
   check_versions "$work" || { remove_trees "$work"; exit 1; }
   : >"$work/complete"
   mv -T "$work" "$dir"

@@ -1,7 +1,9 @@
 """oci_image over mfbazel's native assembler."""
 
 load("@bazel_skylib//rules:write_file.bzl", "write_file")
-load("@mfbazel//rules/private:native_image.bzl", "native_image")
+
+# This module is a part of mfbazel: the rule is not for anybody else.
+load("@mfbazel//rules/private:native_image.bzl", "native_image")  # buildifier: disable=bzl-visibility
 
 def lines_file(name, what, value, forwarded):
     """Returns the label of a file for an attribute that is a dict or a list, and the attribute itself when it is a label or None."""
