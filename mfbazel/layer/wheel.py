@@ -1,0 +1,315 @@
+"""Reading one wheel (PyPA specification "Binary distribution format") without unpacking it."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from email.parser import HeaderParser
+from pathlib import Path
+
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from mfbazel.layer.errors import LayerError
+from mfbazel.layer.paths import unsafe
+from mfbazel.layer.record import Recorded, parse_record
+
+_CHUNK = 1 << 20
+_SMALL = 64 << 20
+_SIGNATURES = ("RECORD", "RECORD.jws", "RECORD.p7s")
+_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+
+
+@dataclass
+class Member:
+    """A file of a wheel, verified against RECORD while it is read (see :class:`mfbazel.layer.tar.Source`)."""
+
+    wheel: Wheel
+    info: zipfile.ZipInfo
+    recorded: Recorded
+    _sha256: str | None = field(default=None)
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return self.info.file_size
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest; known beforehand where RECORD uses sha256, else once the content has been read."""
+        if self.recorded.algorithm == "sha256":
+            return self.recorded.digest.hex()
+        if self._sha256 is None:
+            self.verify()
+        assert self._sha256 is not None
+        return self._sha256
+
+    @property
+    def executable(self) -> bool:
+        """Whether the archive marks the file as executable."""
+        mode = self.info.external_attr >> 16
+        return bool(mode & 0o111) and stat.S_IFMT(mode) in (0, stat.S_IFREG)
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the content in order.
+
+        Raises:
+            LayerError: the archive is damaged, or the content is not what RECORD says; raised at the end.
+        """
+        hashes = [hashlib.new(self.recorded.algorithm)]
+        if self.recorded.algorithm != "sha256":
+            hashes.append(hashlib.sha256())
+        for chunk in self.wheel.raw_chunks(self.info):
+            for digest in hashes:
+                digest.update(chunk)
+            yield chunk
+        if hashes[0].digest() != self.recorded.digest:
+            raise LayerError(
+                f"{self.wheel.path}: {self.info.filename} is not the file that RECORD lists: "
+                f"{self.recorded.algorithm} {hashes[0].hexdigest()}, listed {self.recorded.digest.hex()}. "
+                f"{self.wheel.advice}"
+            )
+        self._sha256 = hashes[-1].hexdigest()
+
+    def verify(self) -> None:
+        """Read and verify the content, keeping nothing.
+
+        Raises:
+            LayerError: as :meth:`chunks`.
+        """
+        for _ in self.chunks():
+            pass
+
+    def head(self, count: int) -> bytes:
+        """Return the first ``count`` bytes, unverified."""
+        return next(self.wheel.raw_chunks(self.info, count), b"")
+
+    def read(self) -> bytes:
+        """Return the verified content of a small file.
+
+        Raises:
+            LayerError: as :meth:`chunks`, or the file is larger than 64 MiB.
+        """
+        if self.size > _SMALL:
+            raise LayerError(
+                f"{self.wheel.path}: {self.info.filename} has {self.size} bytes; text of at most {_SMALL} is expected"
+            )
+        return b"".join(self.chunks())
+
+
+class Wheel:
+    """An open wheel whose table of contents, name, metadata and RECORD have been checked; contents are read on demand.
+
+    Attributes:
+        path: of the file.
+        name: normalized distribution name.
+        version: of the distribution.
+        dist_info, data: the names of the two special directories.
+        members: path in the wheel → file, RECORD and its signatures excepted.
+    """
+
+    advice = "The wheel is damaged or was changed after it was built: download it again, or choose another version."
+
+    def __init__(self, path: Path) -> None:
+        """Open and check the wheel.
+
+        Raises:
+            LayerError: it is not a wheel, holds something unsafe, or its RECORD does not fit its table of contents.
+        """
+        self.path = path
+        self.name, self.version, self.tags = _parse_name(path)
+        self._zip = _open(path)
+        try:
+            infos = self._check_contents()
+            self.dist_info = self._find_dist_info(infos)
+            self.data = self.dist_info.removesuffix(".dist-info") + ".data"
+            self.members = self._check_record(infos)
+            self._check_metadata()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def label(self) -> str:
+        """``name==version``, as file lists name it."""
+        return f"{self.name}=={self.version}"
+
+    def close(self) -> None:
+        """Close the archive."""
+        self._zip.close()
+
+    def __enter__(self) -> Wheel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def raw_chunks(self, info: zipfile.ZipInfo, size: int = _CHUNK) -> Iterator[bytes]:
+        """Yield the content of an archive member, ``size`` bytes at a time.
+
+        Raises:
+            LayerError: the archive is damaged or uses a compression that this Python lacks.
+        """
+        try:
+            with self._zip.open(info) as file:
+                while chunk := file.read(size):
+                    yield chunk
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+            raise LayerError(f"{self.path}: cannot read {info.filename}: {error}. {self.advice}") from error
+
+    def check_python(self, python: str, platform: str | None = None) -> None:
+        """Check that the wheel's tags fit CPython ``python`` (``X.Y``) and, when given, ``platform`` (``linux/amd64``).
+
+        Raises:
+            LayerError: no tag fits.
+        """
+        if not any(_fits(tag, python, platform) for tag in self.tags):
+            tags = ", ".join(sorted(str(tag) for tag in self.tags))
+            raise LayerError(
+                f"{self.path.name} is not for CPython {python} on {platform or 'linux'}: its tags are {tags}. "
+                "Lock again for this Python and platform, or set the step's python to one that the wheel was built for."
+            )
+
+    def _check_contents(self) -> dict[str, zipfile.ZipInfo]:
+        """Return the files by path; refuse what no installer would unpack."""
+        infos: dict[str, zipfile.ZipInfo] = {}
+        for info in self._zip.infolist():
+            name = info.orig_filename
+            why = unsafe(name.removesuffix("/")) or _unsafe_kind(info)
+            if why is None and name in infos:
+                why = "it is there twice"
+            if why:
+                raise LayerError(
+                    f"{self.path}: unsafe member {name!r}: {why}. Do not install this wheel; report it to its authors."
+                )
+            if not name.endswith("/"):
+                infos[name] = info
+        return infos
+
+    def _find_dist_info(self, infos: dict[str, zipfile.ZipInfo]) -> str:
+        tops = {name.partition("/")[0] for name in infos}
+        found = sorted(top for top in tops if top.endswith(".dist-info"))
+        if len(found) != 1:
+            raise LayerError(
+                f"{self.path}: a wheel has one .dist-info directory, this has {found or 'none'}. {self.advice}"
+            )
+        name, _, version = found[0].removesuffix(".dist-info").partition("-")
+        try:
+            fits = canonicalize_name(name) == self.name and Version(version.replace("_", "+")) == self.version
+        except InvalidVersion:
+            fits = False
+        if not fits:
+            raise LayerError(
+                f"{self.path}: the directory {found[0]} is not of the distribution in the file name. {self.advice}"
+            )
+        return found[0]
+
+    def _check_record(self, infos: dict[str, zipfile.ZipInfo]) -> dict[str, Member]:
+        """Return the members, after comparing RECORD with the table of contents in both directions."""
+        special = {f"{self.dist_info}/{name}" for name in _SIGNATURES}
+        record = self._read_record(infos)
+        missing = sorted(set(record) - set(infos) - special)
+        if missing:
+            raise LayerError(
+                f"{self.path}: RECORD lists {_some(missing)}, which the wheel does not contain. {self.advice}"
+            )
+        members = {}
+        for name, info in infos.items():
+            if name in special:
+                continue
+            entry = record.get(name)
+            if entry is None:
+                how = "without a hash" if name in record else "not at all"
+                raise LayerError(f"{self.path}: the wheel contains {name}, which RECORD lists {how}. {self.advice}")
+            if entry.size not in (None, info.file_size):
+                raise LayerError(
+                    f"{self.path}: {name} has {info.file_size} bytes, RECORD lists {entry.size}. {self.advice}"
+                )
+            members[name] = Member(self, info, entry)
+        return members
+
+    def _read_record(self, infos: dict[str, zipfile.ZipInfo]) -> dict[str, Recorded | None]:
+        name = f"{self.dist_info}/RECORD"
+        if name not in infos:
+            raise LayerError(f"{self.path}: {name} is missing. {self.advice}")
+        try:
+            return parse_record(b"".join(self.raw_chunks(infos[name])).decode())
+        except ValueError as error:
+            raise LayerError(f"{self.path}: {name} is malformed: {error}. {self.advice}") from error
+
+    def _check_metadata(self) -> None:
+        """Check the file WHEEL as the specification asks installers to."""
+        name = f"{self.dist_info}/WHEEL"
+        if name not in self.members:
+            raise LayerError(f"{self.path}: {name} is missing. {self.advice}")
+        fields = HeaderParser().parsestr(self.members[name].read().decode("utf-8", "replace"))
+        version = (fields["Wheel-Version"] or "").strip()
+        if version.partition(".")[0] != "1":
+            raise LayerError(
+                f"{self.path}: Wheel-Version is {version!r}; versions 1.x are understood. "
+                f"Choose another wheel of {self.name}."
+            )
+        purelib = (fields["Root-Is-Purelib"] or "").strip().lower()
+        if purelib not in ("true", "false"):
+            raise LayerError(f"{self.path}: Root-Is-Purelib is {purelib!r}, not true or false. {self.advice}")
+
+
+def _parse_name(path: Path) -> tuple[str, Version, frozenset[Tag]]:
+    try:
+        name, version, _, tags = parse_wheel_filename(path.name)
+    except InvalidWheelFilename as error:
+        raise LayerError(f"{path}: not the file name of a wheel: {error}") from error
+    return name, version, tags
+
+
+def _open(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise LayerError(f"cannot open the wheel {path}: {error}. Download it again.") from error
+
+
+def _unsafe_kind(info: zipfile.ZipInfo) -> str | None:
+    """Return why a member is refused for what it is.
+
+    Symbolic links are refused wherever they point to: the wheel format has none, and installers write the target's name
+    into a regular file instead, so that no program can rely on them.
+    """
+    if info.flag_bits & 0x1:
+        return "it is encrypted"
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if kind == stat.S_IFLNK:
+        return "it is a symbolic link, which the wheel format does not have"
+    allowed = (0, stat.S_IFDIR) if info.orig_filename.endswith("/") else (0, stat.S_IFREG)
+    return None if kind in allowed else f"its type is {kind:#o}, neither file nor directory"
+
+
+def _fits(tag: Tag, python: str, platform: str | None) -> bool:
+    major, minor = map(int, python.split("."))
+    interpreter = f"cp{major}{minor}"
+    if not _platform_fits(tag.platform, platform):
+        return False
+    known = {
+        *cpython_tags((major, minor), abis=[interpreter], platforms=[tag.platform]),
+        *compatible_tags((major, minor), interpreter=interpreter, platforms=[tag.platform]),
+    }
+    return tag in known
+
+
+def _platform_fits(tag: str, platform: str | None) -> bool:
+    if tag == "any":
+        return True
+    if not tag.startswith(("manylinux", "linux_", "musllinux")):
+        return False
+    machine = _MACHINES.get((platform or "").partition("/")[2].partition("/")[0])
+    return platform is None or (machine is not None and tag.endswith(f"_{machine}"))
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
