@@ -16,7 +16,9 @@ def changes(old: Lock | None, new: Lock) -> list[str]:
         else:
             lines += [f"{name}: {line}" for line in _environment(name, old, new)]
     if not lines:
-        lines = [f"{name}: other content" for name, text in sorted(new.files().items()) if old.files().get(name) != text]
+        lines = [
+            f"{name}: other content" for name, text in sorted(new.files().items()) if old.files().get(name) != text
+        ]
     return lines
 
 
@@ -25,7 +27,9 @@ def _environment(name: str, old: Lock, new: Lock) -> list[str]:
     lines = [f"+ {package} {after[package]}" for package in sorted(set(after) - set(before))]
     lines += [f"- {package} {before[package]}" for package in sorted(set(before) - set(after))]
     both = sorted(set(before) & set(after))
-    lines += [f"{package} {before[package]} → {after[package]}" for package in both if before[package] != after[package]]
+    lines += [
+        f"{package} {before[package]} → {after[package]}" for package in both if before[package] != after[package]
+    ]
     was, now = old.environments[name], new.environments[name]
     for key, title in (("python", "Python"), ("requirements", "requirements"), ("runtime", "runtime requirements")):
         if was.get(key) != now.get(key):

@@ -75,7 +75,9 @@ def _common_options(parser: argparse.ArgumentParser) -> None:
 def _flow_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--flow", required=True, type=Path, metavar="FLOW.py")
     parser.add_argument("--python", metavar="X.Y", help="for steps that declare none (default: the running one)")
-    parser.add_argument("--first-party", action="append", default=[], type=Path, metavar="DIR", help="import root; repeatable")
+    parser.add_argument(
+        "--first-party", action="append", default=[], type=Path, metavar="DIR", help="import root; repeatable"
+    )
     parser.add_argument("--metaflow", default=DEFAULT_METAFLOW, metavar="REQ", help="what the launcher installs")
     parser.add_argument("--runtime", action="append", metavar="REQ", help="what Metaflow needs in images; repeatable")
 

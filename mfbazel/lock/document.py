@@ -1,4 +1,5 @@
-"""``flow.json``: writing it, reading it, and what it says about wheels (docs/design/interfaces.md is the specification)."""
+"""``flow.json``: writing it, reading it, and what it says about wheels (docs/design/interfaces.md is the "
+"specification)."""
 
 from __future__ import annotations
 

@@ -18,7 +18,9 @@ _NO_WHEEL = re.compile(
 )
 
 
-def explain(failure: ResolverFailure, request: Request, members: Sequence[Environment], settings: Settings) -> LockError:
+def explain(
+    failure: ResolverFailure, request: Request, members: Sequence[Environment], settings: Settings
+) -> LockError:
     """Return the error for ``failure`` of ``request``, which stands for the environments ``members``."""
     who = _who(members)
     if failure.unreachable:
@@ -31,7 +33,8 @@ def explain(failure: ResolverFailure, request: Request, members: Sequence[Enviro
         headline = f"{who}: no wheel for {request.platform} and Python {request.python}{_packages(named)}"
         advice = (
             "Only wheels are installed. Require a version that has a wheel for this platform (attribute `platforms`, "
-            f"`glibc` = {request.glibc}) and Python (attribute `python`), or build one and add it to your index or to pip's "
+            f"`glibc` = {request.glibc}) and Python (attribute `python`), or build one and add it to your "
+            f"index or to pip's "
             "`find-links`."
         )
     else:

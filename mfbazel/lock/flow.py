@@ -20,7 +20,8 @@ _DEFAULT_RUNTIME = ("boto3", "requests")
 
 @dataclass(frozen=True)
 class FlowOptions:
-    """The options of a flow's lock, named as the attributes of ``metaflow_flow``. ``runtime``: ``None`` asks Metaflow."""
+    """The options of a flow's lock, named as the attributes of ``metaflow_flow``. ``runtime``: ``None`` "
+    "asks Metaflow."""
 
     flow: Path
     first_party: Sequence[Path]
@@ -35,7 +36,8 @@ def default_python() -> str:
 
 
 def runtime_requirements() -> list[str]:
-    """Return what Metaflow needs in an image with the S3 datastore: as the installed Metaflow says, else a fixed list."""
+    """Return what Metaflow needs in an image with the S3 datastore: as the installed Metaflow says, else a "
+    "fixed list."""
     try:
         from metaflow.metaflow_config import get_pinned_conda_libs
     except ImportError:
@@ -70,7 +72,8 @@ def _environment(step: Step, spec: FlowSpec, python: str, runtime: tuple[Wanted,
     declared = step.python is not None and not step.disabled
     where = f"{spec.source}:{step.line}: step '{step.name}': `python`"
     wanted = tuple(
-        parse_wanted(item.requirement, f"{item.file}:{item.line} (@{item.decorator})") for item in step.effective_declared
+        parse_wanted(item.requirement, f"{item.file}:{item.line} (@{item.decorator})")
+        for item in step.effective_declared
     )
     return Environment(
         step.name,

@@ -131,7 +131,8 @@ class Environment:
 
 @dataclass(frozen=True)
 class Pin:
-    """One resolved distribution. ``via``: the distributions (and sources, as the resolver wrote them) that asked for it."""
+    """One resolved distribution. ``via``: the distributions (and sources, as the resolver wrote them) that "
+    "asked for it."""
 
     name: str
     version: str
@@ -192,7 +193,8 @@ def parse_wanted(text: str, where: str) -> Wanted:
         raise LockError(f"{where}: '{text}' is not a requirement: {str(error).splitlines()[0]}") from error
     if requirement.url:
         raise LockError(
-            f"{where}: '{requirement.name}' is required from the URL {requirement.url}: a lock names wheels of a package "
+            f"{where}: '{requirement.name}' is required from the URL {requirement.url}: a lock names wheels "
+            f"of a package "
             "index only. Build a wheel of it, put it on your index or into pip's `find-links`, and require its version."
         )
     requirement.name = canonicalize_name(requirement.name)

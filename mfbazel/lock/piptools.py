@@ -17,7 +17,9 @@ from mfbazel.lock.requirements_txt import parse_resolved
 from mfbazel.wheel.fetch import redact
 
 _OPTIONS = ("--no-header", "--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--no-emit-options")
-_UNREACHABLE = re.compile(r"connection broken by|Could not fetch URL|Max retries exceeded|HTTPError|ConnectionError|SSLError")
+_UNREACHABLE = re.compile(
+    r"connection broken by|Could not fetch URL|Max retries exceeded|HTTPError|ConnectionError|SSLError"
+)
 _NOISE = re.compile(r"^\s*(File \"|Traceback|\^|~|WARNING: Location )|^\s+\S")
 
 
@@ -49,12 +51,16 @@ def _check_host(python: str, platform: Platform) -> None:
         LockError: another Python or platform than the running one.
     """
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    hint = "Use `resolver = \"uv\"`, which resolves for any Python and platform."
+    hint = 'Use `resolver = "uv"`, which resolves for any Python and platform.'
     if python != here:
-        raise LockError(f"attribute `resolver`: pip-tools resolves for Python {here} only, which runs it, not {python}. {hint}")
+        raise LockError(
+            f"attribute `resolver`: pip-tools resolves for Python {here} only, which runs it, not {python}. {hint}"
+        )
     if host.system() != "Linux" or host.machine() != platform.machine:
         this = f"{host.system().lower()} {host.machine()}"
-        raise LockError(f"attribute `resolver`: pip-tools resolves for this machine ({this}) only, not for {platform}. {hint}")
+        raise LockError(
+            f"attribute `resolver`: pip-tools resolves for this machine ({this}) only, not for {platform}. {hint}"
+        )
 
 
 def _failure(stderr: str) -> ResolverFailure:

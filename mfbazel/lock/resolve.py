@@ -71,7 +71,9 @@ class Locker:
         )
         return [_locked(environment, results[environment.name], known) for environment in environments]
 
-    def _launcher_pins(self, launchers: Sequence[Environment], results: Mapping[str, _Result]) -> dict[str, _Preferences]:
+    def _launcher_pins(
+        self, launchers: Sequence[Environment], results: Mapping[str, _Result]
+    ) -> dict[str, _Preferences]:
         """Return the launcher's pins under its Python version."""
         return {
             launcher.python: {
@@ -80,13 +82,16 @@ class Locker:
             for launcher in launchers
         }
 
-    def _resolve_all(self, environments: Sequence[Environment], launcher: Mapping[str, _Preferences]) -> dict[str, _Result]:
+    def _resolve_all(
+        self, environments: Sequence[Environment], launcher: Mapping[str, _Preferences]
+    ) -> dict[str, _Result]:
         groups: dict[_Key, list[Environment]] = {}
         for environment in environments:
             groups.setdefault(self._key(environment, launcher), []).append(environment)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             futures = {
-                key: pool.submit(self._resolve, key, members, launcher.get(key.python, {})) for key, members in groups.items()
+                key: pool.submit(self._resolve, key, members, launcher.get(key.python, {}))
+                for key, members in groups.items()
             }
             failures = [error for error in (future.exception() for future in futures.values()) if error]
         for error in failures:
@@ -143,7 +148,9 @@ class Locker:
 
     def _resolver(self) -> Resolver:
         if self.settings.resolver not in RESOLVERS:
-            raise LockError(f"attribute `resolver`: '{self.settings.resolver}' is unknown; choose from {', '.join(RESOLVERS)}")
+            raise LockError(
+                f"attribute `resolver`: '{self.settings.resolver}' is unknown; choose from {', '.join(RESOLVERS)}"
+            )
         return self.uv if self.settings.resolver == "uv" else PipTools()
 
 

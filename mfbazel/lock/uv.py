@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from mfbazel.lock.errors import LockError
@@ -26,7 +27,9 @@ from mfbazel.lock.requirements_txt import parse_resolved
 from mfbazel.wheel.fetch import redact, sha256_of
 
 _PYLOCK = "pylock.toml"
-_UNREACHABLE = re.compile(r"Failed to fetch|error sending request|Request failed after|client error \(Connect\)|timed out")
+_UNREACHABLE = re.compile(
+    r"Failed to fetch|error sending request|Request failed after|client error \(Connect\)|timed out"
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class FoundWheel:
 
 @dataclass(frozen=True)
 class Uv:
-    """uv, run with the user's configuration. ``environment``: variables to start from (default: those of this process)."""
+    """uv, run with the user's configuration. ``environment``: variables to start from (default: those of "
+    "this process)."""
 
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
@@ -70,7 +74,9 @@ class Uv:
             except ResolverFailure as failure:
                 if failure.unreachable or not (preferences or fixed):
                     raise
-                words = set(map(canonicalize_name, re.findall(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", failure.text)))
+                words = set(
+                    map(canonicalize_name, re.findall(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", failure.text))
+                )
                 rest = {name: version for name, version in preferences.items() if name not in words}
                 preferences, fixed = (rest, fixed) if len(rest) < len(preferences) else ({}, {})
 
@@ -144,7 +150,7 @@ def _target(python: str, platform: Platform, glibc: str) -> list[str]:
     return ["--python-version", python, "--python-platform", platform.for_uv(glibc)]
 
 
-def _best(package: Mapping[str, Any], ranks: Mapping[object, int], directory: Path) -> FoundWheel:
+def _best(package: Mapping[str, Any], ranks: Mapping[Tag, int], directory: Path) -> FoundWheel:
     """Return the wheel with the best tag; among equals the highest build tag, then the first file name."""
     name, version = canonicalize_name(package["name"]), str(package["version"])
     ranked = []
@@ -160,7 +166,9 @@ def _best(package: Mapping[str, Any], ranks: Mapping[object, int], directory: Pa
     if not ranked:
         raise ResolverFailure(f"{name}=={version} has no wheels that fit, only: {_names(package)}")
     _, _, file, entry = min(ranked, key=lambda item: item[:3])
-    return FoundWheel(name, version, file, _sha256(entry, file, directory), int(entry.get("size", -1)), entry.get("url", ""))
+    return FoundWheel(
+        name, version, file, _sha256(entry, file, directory), int(entry.get("size", -1)), entry.get("url", "")
+    )
 
 
 def _names(package: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import shutil
@@ -129,12 +128,13 @@ def _swap(beside: Path, directory: Path) -> None:
 
 def _exchange() -> Callable[[bytes, bytes], int] | None:
     """Return the system's atomic exchange of two names, where there is one."""
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None, use_errno=True)
-        if sys.platform == "linux":
-            call = libc.renameat2
-            return lambda a, b: int(call(_AT_FDCWD, a, _AT_FDCWD, b, ctypes.c_uint(_RENAME_EXCHANGE)))
-        if sys.platform == "darwin":
-            swap = libc.renamex_np
-            return lambda a, b: int(swap(a, b, ctypes.c_uint(_RENAME_SWAP)))
-    return None
+    names = {"linux": "renameat2", "darwin": "renamex_np"}
+    if sys.platform not in names:
+        return None
+    try:
+        call = getattr(ctypes.CDLL(None, use_errno=True), names[sys.platform])
+    except (OSError, AttributeError):
+        return None
+    if names[sys.platform] == "renameat2":
+        return lambda a, b: int(call(_AT_FDCWD, a, _AT_FDCWD, b, ctypes.c_uint(_RENAME_EXCHANGE)))
+    return lambda a, b: int(call(a, b, ctypes.c_uint(_RENAME_SWAP)))

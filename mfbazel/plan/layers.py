@@ -96,7 +96,8 @@ def plan_layers(
     """
     if not 1 <= budget <= MOST_LAYERS:
         raise PlanError(
-            f"attribute `budget`: {budget} layers per image is out of range; choose 1 to {MOST_LAYERS} (container runtimes "
+            f"attribute `budget`: {budget} layers per image is out of range; choose 1 to {MOST_LAYERS} "
+            f"(container runtimes "
             "refuse images of more than about 125 layers, the base's included)"
         )
     images = {name: sorted(set(shas)) for name, shas in environments.items() if name != LAUNCHER}
@@ -124,7 +125,8 @@ def _initial(images: Mapping[str, Sequence[str]], wheels: Mapping[str, PlannedWh
 
 
 def _join_same_users(plan: _Plan, image: str, budget: int) -> None:
-    """Move the smallest big wheels of ``image`` into the groups of their users until the budget holds or none is left."""
+    """Move the smallest big wheels of ``image`` into the groups of their users until the budget holds or "
+    "none is left."""
     while plan.layers_of(image) > budget:
         candidates = [
             (plan.sizes[sha], sha, users)
@@ -171,7 +173,8 @@ def _single_layers(plan: _Plan) -> list[tuple[_Users, list[str]]]:
 def _named(plan: _Plan, wheels: Mapping[str, PlannedWheel]) -> list[Layer]:
     """Order and name the layers of ``plan``."""
     singles = sorted(
-        _single_layers(plan), key=lambda item: (-len(item[0]), -plan.sizes[item[1][0]], wheels[item[1][0]].name, item[1])
+        _single_layers(plan),
+        key=lambda item: (-len(item[0]), -plan.sizes[item[1][0]], wheels[item[1][0]].name, item[1]),
     )
     groups = sorted(_group_layers(plan), key=lambda item: (-len(item[0]), sorted(item[0])))
     everyone = frozenset().union(*(users for users, _ in [*singles, *groups]))
@@ -181,7 +184,9 @@ def _named(plan: _Plan, wheels: Mapping[str, PlannedWheel]) -> list[Layer]:
     counts = Counter(name.lower() for name in safe)
     return [
         Layer(
-            name if counts[name.lower()] == 1 and name == draft else f"{name}-{_digest([draft, *sorted(users), *shas])}",
+            name
+            if counts[name.lower()] == 1 and name == draft
+            else f"{name}-{_digest([draft, *sorted(users), *shas])}",
             tuple(shas),
             tuple(sorted(users)),
         )

@@ -25,8 +25,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, NoReturn, Optional, Sequence, Tuple
+from typing import NamedTuple, NoReturn
 
 CACHE_VARIABLE = "MFBAZEL_WHEEL_CACHE"
 _CHUNK = 1 << 20
@@ -58,9 +59,9 @@ class Wheel(NamedTuple):
 class Tags(NamedTuple):
     """The three compressed tag sets of a wheel's file name, expanded."""
 
-    pythons: Tuple[str, ...]
-    abis: Tuple[str, ...]
-    platforms: Tuple[str, ...]
+    pythons: tuple[str, ...]
+    abis: tuple[str, ...]
+    platforms: tuple[str, ...]
 
 
 def redact(text: str) -> str:
@@ -83,7 +84,8 @@ def parse_tags(file: str) -> Tags:
 
 
 def cache_directory() -> Path:
-    """Return the wheel cache: ``$MFBAZEL_WHEEL_CACHE``, ``$XDG_CACHE_HOME/mfbazel/wheels`` or ``~/.cache/mfbazel/wheels``."""
+    """Return the wheel cache: ``$MFBAZEL_WHEEL_CACHE``, ``$XDG_CACHE_HOME/mfbazel/wheels`` or "
+    "``~/.cache/mfbazel/wheels``."""
     explicit = os.environ.get(CACHE_VARIABLE)
     if explicit:
         return Path(explicit)
@@ -101,7 +103,7 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def cached(wheel: Wheel, cache: Path) -> Optional[Path]:
+def cached(wheel: Wheel, cache: Path) -> Path | None:
     """Return the verified cache entry of ``wheel``, or ``None``; an entry with another hash is dropped."""
     entry = cache / wheel.sha256 / wheel.file
     try:
@@ -122,10 +124,10 @@ def place(source: Path, target: Path) -> None:
             os.link(source, beside)
         except OSError:
             shutil.copyfile(source, beside)
-        os.replace(beside, target)
+        beside.replace(target)
 
 
-def fetch(wheel: Wheel, output: Path, python: Optional[str] = None, cache: Optional[Path] = None) -> Path:
+def fetch(wheel: Wheel, output: Path, python: str | None = None, cache: Path | None = None) -> Path:
     """Put ``wheel`` at ``output`` and into the wheel cache.
 
     Args:
@@ -153,7 +155,7 @@ def fetch(wheel: Wheel, output: Path, python: Optional[str] = None, cache: Optio
         with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as directory:
             downloaded = _download(wheel, Path(directory), python or sys.executable)
             _fill_cache(downloaded, wheel, cache)
-            os.replace(downloaded, output)
+            downloaded.replace(output)
     except OSError as error:
         raise FetchError(f"{wheel.file}: cannot write {output}: {error.strerror or error}") from error
     return output
@@ -185,7 +187,7 @@ def _download(wheel: Wheel, directory: Path, python: str) -> Path:
     return _verified(wheel, target)
 
 
-def pip_command(wheel: Wheel, requirement: Path, target: Path, python: str) -> List[str]:
+def pip_command(wheel: Wheel, requirement: Path, target: Path, python: str) -> list[str]:
     """Return the command that downloads ``wheel``, pinned with its hash in the file ``requirement``, into ``target``.
 
     pip matches tags one by one, so every tag of the compressed sets is named. ``--ignore-requires-python``: the wheel
@@ -203,14 +205,14 @@ def pip_command(wheel: Wheel, requirement: Path, target: Path, python: str) -> L
     return [*command, "--requirement", str(requirement)]
 
 
-def _interpreter(pythons: Sequence[str]) -> Tuple[str, str]:
+def _interpreter(pythons: Sequence[str]) -> tuple[str, str]:
     """Return pip's implementation and Python version for the python tags of a wheel: the newest of them."""
     newest = max(pythons, key=lambda tag: [int(digits) for digits in _version_digits(tag)])
     match = re.match(r"[a-z]+", newest)
     return (match.group() if match else "py"), "".join(_version_digits(newest)) or "3"
 
 
-def _version_digits(tag: str) -> Tuple[str, ...]:
+def _version_digits(tag: str) -> tuple[str, ...]:
     """Split the version of a python tag: ``cp314`` is ``("3", "14")``."""
     digits = re.sub(r"\D", "", tag)
     return (digits[:1], digits[1:]) if len(digits) > 1 else (digits,) if digits else ()
@@ -232,7 +234,8 @@ def _hash_differs(wheel: Wheel, actual: str) -> NoReturn:
         f"{wheel.name} {wheel.version}: the hash of {wheel.file} differs\n"
         f"  locked:   sha256:{wheel.sha256}\n"
         f"  received: sha256:{actual}\n"
-        "The file on the index is not the one that was locked; it was not used. If the new file is to be trusted, run the "
+        "The file on the index is not the one that was locked; it was not used. If the new file is to be "
+        "trusted, run the "
         "`.lock` target of the flow again with `-- --upgrade-package " + wheel.name + "`."
     )
 
@@ -284,7 +287,8 @@ def _short(reason: str) -> str:
 
 @contextlib.contextmanager
 def _progress(wheel: Wheel, directory: Path) -> Iterator[None]:
-    """Show the bytes in ``directory`` on standard error while the body runs: on a terminal, and only when it takes long."""
+    """Show the bytes in ``directory`` on standard error while the body runs: on a terminal, and only when "
+    "it takes long."""
     if not sys.stderr.isatty():
         yield
         return
@@ -317,8 +321,10 @@ def _bytes_below(directory: Path) -> int:
     return total
 
 
-def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="fetch.py", description="Fetch one wheel by its sha256 with pip's configuration.")
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="fetch.py", description="Fetch one wheel by its sha256 with pip's configuration."
+    )
     parser.add_argument("--name", required=True, help="distribution name")
     parser.add_argument("--version", required=True)
     parser.add_argument("--file", required=True, help="the wheel's file name")
@@ -328,7 +334,7 @@ def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     arguments = _arguments(argv)
     wheel = Wheel(arguments.name, arguments.version, arguments.file, arguments.sha256)

@@ -26,7 +26,9 @@ def wheels_of(**sizes: int) -> Wheels:
 
 @st.composite
 def locks(draw: st.DrawFn) -> tuple[Environments, Wheels]:
-    names = draw(st.lists(st.sampled_from(["start", "train", "Train", "évaluer", "end", "plot"]), min_size=1, unique=True))
+    names = draw(
+        st.lists(st.sampled_from(["start", "train", "Train", "évaluer", "end", "plot"]), min_size=1, unique=True)
+    )
     count = draw(st.integers(0, 12))
     wheels = {
         sha(f"w{index}"): PlannedWheel(f"w{index // 2}", f"{index % 3}+local!{index % 2}", draw(st.integers(0, 100)))
@@ -119,7 +121,9 @@ def test_over_budget_the_smallest_big_wheels_join_their_group_first() -> None:
 
 @pytest.mark.parametrize("budget", [0, -1, MOST_LAYERS + 1])
 def test_a_budget_out_of_range_is_refused_by_name_and_value(budget: int) -> None:
-    with pytest.raises(PlanError, match=rf"attribute `budget`: {budget} layers per image is out of range; choose 1 to 100"):
+    with pytest.raises(
+        PlanError, match=rf"attribute `budget`: {budget} layers per image is out of range; choose 1 to 100"
+    ):
         plan_layers({}, {}, budget=budget)
 
 

@@ -1,0 +1,142 @@
+"""What @pypi and @conda mean: Metaflow's merging and version rules, and the hash of what a step declares.
+
+The same functions serve the static reader and the extension, which has Metaflow's live decorators.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from mfbazel.analyze.errors import AnalyzeError
+
+Package = TypeVar("Package")
+"""What stands for a package's version: the text itself, or the text with the place where it was written."""
+
+
+@dataclass(frozen=True)
+class Attributes(Generic[Package]):
+    """The attributes of one @pypi, @conda, @pypi_base or @conda_base; ``None`` is Metaflow's default."""
+
+    packages: Mapping[str, Package]
+    python: str | None = None
+    disabled: bool | None = None
+
+
+@dataclass(frozen=True)
+class Effective(Generic[Package]):
+    """What holds for a step after merging. ``packages`` are there even when ``disabled`` says not to use them."""
+
+    packages: Mapping[str, Package]
+    python: str | None
+    disabled: bool
+
+
+def merge(base: Attributes[Package] | None, step: Attributes[Package] | None) -> Attributes[Package] | None:
+    """Merge a flow-level decorator into the step's: the step's packages, Python and ``disabled`` win."""
+    if base is None or step is None:
+        return step or base
+    return Attributes(
+        {**base.packages, **step.packages},
+        step.python or base.python,
+        base.disabled if step.disabled is None else step.disabled,
+    )
+
+
+def effective(pypi: Attributes[Package] | None, conda: Attributes[Package] | None) -> Effective[Package]:
+    """Combine a step's merged @pypi and @conda.
+
+    Raises:
+        AnalyzeError: both declare packages, which Metaflow refuses.
+    """
+    present = [attributes for attributes in (pypi, conda) if attributes is not None]
+    disabled = any(attributes.disabled for attributes in present)
+    if not disabled and len(present) == 2 and all(attributes.packages for attributes in present):
+        raise AnalyzeError(
+            "it has packages from both @pypi and @conda, which Metaflow refuses: move them into one of the two"
+        )
+    packages = {name: package for attributes in reversed(present) for name, package in attributes.packages.items()}
+    python = next((attributes.python for attributes in present if attributes.python), None)
+    return Effective(packages, python, disabled)
+
+
+def live_requirements(decorators: Mapping[str, Mapping[str, Any]]) -> Effective[str]:
+    """Return what holds for a step of a running Metaflow.
+
+    Args:
+        decorators: the ``attributes`` of the step's decorators named ``pypi`` and ``conda``, after Metaflow (or an
+            override of its decorators) has merged the flow-level ones into them. ``python`` must be what was declared:
+            ``None`` where Metaflow's own @conda fills in the launching interpreter's version.
+    """
+    found = {name: _live(decorators[name]) for name in ("pypi", "conda") if name in decorators}
+    return effective(found.get("pypi"), found.get("conda"))
+
+
+def _live(attributes: Mapping[str, Any]) -> Attributes[str]:
+    packages = {**(attributes.get("libraries") or {}), **(attributes.get("packages") or {})}
+    python = attributes.get("python")
+    return Attributes(packages, str(python) if python else None, str(attributes.get("disabled")).lower() == "true")
+
+
+def requirement(package: str, version: str) -> Requirement:
+    """Return the requirement that a key and a value of ``packages`` mean.
+
+    Metaflow's rules: a version that starts with ``< > ! ~ @`` is used as it is, an empty one means any, all others
+    are pinned with ``==``. The key may hold extras or a URL (``pkg[extra]``, ``pkg@git+https://…``). In addition
+    ``==2.2`` is taken as it is, conda's ``=2.2`` means ``==2.2.*``, and conda's ``channel::`` before a name is dropped:
+    all packages come from the Python index.
+
+    Raises:
+        AnalyzeError: it is not a requirement.
+    """
+    name, text = package.rpartition("::")[2].strip(), version.strip()
+    if text.startswith("=") and not text.startswith("=="):
+        text = f"=={text[1:].strip().removesuffix('.*')}.*"
+    elif text and not text.startswith(("<", ">", "!", "~", "@", "=")):
+        text = f"=={text}"
+    try:
+        return Requirement(f"{name} {text}" if text.startswith("@") else f"{name}{text}")
+    except InvalidRequirement as error:
+        raise AnalyzeError(f'"{package}": "{version}" is not a requirement: {str(error).splitlines()[0]}') from error
+
+
+def split(parsed: Requirement) -> tuple[str, str]:
+    """Return name with extras, and the canonical specifier (``==2.2``, ``@ <url>`` or nothing) with its marker."""
+    extras = f"[{','.join(sorted(parsed.extras))}]" if parsed.extras else ""
+    specifier = f"@ {parsed.url}" if parsed.url else str(parsed.specifier)
+    marker = f" ; {parsed.marker}" if parsed.marker else ""
+    return f"{canonicalize_name(parsed.name)}{extras}", f"{specifier}{marker}"
+
+
+def requirements_sha256(python: str | None, packages: Mapping[str, str]) -> str:
+    """Return the lower-case hex hash of what a step declares and nothing else.
+
+    It is the sha256 of the UTF-8 canonical JSON (sorted keys, no spaces) of ``{"packages": {name: form}, "python":
+    …}``;
+    ``name`` is normalized, ``form`` is extras and canonical specifier or URL (of several keys with one name: sorted and
+    joined by a comma). A disabled step declares nothing: ``requirements_sha256(None, {})``.
+
+    Args:
+        python: as Metaflow's attribute has it after merging.
+        packages: likewise; keys and values as in :func:`requirement`.
+
+    Raises:
+        AnalyzeError: a package is not a requirement.
+    """
+    forms: dict[str, set[str]] = {}
+    for package, version in packages.items():
+        name, specifier = split(requirement(package, str(version)))
+        bare, bracket, extras = name.partition("[")
+        forms.setdefault(bare, set()).add(f"{bracket}{extras}{specifier}")
+    table = {
+        "packages": {name: ",".join(sorted(found)) for name, found in forms.items()},
+        "python": str(python) if python else None,
+    }
+    canonical = json.dumps(table, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
