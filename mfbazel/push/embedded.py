@@ -116,10 +116,9 @@ class EmbeddedRegistry:
             return None
         with self._locked():
             recorded = self._recorded()
-            serves = bool(recorded and _serves(recorded))
-            if not recorded or not (_is_same_process(recorded) or serves):
+            if not recorded or not (_is_same_process(recorded) or _serves(recorded)):
                 return None
-            if not _end(recorded):
+            if not _end(recorded) or _serves(recorded):
                 raise PushError(
                     f"the embedded registry on {recorded.host} cannot be stopped from here: process {recorded.pid} is "
                     "not visible or does not end. Stop it where it was started."
@@ -265,7 +264,7 @@ def _digest(content: bytes) -> str:
 def _end(running: Running) -> bool:
     """End the recorded process, if it is still the same one; return whether it is gone."""
     if not _is_same_process(running):
-        return not _serves(running)
+        return True
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.kill(running.pid, number)

@@ -27,7 +27,7 @@ class FlowPush:
 
     Attributes:
         images: the build's ``images.json``.
-        layouts: step to OCI layout directory; the same steps as in ``images``.
+        layouts: step to OCI layout directory, in the order to print them; the same steps as in ``images``.
         crane: the program that pushes.
         workspace: the Bazel workspace, for the record's place.
         store: the embedded registry's directory.
@@ -86,12 +86,12 @@ def push_flow(request: FlowPush, reporter: Reporter) -> dict[str, str]:
 
 
 def _layouts(request: FlowPush, images: Images) -> dict[str, Layout]:
-    """Read the layouts and compare them with ``images.json``; steps in its order."""
+    """Read the layouts and compare them with ``images.json``; steps in the order of the layouts."""
     problems = [f"no --image for the step {step!r}" for step in images.digests if step not in request.layouts]
     problems += [f"--image for the unknown step {step!r}" for step in request.layouts if step not in images.digests]
     if problems:
         raise PushError(f"{request.images} and the --image options do not fit: {'; '.join(problems)}.")
-    layouts = {step: read_layout(request.layouts[step]) for step in images.digests}
+    layouts = {step: read_layout(path) for step, path in request.layouts.items()}
     for step, layout in layouts.items():
         if layout.digest != images.digests[step]:
             raise PushError(
@@ -210,7 +210,7 @@ def _record(
                 f"the images are pushed, but the record {path} cannot be written: {error.strerror or error}. Make room "
                 "or allow writing there, then push again (nothing is sent twice)."
             ) from error
-    results = {step: repository.by_digest(digest) for step, digest in images.digests.items()}
+    results = {step: repository.by_digest(images.digests[step]) for step in request.layouts}
     for step, image in results.items():
         progress.reporter.result(step, image)
     seconds = time.monotonic() - began

@@ -53,7 +53,7 @@ class Reporter:
     def begin(self, where: str, steps: Sequence[str], verb: str = "pushing") -> None:
         """The images of these steps begin to go to ``where``."""
         self._width = max(len(step) for step in steps)
-        self.note(f"{verb} {len(steps)} step image{'s' if len(steps) > 1 else ''} to {where}")
+        self.note(f"{verb} {_count(len(steps), 'step image')} to {where}")
 
     def note(self, text: str, style: str = "") -> None:
         """Print one line beside the results."""
@@ -79,7 +79,7 @@ class Reporter:
     def image_begins(self, steps: Sequence[str], layout: Layout) -> None:
         """One image, of these steps, is offered to the registry."""
         self._image, self._done, self._sent = ", ".join(steps), 0, 0
-        line = f"{self._image}: {len(layout.blobs)} blobs, {human(layout.size)}"
+        line = f"{self._image}: {_count(len(layout.blobs), 'blob')}, {human(layout.size)}"
         if self._err.is_terminal:
             self._status = self._err.status(Text(line))
             self._status.start()
@@ -106,11 +106,11 @@ class Reporter:
 
     def end(self, summary: Summary, record: Path) -> None:
         """Everything is confirmed and recorded."""
-        what = f"{summary.sent_blobs} blobs, {human(summary.sent_bytes)} sent"
+        what = f"{_count(summary.sent_blobs, 'blob')}, {human(summary.sent_bytes)} sent"
         if not summary.pushed:
             what = "nothing changed, nothing sent"
         self.note(f"recorded in {record}")
-        self.note(f"{summary.confirmed} images confirmed, {what}, {summary.seconds:.1f} s", "green")
+        self.note(f"{_count(summary.confirmed, 'image')} confirmed, {what}, {summary.seconds:.1f} s", "green")
 
 
 def human(count: int) -> str:
@@ -121,3 +121,8 @@ def human(count: int) -> str:
             break
         value, unit = value / 1000, larger
     return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def _count(number: int, thing: str) -> str:
+    """Return ``1 thing`` or ``2 things``."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
