@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import getpass
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -132,9 +133,24 @@ def _variables(launch: FlowLaunch, venvs: Path, environ: Mapping[str, str]) -> d
     }
     if launch.first_party is not None:
         own["MFBAZEL_FIRST_PARTY"] = str(launch.first_party)
-    preset = {"METAFLOW_DEFAULT_ENVIRONMENT": "bazel", "PYTHONPYCACHEPREFIX": str(cache_dir(environ) / "pycache")}
+    preset = {
+        **_user(environ),
+        "METAFLOW_DEFAULT_ENVIRONMENT": "bazel",
+        "PYTHONPYCACHEPREFIX": str(cache_dir(environ) / "pycache"),
+    }
     inherited = {name: value for name, value in environ.items() if name not in ("PYTHONHOME", "MFBAZEL_FIRST_PARTY")}
-    return {**preset, **inherited, **own}
+    return {**inherited, **{name: value for name, value in preset.items() if not inherited.get(name)}, **own}
+
+
+def _user(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return ``METAFLOW_USER`` where Metaflow would find no name: it takes none of root, as whom containers and CI run."""
+    if any(environ.get(name, "root") != "root" for name in ("METAFLOW_USER", "SUDO_USER", "USERNAME", "USER")):
+        return {}
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = "root"
+    return {"METAFLOW_USER": "local-root" if name == "root" else name}
 
 
 def _read_object(path: Path, what: str) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import LAUNCHER, Environment, Wanted, parse_python, parse_wanted
 
 DEFAULT_METAFLOW = "metaflow>=2.19.17"
+# What mfbazel's Metaflow extension imports where Metaflow launches.
+_EXTENSION_NEEDS = ("packaging",)
 """The oldest Metaflow that the extension works with."""
 
 _DEFAULT_RUNTIME = ("boto3", "requests")
@@ -59,7 +61,10 @@ def read_flow_environments(options: FlowOptions) -> tuple[dict[str, Any], list[E
     launcher = Environment(
         LAUNCHER,
         python,
-        (parse_wanted(options.metaflow, "attribute `metaflow`"),),
+        (
+            parse_wanted(options.metaflow, "attribute `metaflow`"),
+            *(parse_wanted(text, "mfbazel's Metaflow extension") for text in _EXTENSION_NEEDS),
+        ),
         runtime,
         source="the launcher",
     )

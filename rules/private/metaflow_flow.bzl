@@ -18,7 +18,7 @@ def metaflow_flow(
         repository = None,
         interpreter = "/usr/local/bin/python{python}",
         python = None,
-        metaflow = "metaflow",
+        metaflow = "metaflow>=2.19.17",
         resolver = "uv",
         glibc = "2.28",
         files = [],
@@ -54,7 +54,7 @@ def metaflow_flow(
     if resolver not in ("uv", "pip-tools"):
         fail("metaflow_flow {}: resolver = {} is neither \"uv\" nor \"pip-tools\"".format(name, repr(resolver)))
     label = "//{}:{}".format(native.package_name(), name)
-    lock_options = ["--label", label, "--metaflow", metaflow, "--resolver", resolver, "--glibc", glibc]
+    lock_options = ["--label", label, "--first-party", ".", "--metaflow", metaflow, "--resolver", resolver, "--glibc", glibc]
     if python:
         lock_options += ["--python", python]
     common = dict(tags = tags, visibility = visibility)
