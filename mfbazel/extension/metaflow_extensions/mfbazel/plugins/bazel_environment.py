@@ -59,6 +59,7 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
             NotStartedByBazelException: nothing names the lock or the images.
             UnreadableFileException: one of the files is damaged, or of another version of mfbazel.
             StaleLockException: a step declares something else than what was locked.
+            DependenciesException: a step declares what no lock can hold.
             NotPushedException: a remote step has no pushed image and no ``image=`` of its own.
             StaleImageException: the image of a remote step was made from an older lock.
         """
@@ -179,7 +180,7 @@ def _image_of(step: Any, images: Images) -> str:
             f"{images.path} {what} step *{step.name}* of the flow {images.flow}. Run `{command('push')}`, or give the "
             "step an image of your own with image=…."
         )
-    if image.requirements_sha256 != bazel_requirements.of_step(step).sha256():
+    if image.requirements_sha256 != bazel_requirements.of_step(step).sha256:
         raise StaleImageException(
             f"The image of step *{step.name}* of the flow {images.flow} was pushed before its packages were locked "
             f"anew ({images.path}). Run `{command('push')}`."

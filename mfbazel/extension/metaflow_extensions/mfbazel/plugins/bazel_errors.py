@@ -29,10 +29,10 @@ class StaleLockException(BazelException):
     headline = "Stale lock"
 
 
-class ConflictingDependenciesException(BazelException):
-    """A step declares packages twice, for two package managers."""
+class DependenciesException(BazelException):
+    """A step declares packages twice, for two package managers, or something that is no package."""
 
-    headline = "Conflicting dependencies"
+    headline = "Wrong dependencies"
 
 
 class NotPushedException(BazelException):

@@ -35,6 +35,7 @@ class LockedStep:
     name: str
     environment: str
     """Name of the environment that was resolved for the step."""
+    disabled: bool
     python: str | None
     declared: Mapping[str, str]
     """Version specifier by the package's name as declared; ``""`` where any version would do."""
@@ -126,6 +127,7 @@ def _locked_step(step: Mapping[str, Any]) -> LockedStep:
     return LockedStep(
         name=step["name"],
         environment=step.get("environment") or step["name"],
+        disabled=bool(step.get("disabled")),
         python=step.get("python"),
         declared={package["name"]: package.get("specifier") or "" for package in step.get("declared", ())},
         requirements_sha256=step["requirements_sha256"],

@@ -1,66 +1,47 @@
-"""What the steps of a live flow declare, compared with what was locked for them."""
+"""What the steps of a live flow declare, compared with what was locked for them.
+
+The meaning of the decorators, and the hash, are those of ``mfbazel.analyze``, which wrote the lock. It is imported late,
+since only the process that launches has it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
-from .bazel_errors import ConflictingDependenciesException, NotStartedByBazelException, StaleLockException
+from .bazel_errors import DependenciesException, NotStartedByBazelException, StaleLockException
 from .bazel_lock import Lock, LockedStep, command
-
-_VERBATIM = ("<", ">", "!", "~", "@")
-"""First characters of a version that Metaflow takes as a whole specifier."""
 
 
 @dataclass(frozen=True)
 class Requirements:
     """What one step declares, after Metaflow merged the decorators of the step and of the flow."""
 
+    sha256: str
+    """The hash that ``flow.json`` and ``images.json`` hold."""
     python: str | None = None
-    packages: Mapping[str, str] = field(default_factory=dict)
-    """Version by package, as written in the decorator."""
-
-    def sha256(self) -> str:
-        """Return the hash that ``flow.json`` and ``images.json`` hold.
-
-        Raises:
-            NotStartedByBazelException: the package ``mfbazel`` cannot be imported.
-        """
-        try:
-            from mfbazel.analyze import requirements_sha256
-        except ImportError as error:
-            raise NotStartedByBazelException(
-                f"The lock cannot be compared with the code ({error}). Start the flow with `bazel run`."
-            ) from error
-        return str(requirements_sha256(self.python, self.packages))
-
-    def specifiers(self) -> dict[str, str]:
-        """Return the version specifier by package, as ``flow.json`` writes it."""
-        return {name: specifier(version) for name, version in self.packages.items()}
-
-
-def specifier(version: str) -> str:
-    """Return what ``version`` in ``packages=`` means: verbatim after an operator, any where empty, else ``==``."""
-    version = version.strip()
-    return version if not version or version.startswith(_VERBATIM) else f"=={version}"
+    declared: Mapping[str, str] = field(default_factory=dict)
+    """Version specifier by package, both as ``flow.json`` writes them; empty for a disabled step."""
 
 
 def of_step(step: Any) -> Requirements:
     """Return what ``step``, an initialised step of a live flow, declares.
 
     Raises:
-        ConflictingDependenciesException: both @pypi and @conda name packages.
+        DependenciesException: both @pypi and @conda name packages, or a package is no requirement.
+        NotStartedByBazelException: the package ``mfbazel`` cannot be imported.
     """
-    found = [_of_decorator(deco) for deco in step.decorators if deco.name in ("pypi", "conda")]
-    named = [requirements for requirements in found if requirements.packages]
-    if len(named) > 1:
-        raise ConflictingDependenciesException(
-            f"Step *{step.name}* names packages in @pypi and in @conda: {', '.join(sorted(named[0].packages))} and "
-            f"{', '.join(sorted(named[1].packages))}. Name them all in one of the two."
-        )
-    pythons = [requirements.python for requirements in (*named, *found) if requirements.python]
-    return Requirements(pythons[0] if pythons else None, named[0].packages if named else {})
+    analyze = _analyze()
+    attributes = {deco.name: _attributes(deco) for deco in step.decorators if deco.name in ("pypi", "conda")}
+    try:
+        found = analyze.live_requirements(attributes)
+        python, packages = (None, {}) if found.disabled else (found.python, found.packages)
+        parsed = (analyze.split(analyze.requirement(name, str(version))) for name, version in packages.items())
+        return Requirements(analyze.requirements_sha256(python, packages), python, dict(parsed))
+    except analyze.AnalyzeError as error:
+        raise DependenciesException(f"Step *{step.name}*: {error}") from error
 
 
 def check(step: str, live: Requirements, lock: Lock) -> None:
@@ -72,24 +53,32 @@ def check(step: str, live: Requirements, lock: Lock) -> None:
     locked = lock.steps.get(step)
     if locked is None:
         raise StaleLockException(f"Step *{step}* is not in the lock of the flow {lock.flow} ({lock.path}). {_remedy()}")
-    if live.sha256() != locked.requirements_sha256:
+    if live.sha256 != locked.requirements_sha256:
         raise StaleLockException(
             f"Step *{step}* of the flow {lock.flow} does not declare what was locked for it: "
             f"{_difference(live, locked)}. {_remedy()}"
         )
 
 
-def _of_decorator(deco: Any) -> Requirements:
-    """Return what one @pypi or @conda declares; a disabled one names no package."""
-    python = getattr(deco, "declared_python", deco.attributes["python"])
-    disabled = str(deco.attributes.get("disabled")).lower() == "true"
-    packages = {} if disabled else {str(name): str(version) for name, version in deco.attributes["packages"].items()}
-    return Requirements(str(python) if python else None, packages)
+def _analyze() -> ModuleType:
+    """Return the module that gives the decorators their meaning."""
+    try:
+        from mfbazel.analyze import requirements
+    except ImportError as error:
+        raise NotStartedByBazelException(
+            f"The lock cannot be compared with the code ({error}). Start the flow with `bazel run`."
+        ) from error
+    return requirements
+
+
+def _attributes(deco: Any) -> dict[str, Any]:
+    """Return the attributes of @pypi or @conda, with the Python that the flow's author wrote."""
+    return {**deco.attributes, "python": getattr(deco, "declared_python", deco.attributes["python"])}
 
 
 def _difference(live: Requirements, locked: LockedStep) -> str:
     """Say what differs, in the words of the decorators."""
-    now, then = live.specifiers(), locked.declared
+    now, then = live.declared, {} if locked.disabled else locked.declared
     said = [f"{name}{now[name]} is new" for name in sorted(now.keys() - then.keys())]
     said += [f"{name}{then[name]} is gone" for name in sorted(then.keys() - now.keys())]
     said += [
@@ -97,9 +86,9 @@ def _difference(live: Requirements, locked: LockedStep) -> str:
         for name in sorted(now.keys() & then.keys())
         if now[name] != then[name]
     ]
-    if live.python != locked.python:
+    if not locked.disabled and live.python != locked.python:
         said.append(f"python was {locked.python or 'not declared'}, is {live.python or 'not declared'}")
-    return "; ".join(said) or "the requirements' hash differs"
+    return "; ".join(said) or "the hash of its requirements differs"
 
 
 def _remedy() -> str:
