@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import getpass
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -143,7 +143,7 @@ def _variables(launch: FlowLaunch, venvs: Path, environ: Mapping[str, str]) -> d
 
 
 def _user(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return ``METAFLOW_USER`` where Metaflow would find no name: it takes none of root, as whom containers and CI run."""
+    """Return ``METAFLOW_USER`` where Metaflow would find no name: it refuses root, as whom containers and CI run."""
     if any(environ.get(name, "root") != "root" for name in ("METAFLOW_USER", "SUDO_USER", "USERNAME", "USER")):
         return {}
     try:
