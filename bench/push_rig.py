@@ -27,6 +27,7 @@ LAYER = "application/vnd.oci.image.layer.v1.tar+zstd"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
+_CHUNK = 1 << 20  # bytes; Random.randbytes cannot give more than 256 MiB at once
 _HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive", "content-length"}
 
 
@@ -44,7 +45,8 @@ def find_crane() -> Path:
 
 def random_content(seed: str, size: int) -> bytes:
     """Return ``size`` bytes that do not compress, always the same ones for ``seed``."""
-    return random.Random(seed).randbytes(size)
+    source = random.Random(seed)
+    return b"".join(source.randbytes(min(_CHUNK, size - start)) for start in range(0, size, _CHUNK))
 
 
 def write_layout(directory: Path, layers: Mapping[str, bytes]) -> str:

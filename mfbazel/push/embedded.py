@@ -4,8 +4,12 @@ It runs detached and stays until it is stopped. crane keeps blobs on disk, in th
 (crane 0.20); mfbazel therefore keeps a copy of every manifest pushed and gives them back after a restart, so that
 references by digest stay valid as long as the port does.
 
+crane's registry holds every upload in memory until it is whole, at up to three times its size; blobs are therefore
+copied into the store before the push, and crane then finds them there (a HEAD of the blob). Were a later crane to keep
+its blobs elsewhere, it would not find them, and the push would upload them.
+
 The store directory holds ``blobs/`` (crane's), ``manifests/<repository path>/<hex>``, ``registry.json`` (which process
-serves, on which port), ``registry.log`` and ``lock``.
+serves, on which port), ``registry.log``, ``lock`` and ``incoming/`` (blobs being copied).
 """
 
 from __future__ import annotations
@@ -16,9 +20,11 @@ import http.client
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -29,13 +35,14 @@ from pathlib import Path
 from typing import Any
 
 from mfbazel.push.errors import PushError
-from mfbazel.push.layout import Layout
+from mfbazel.push.layout import Blob, Layout
 from mfbazel.state import write_atomically
 
 _HOST = "127.0.0.1"
 _READY_SECONDS = 15.0
 _STOP_SECONDS = 10.0
 _ANSWER_SECONDS = 5.0
+_COPY_BYTES = 1 << 20
 _START_ATTEMPTS = 3
 _MARKER_REPOSITORY = "mfbazel/marker"
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -132,19 +139,61 @@ class EmbeddedRegistry:
             content = manifest.path.read_bytes().decode()
             write_atomically(directory / manifest.digest.removeprefix("sha256:"), content)
 
+    def place_blobs(self, layout: Layout) -> dict[str, int]:
+        """Copy the blobs of ``layout`` that the store lacks into it; return their digests and sizes in bytes.
+
+        A blob whose bytes do not have its digest is left out: the registry will refuse it by name.
+
+        Raises:
+            PushError: the store cannot be written, or its disk is full.
+        """
+        directory = self.store / "blobs" / "sha256"
+        placed = {}
+        with self._usable():
+            for blob in layout.blobs:
+                target = directory / blob.digest.removeprefix("sha256:")
+                present = target.exists() and target.stat().st_size == blob.size
+                if not present and self._place(blob, target):
+                    placed[blob.digest] = blob.size
+        return placed
+
+    def _place(self, blob: Blob, target: Path) -> bool:
+        """Copy one blob, hashing it on the way; return whether its digest is right and it is in its place."""
+        incoming = self.store / "incoming"
+        for needed in (incoming, target.parent):
+            needed.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256()
+        descriptor, beside = tempfile.mkstemp(dir=incoming)
+        try:
+            with os.fdopen(descriptor, "wb") as output, blob.path.open("rb") as content:
+                while data := content.read(_COPY_BYTES):
+                    digest.update(data)
+                    output.write(data)
+            if right := f"sha256:{digest.hexdigest()}" == blob.digest:
+                Path(beside).replace(target)
+            return right
+        finally:
+            Path(beside).unlink(missing_ok=True)
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        """Turn failures of the disk into an error that says what to do."""
+        try:
+            yield
+        except OSError as error:
+            raise PushError(
+                f"the embedded registry's store {self.store} cannot be used: {error.strerror or error}. Make room or "
+                "allow writing there, name another with --registry-store, or configure a repository."
+            ) from error
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the store's lock (``flock``; the system frees it when the process ends)."""
-        try:
+        with self._usable():
             (self.store / "blobs").mkdir(parents=True, exist_ok=True)
             with (self.store / "lock").open("w") as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX)
                 yield
-        except OSError as error:
-            raise PushError(
-                f"the embedded registry's store {self.store} cannot be used: {error.strerror or error}. Name another "
-                "with --registry-store, or configure a repository."
-            ) from error
 
     def _recorded(self) -> Running | None:
         """Read ``registry.json``; an unreadable one counts as none."""
@@ -155,6 +204,7 @@ class EmbeddedRegistry:
 
     def _start(self, crane: Path, port: int | None) -> Running:
         """Start crane, on ``port`` when it is free, and record it."""
+        shutil.rmtree(self.store / "incoming", ignore_errors=True)  # what an interrupted copy left
         candidates = ([port] if port and _is_free(port) else []) + [0] * _START_ATTEMPTS
         for candidate in candidates:
             running = self._start_on(crane, candidate or _free_port())

@@ -160,6 +160,8 @@ def _push_one(crane: Crane, repository: Repository, layout: Layout, steps: Seque
 
     progress.reporter.image_begins(steps, layout)
     try:
+        if progress.kept:
+            progress.sent.update(progress.kept.place_blobs(layout))
         crane.push(layout, repository.by_digest(layout.digest), on_blob)
     except CraneError as error:
         raise explain(error, f"pushing the image of {_named(steps)}", repository, layout) from error

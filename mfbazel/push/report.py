@@ -24,7 +24,7 @@ class Summary:
     Attributes:
         pushed: images whose manifest or blobs were offered to the registry.
         confirmed: images that the registry confirmed, the pushed ones included.
-        sent_blobs: blobs uploaded.
+        sent_blobs: blobs uploaded, or copied into the embedded registry's store.
         sent_bytes: their bytes (manifests, about a kilobyte each, not counted).
         seconds: wall time.
     """

@@ -19,6 +19,7 @@ from mfbazel import state
 from mfbazel.push.__main__ import main
 from mfbazel.push.embedded import EmbeddedRegistry
 from mfbazel.push.errors import PushError
+from mfbazel.push.layout import hash_file
 
 LABEL = "//examples/Churn:churn_flow"
 
@@ -121,6 +122,31 @@ def test_a_taken_port_is_replaced_and_said_aloud(
     assert f"its former port {before.port} is taken" in capsys.readouterr().err
     assert _image(tmp_path).startswith(after.host)
     assert _pullable(_image(tmp_path))
+
+
+def test_blobs_are_copied_into_the_store_instead_of_uploaded(
+    store: Path, push: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(push)
+    log = (store / "registry.log").read_text()
+    assert "PUT /v2/examples/churn/churn_flow/manifests/" in log
+    assert "/v2/examples/churn/churn_flow/blobs/uploads/" not in log
+    assert "2 blobs, 254 B sent" in capsys.readouterr().err
+    assert list((store / "incoming").iterdir()) == []
+    for blob in (store / "blobs/sha256").iterdir():
+        assert hash_file(blob) == f"sha256:{blob.name}"
+
+
+def test_a_corrupted_blob_does_not_get_into_the_store(tmp_path: Path, store: Path, push: list[str]) -> None:
+    descriptor = json.loads((tmp_path / "train/index.json").read_text())["manifests"][0]
+    manifest = json.loads((tmp_path / "train/blobs" / descriptor["digest"].replace(":", "/")).read_text())
+    layer = tmp_path / "train/blobs" / manifest["layers"][0]["digest"].replace(":", "/")
+    layer.write_bytes(b"\x00" * layer.stat().st_size)
+    with pytest.raises(PushError, match=rf"digest mismatch while pushing .*the blob {layer} has the digest"):
+        main(push)
+    assert layer.name not in {blob.name for blob in (store / "blobs/sha256").iterdir()}
+    assert list((store / "incoming").iterdir()) == []
+    assert not state.images_path(tmp_path, LABEL).exists()
 
 
 def test_two_at_once_start_one(store: Path) -> None:
