@@ -1,7 +1,7 @@
 """What the steps of a live flow declare, compared with what was locked for them.
 
-The meaning of the decorators, and the hash, are those of ``mfbazel.analyze``, which wrote the lock. It is imported late,
-since only the process that launches has it.
+The meaning of the decorators, and the hash, are those of ``mfbazel.analyze``, which wrote the lock. It is imported
+late, since only the process that launches has it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,276 @@
+"""The environment ``bazel`` in real Metaflow processes, with nothing but this machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from mfbazel.analyze import requirements_sha256
+from tests.extension.project import Project, words
+
+S3 = {
+    "METAFLOW_DEFAULT_DATASTORE": "s3",
+    "METAFLOW_DATASTORE_SYSROOT_S3": "s3://bucket/metaflow",
+    "METAFLOW_S3_ENDPOINT_URL": "http://127.0.0.1:9",
+    "AWS_ACCESS_KEY_ID": "x",
+    "AWS_SECRET_ACCESS_KEY": "x",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+NUMPY = '@pypi(packages={"numpy": "2.5.5"})'
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def test_a_flow_whose_packages_are_as_locked_runs(project: Project) -> None:
+    project.write_flow(NUMPY, body="print('trained')")
+    project.write_lock({"numpy": "2.5.5"})
+    done = project.run("run")
+    assert done.returncode == 0, words(done)
+    assert "trained" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("decorators", "flow", "said"),
+    [
+        ('@pypi(packages={"numpy": "2.5.4"})', "", "numpy was ==2.5.5, is ==2.5.4"),
+        ('@pypi(packages={"numpy": ">=2"})', "", "numpy was ==2.5.5, is >=2"),
+        ('@pypi(packages={"numpy": "2.5.5", "scipy": ""})', "", "scipy is new"),
+        ("", "", "numpy==2.5.5 is gone"),
+        ('@pypi(packages={"numpy": "2.5.5"}, python="3.13")', "", "python was not declared, is 3.13"),
+        ('@pypi(packages={"numpy": "2.5.5"}, disabled=True)', "", "numpy==2.5.5 is gone"),
+        (NUMPY, '@conda_base(python="3.12")', "python was not declared, is 3.12"),
+    ],
+)
+def test_a_stale_lock_is_an_error_that_names_the_step_and_the_commands(
+    project: Project, decorators: str, flow: str, said: str
+) -> None:
+    project.write_flow(decorators, flow=flow, imports="pypi, conda_base")
+    project.write_lock({"numpy": "2.5.5"})
+    done = project.run("run")
+    printed = words(done)
+    assert done.returncode != 0
+    assert "Stale lock" in printed
+    assert said in printed
+    assert ("Step train" in printed) == (not flow)
+    assert "`bazel run //flows:small_flow.lock` and then `bazel run //flows:small_flow.push`" in printed
+    assert not list(project.directory.glob(".metaflow/SmallFlow/[0-9]*"))
+
+
+def test_packages_given_on_the_command_line_are_compared_too(project: Project) -> None:
+    project.write_flow()
+    project.write_lock({})
+    done = project.run("run", "--with", "pypi:packages={'scipy': '1.0'}".replace("'", '"'))
+    assert done.returncode != 0
+    assert "scipy==1.0 is new" in words(done)
+
+
+def test_a_step_that_the_lock_does_not_know_is_an_error(project: Project) -> None:
+    project.write_flow()
+    project.write_lock({}, steps=("start", "end"))
+    done = project.run("run")
+    assert done.returncode != 0
+    assert "Step train is not in the lock of the flow SmallFlow" in words(done)
+
+
+def test_packages_of_the_flow_and_of_the_step_merge_as_metaflow_merges_them(project: Project) -> None:
+    project.write_flow(NUMPY, flow='@pypi_base(packages={"numpy": "1.0"}, python="3.14")', imports="pypi, pypi_base")
+    project.write_lock({"numpy": "2.5.5"}, python="3.14")
+    for step in (flow := json.loads(project.lock.read_text()))["flow"]["steps"]:
+        if step["name"] != "train":
+            step["requirements_sha256"] = requirements_sha256("3.14", {"numpy": "1.0"})
+    project.lock.write_text(json.dumps(flow))
+    done = project.run("run")
+    assert done.returncode == 0, words(done)
+
+
+def test_conda_libraries_count_as_packages_and_the_launching_python_is_not_taken_for_declared(project: Project) -> None:
+    project.write_flow('@conda(libraries={"numpy": "2.5.5"})', imports="conda")
+    project.write_lock({"numpy": "2.5.5"})
+    done = project.run("run")
+    assert done.returncode == 0, words(done)
+
+
+def test_conda_base_is_read_and_installs_nothing(project: Project) -> None:
+    project.write_flow(flow='@conda_base(libraries={"numpy": "2.5.5"})', imports="conda_base")
+    project.write_lock({"numpy": "2.5.5"})
+    for step in (flow := json.loads(project.lock.read_text()))["flow"]["steps"]:
+        step["requirements_sha256"] = requirements_sha256(None, {"numpy": "2.5.5"})
+    project.lock.write_text(json.dumps(flow))
+    done = project.run("run")
+    assert done.returncode == 0, words(done)
+
+
+def test_packages_in_both_pypi_and_conda_are_an_error(project: Project) -> None:
+    project.write_flow(f'@conda(packages={{"scipy": "1.0"}})\n    {NUMPY}', imports="pypi, conda")
+    project.write_lock({"numpy": "2.5.5"})
+    done = project.run("run")
+    assert done.returncode != 0
+    assert "Step train: it has packages from both @pypi and @conda" in words(done)
+
+
+@pytest.mark.parametrize(
+    ("decorator", "flow"),
+    [(NUMPY, ""), ('@conda(packages={"numpy": "2.5.5"})', ""), ("", "@pypi_base"), ("", "@conda_base")],
+)
+def test_under_another_environment_the_decorators_are_metaflows_own(
+    project: Project, decorator: str, flow: str
+) -> None:
+    project.write_flow(decorator, flow=flow, imports="pypi, conda, pypi_base, conda_base")
+    project.variables["METAFLOW_DEFAULT_ENVIRONMENT"] = "local"
+    done = project.run("show")
+    assert done.returncode != 0
+    assert "decorator requires --environment=conda" in words(done)
+
+
+def test_without_the_launcher_a_run_says_how_to_start_it(project: Project) -> None:
+    project.write_flow()
+    done = project.run("run")
+    assert done.returncode != 0
+    assert "Flow not started by Bazel" in words(done)
+    assert "bazel run //<package>:<flow> -- run" in words(done)
+
+
+@pytest.mark.parametrize("command", ["show", "check"])
+def test_commands_that_start_nothing_need_no_lock(project: Project, command: str) -> None:
+    project.write_flow(NUMPY)
+    done = project.run(command)
+    assert done.returncode == 0, words(done)
+
+
+def test_a_damaged_lock_is_named(project: Project) -> None:
+    project.write_flow()
+    project.write_lock({})
+    project.lock.write_text('{"schema": 1,')
+    done = project.run("run")
+    assert done.returncode != 0
+    assert "flow.json cannot be read" in words(done)
+    assert "bazel run //flows:small_flow.lock" in words(done)
+
+
+def test_a_lock_of_a_newer_schema_is_refused(project: Project) -> None:
+    project.write_flow()
+    project.write_lock({})
+    project.lock.write_text('{"schema": 2}')
+    done = project.run("run")
+    assert done.returncode != 0
+    assert "has schema 2, this version of mfbazel reads 1" in words(done)
+
+
+def test_the_lock_of_another_flow_is_refused(project: Project) -> None:
+    project.write_flow()
+    project.write_lock({})
+    project.lock.write_text(project.lock.read_text().replace("SmallFlow", "OtherFlow"))
+    done = project.run("run")
+    assert done.returncode != 0
+    assert "is the lock of the flow OtherFlow, not of SmallFlow" in words(done)
+
+
+def test_a_remote_step_of_a_flow_never_pushed_names_the_push_command(project: Project) -> None:
+    project.variables |= S3
+    project.write_flow("@batch", imports="batch")
+    project.write_lock({})
+    project.variables["MFBAZEL_IMAGES"] = str(project.images)
+    done = project.run("package", "list")
+    assert done.returncode != 0
+    assert "Image not pushed" in words(done)
+    assert "Run `bazel run //flows:small_flow.push`" in words(done)
+
+
+def test_the_record_of_the_last_push_is_found_below_the_state_directory(project: Project) -> None:
+    project.variables |= S3
+    project.write_flow("@batch", imports="batch")
+    project.write_lock({})
+    project.variables["BUILD_WORKSPACE_DIRECTORY"] = str(project.directory)
+    project.variables["MFBAZEL_STATE_DIR"] = str(project.directory / "state")
+    done = project.run("package", "list")
+    assert done.returncode != 0
+    assert "images.json" in words(done)
+    assert "Image not pushed" in words(done)
+
+
+def test_images_that_were_built_and_not_pushed_are_no_images(project: Project) -> None:
+    project.variables |= S3
+    project.write_flow("@batch", imports="batch")
+    project.write_lock({})
+    project.write_images({}, pushed=False)
+    done = project.run("package", "list")
+    assert done.returncode != 0
+    assert "has no pushed image of step train" in words(done)
+    assert "bazel run //flows:small_flow.push" in words(done)
+
+
+def test_an_image_older_than_the_lock_is_an_error_that_names_the_step(project: Project) -> None:
+    project.variables |= S3
+    project.write_flow(f"@batch\n    {NUMPY}", imports="batch, pypi")
+    project.write_lock({"numpy": "2.5.5"})
+    project.write_images({"numpy": "2.5.4"})
+    done = project.run("package", "list")
+    assert done.returncode != 0
+    assert "Stale image" in words(done)
+    assert "The image of step train of the flow SmallFlow was pushed before its packages were locked" in words(done)
+
+
+def test_a_step_with_an_image_of_its_own_needs_no_push(project: Project) -> None:
+    project.variables |= S3
+    project.write_flow('@batch(image="example/own")', imports="batch")
+    project.write_lock({})
+    done = project.run("package", "list")
+    assert done.returncode == 0, words(done)
+
+
+def test_the_code_package_holds_first_party_code_and_the_extension(project: Project) -> None:
+    project.write_flow()
+    project.write_lock({})
+    library = project.directory / "elsewhere" / "lib" / "shapes.py"
+    library.parent.mkdir(parents=True)
+    library.write_text("SIDES = 3\n")
+    listed = project.directory / "first_party.json"
+    listed.write_text(json.dumps({"lib/shapes.py": "elsewhere/lib/shapes.py"}))
+    project.variables |= {"MFBAZEL_FIRST_PARTY": str(listed), "MFBAZEL_RUNFILES": str(project.directory)}
+    done = project.run("package", "save", "package.tgz")
+    assert done.returncode == 0, words(done)
+    with tarfile.open(project.directory / "package.tgz") as archive:
+        names = set(archive.getnames())
+    assert {"small_flow.py", "lib/shapes.py"} <= names
+    assert any(name.endswith("metaflow_extensions/mfbazel/plugins/bazel_environment.py") for name in names)
+
+
+def test_a_task_runs_on_the_interpreter_of_its_step(project: Project) -> None:
+    project.write_flow(body="import sys; print('runs on', sys.executable)")
+    project.write_lock({})
+    pythons = project.directory / "pythons"
+    for step in ("start", "train", "end"):
+        pythons.joinpath(step, "bin").mkdir(parents=True)
+        pythons.joinpath(step, "bin", "python").symlink_to(sys.executable)
+    project.variables["MFBAZEL_STEP_PYTHON_DIR"] = str(pythons)
+    done = project.run("run")
+    assert done.returncode == 0, words(done)
+    assert f"runs on {pythons}/train/bin/python" in words(done)
+
+
+def test_a_step_without_an_interpreter_is_an_error_that_says_where_it_can_run(project: Project) -> None:
+    project.write_flow()
+    project.write_lock({})
+    project.variables["MFBAZEL_STEP_PYTHON_DIR"] = str(project.directory / "none")
+    done = project.run("run")
+    assert done.returncode != 0
+    assert "Step start cannot run on this machine" in words(done)
+
+
+def test_netflixext_beside_mfbazel_is_warned_of(project: Project) -> None:
+    project.write_flow()
+    project.write_lock({})
+    other = project.directory / "other" / "metaflow_extensions" / "netflix_ext" / "config"
+    other.mkdir(parents=True)
+    other.joinpath("mfextinit_netflixext.py").write_text("")
+    project.variables["PYTHONPATH"] = f"{project.directory / 'other'}:{project.path()}"
+    done = project.run("run")
+    assert done.returncode == 0, words(done)
+    assert "metaflow-netflixext is installed beside mfbazel" in words(done)
