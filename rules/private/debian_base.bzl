@@ -18,7 +18,7 @@ def _debian_layer_impl(ctx):
         mnemonic = "DebianLayer",
         progress_message = "Making the base layer of {} Debian packages".format(len(ctx.files.debs)),
     )
-    return layer_providers(layer) + [OutputGroupInfo(packages = depset([packages]))]
+    return layer_providers(layer, packages = depset([packages]))
 
 debian_layer = rule(
     implementation = _debian_layer_impl,

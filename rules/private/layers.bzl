@@ -38,11 +38,16 @@ def declare_layer(ctx, name):
     arguments.add("--files", layer.files)
     return layer, arguments, [layer.blob, layer.descriptor, layer.files]
 
-def layer_providers(layer):
-    """Returns the providers of a target that is one layer."""
+def layer_providers(layer, **output_groups):
+    """Returns the providers of a target that is one layer.
+
+    Args:
+        layer: LayerInfo of the layer.
+        **output_groups: additional output groups, depsets of files.
+    """
     return [
         DefaultInfo(files = depset([layer.blob])),
-        OutputGroupInfo(descriptor = depset([layer.descriptor]), files = depset([layer.files])),
+        OutputGroupInfo(descriptor = depset([layer.descriptor]), files = depset([layer.files]), **output_groups),
         LayersInfo(layers = [layer]),
     ]
 

@@ -93,6 +93,10 @@ toolbox_bazelrc() {
 
 # toolbox_enter COMMAND…: with the host's directories of users and data, its network configuration and certificates.
 toolbox_enter() {
+  if [ "${MFBAZEL_IN_TOOLBOX:-0}" = 1 ]; then
+    "$@"
+    return
+  fi
   local root entry name
   root=$(toolbox_dir)/root
   local arguments=(--ro-bind "$root" / --dev-bind /dev /dev --bind /proc /proc --bind /sys /sys --tmpfs /run --bind /tmp /tmp --bind /var/tmp /var/tmp)

@@ -6,6 +6,7 @@ toolbox_bazel_version=$(cat "$workspace/.bazelversion")
 
 # Make the toolbox unless it is there. Two at once wait for each other; an interrupted one starts over.
 toolbox_ensure() {
+  [ "${MFBAZEL_IN_TOOLBOX:-0}" = 0 ] || return 0
   local dir home lock
   dir=$(toolbox_dir)
   if [ ! -e "$dir/complete" ]; then

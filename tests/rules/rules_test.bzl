@@ -1,0 +1,94 @@
+"""Analysis tests: what the rules declare, and what they refuse."""
+
+load("@bazel_skylib//lib:unittest.bzl", "analysistest", "asserts")
+load("//rules/private:flow_command.bzl", "flow_command")
+load("//rules/private:layers.bzl", "layers", "venv_layer")
+load("//rules/private:missing_lock.bzl", "missing_lock")
+load("//rules/private:native_image.bzl", "native_image")
+load("//rules/private/providers:layer_info.bzl", "LayersInfo")
+
+def _failure_test(message):
+    def _impl(ctx):
+        env = analysistest.begin(ctx)
+        asserts.expect_failure(env, message)
+        return analysistest.end(env)
+
+    return analysistest.make(_impl, expect_failure = True)
+
+missing_lock_test = _failure_test("needs the lock of its flow, which does not exist yet. Make it with: bazel run //some:flow.lock")
+image_without_platform_test = _failure_test("either base or both os and architecture must be given")
+image_with_base_and_os_test = _failure_test("os, architecture and variant come from the base")
+
+def _order_impl(ctx):
+    env = analysistest.begin(ctx)
+    target = analysistest.target_under_test(env)
+    names = [layer.blob.basename for layer in target[LayersInfo].layers]
+    asserts.equals(env, ["_second.tar.zst", "_first.tar.zst"], names)
+    asserts.equals(env, names, [file.basename for file in target.files.to_list()])
+    return analysistest.end(env)
+
+layers_keep_their_order_test = analysistest.make(_order_impl)
+
+def _gzip_impl(ctx):
+    env = analysistest.begin(ctx)
+    action = [action for action in analysistest.target_actions(env) if action.mnemonic == "VenvLayer"][0]
+    asserts.true(env, "gzip" in action.argv, "the layer tool is not asked for gzip: {}".format(action.argv))
+    asserts.equals(
+        env,
+        ["_first.descriptor.json", "_first.files.tsv", "_first.tar.gz"],
+        sorted([file.basename for file in action.outputs.to_list()]),
+    )
+    return analysistest.end(env)
+
+compression_follows_the_build_setting_test = analysistest.make(
+    _gzip_impl,
+    config_settings = {str(Label("//rules:compression")): "gzip"},
+)
+
+def _descriptors_only_impl(ctx):
+    env = analysistest.begin(ctx)
+    mnemonics = [action.mnemonic for action in analysistest.target_actions(env)]
+    asserts.true(env, "OCIImage" in mnemonics)
+    asserts.false(env, "LayerDescriptor" in mnemonics, "a layer that has a descriptor is read again")
+    return analysistest.end(env)
+
+layers_with_descriptors_are_not_read_again_test = analysistest.make(_descriptors_only_impl)
+
+def _push_impl(ctx):
+    env = analysistest.begin(ctx)
+    written = [action for action in analysistest.target_actions(env) if action.mnemonic == "FileWrite"][0].content.splitlines()
+    asserts.equals(env, "flow", written[0])
+    asserts.equals(env, "//examples/churn:churn_flow", written[written.index("--label") + 1])
+    steps = [written[i + 1].split("=")[0] for i in range(len(written)) if written[i] == "--image"]
+    asserts.equals(env, ["start", "prepare", "train", "evaluate", "report", "end"], steps)
+    return analysistest.end(env)
+
+push_names_every_step_in_topological_order_test = analysistest.make(_push_impl)
+
+def rules_test_suite(name):
+    """Declares the tests of this file, and the targets that they look at.
+
+    Args:
+        name: name of the test suite.
+    """
+    manual = {"tags": ["manual"]}
+    missing_lock(name = "_missing_lock", command = "bazel run //some:flow.lock", **manual)
+    flow_command(name = "_push", command = "flow", images = "//examples/churn:churn_flow.images", **manual)
+    native_image(name = "_no_platform", **manual)
+    venv_layer(name = "_first", interpreter = "/usr/bin/python3.14", python = "3.14", **manual)
+    venv_layer(name = "_second", interpreter = "/usr/bin/python3.14", python = "3.14", **manual)
+    layers(name = "_layers", layers = ["_second", "_first"], **manual)
+    native_image(name = "_image", architecture = "amd64", os = "linux", tars = ["_layers"], **manual)
+    native_image(name = "_two_platforms", base = "_image", os = "linux", **manual)
+    tests = {
+        "compression_follows_the_build_setting": (compression_follows_the_build_setting_test, "_first"),
+        "image_with_base_and_os_is_refused": (image_with_base_and_os_test, "_two_platforms"),
+        "image_without_platform_is_refused": (image_without_platform_test, "_no_platform"),
+        "layers_keep_their_order": (layers_keep_their_order_test, "_layers"),
+        "layers_with_descriptors_are_not_read_again": (layers_with_descriptors_are_not_read_again_test, "_image"),
+        "missing_lock_names_the_command": (missing_lock_test, "_missing_lock"),
+        "push_names_every_step_in_topological_order": (push_names_every_step_in_topological_order_test, "_push"),
+    }
+    for test, (rule, target) in tests.items():
+        rule(name = test, size = "small", target_under_test = target)
+    native.test_suite(name = name, tests = tests.keys())
