@@ -13,9 +13,10 @@ from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import LAUNCHER, Environment, Wanted, parse_python, parse_wanted
 
 DEFAULT_METAFLOW = "metaflow>=2.19.17"
+"""The oldest Metaflow that the extension works with."""
+
 # What mfbazel's Metaflow extension imports where Metaflow launches.
 _EXTENSION_NEEDS = ("packaging",)
-"""The oldest Metaflow that the extension works with."""
 
 _DEFAULT_RUNTIME = ("boto3", "requests")
 

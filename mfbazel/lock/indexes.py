@@ -20,7 +20,6 @@ _UV_SETTINGS = {
     "index-url": ("UV_DEFAULT_INDEX", "UV_INDEX_URL"),
     "extra-index-url": ("UV_INDEX", "UV_EXTRA_INDEX_URL"),
     "find-links": ("UV_FIND_LINKS",),
-    "no-index": ("UV_NO_INDEX",),
     "index-strategy": ("UV_INDEX_STRATEGY",),
 }
 """pip's setting, and uv's variables for it: the first is the one that is set here."""
@@ -87,7 +86,7 @@ def _settings_in(path: Path) -> set[str]:
     except (OSError, tomllib.TOMLDecodeError):
         return set()
     keys = {*table, *table.get("pip", {})}
-    found = {setting for setting in _UV_SETTINGS if setting in keys}
+    found = {setting for setting in (*_UV_SETTINGS, "no-index") if setting in keys}
     indexes = table.get("index", [])
     if isinstance(indexes, list) and indexes:
         found.add("extra-index-url")
@@ -106,7 +105,6 @@ def uv_environment(settings: Mapping[str, str], environment: Mapping[str, str]) 
         "UV_DEFAULT_INDEX": _location(settings.get("index-url", "")),
         "UV_INDEX": " ".join(map(_location, settings.get("extra-index-url", "").split())),
         "UV_FIND_LINKS": ",".join(map(_location, settings.get("find-links", "").split())),
-        "UV_NO_INDEX": "1" if _true(settings.get("no-index", "")) else "",
         "UV_INDEX_STRATEGY": "unsafe-best-match",
     }
     result = dict(environment)
@@ -117,6 +115,12 @@ def uv_environment(settings: Mapping[str, str], environment: Mapping[str, str]) 
     # Which interpreters are on the machine must not matter, and nothing is built: never look for or download one.
     result["UV_PYTHON_DOWNLOADS"] = "never"
     return result
+
+
+def uv_arguments(settings: Mapping[str, str], environment: Mapping[str, str]) -> list[str]:
+    """Return the options for uv that have no variable: ``--no-index``."""
+    wanted = _true(settings.get("no-index", "")) and "no-index" not in configured_uv_settings(environment)
+    return ["--no-index"] if wanted else []
 
 
 def _connection(settings: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from mfbazel.lock.errors import LockError
-from mfbazel.lock.indexes import pip_settings, uv_environment
+from mfbazel.lock.indexes import pip_settings, uv_arguments, uv_environment
 from mfbazel.lock.model import Pin, Platform
 from mfbazel.lock.request import OUTPUT, Request, ResolverFailure
 from mfbazel.lock.requirements_txt import parse_resolved
@@ -56,8 +56,16 @@ class Uv:
         return find_uv()
 
     @cached_property
+    def _settings(self) -> dict[str, str]:
+        return pip_settings()
+
+    @cached_property
     def _variables(self) -> dict[str, str]:
-        return uv_environment(pip_settings(), self.environment)
+        return uv_environment(self._settings, self.environment)
+
+    @cached_property
+    def _options(self) -> list[str]:
+        return uv_arguments(self._settings, self.environment)
 
     def pins(self, request: Request) -> dict[str, Pin]:
         """See :class:`mfbazel.lock.request.Resolver`.
@@ -120,7 +128,8 @@ class Uv:
     def _compile(self, arguments: Sequence[str], output: str, directory: Path) -> None:
         """Run ``uv pip compile`` in ``directory``; paths are relative, so that no text holds a path of this machine."""
         command = [self._binary, "pip", "compile", "--quiet", "--color", "never", "--no-header", "--no-progress"]
-        command += ["--python", sys.executable, "--only-binary", ":all:", "--output-file", output, *arguments]
+        command += ["--python", sys.executable, "--only-binary", ":all:", "--output-file", output]
+        command += [*self._options, *arguments]
         result = subprocess.run(
             command, cwd=directory, env=self._variables, capture_output=True, text=True, errors="replace", check=False
         )
