@@ -53,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     test = commands.add_parser("test", help="compare a flow with its lock, without any network")
     _common_options(test)
     _flow_options(test)
+    test.add_argument(
+        "--stamp", type=Path, metavar="FILE", help="write it when the lock is up to date (for a build rule)"
+    )
     test.set_defaults(run=_test)
 
     environments = commands.add_parser("environments", help="lock named environments of a JSON file")
@@ -138,7 +141,11 @@ def _test(arguments: argparse.Namespace) -> int:
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
         raise LockError(f"the lock {arguments.lock_dir} is stale:\n{lines}\nRun `{settings.command}`.")
-    print(f"{arguments.lock_dir} is up to date: {len(environments)} environments")
+    said = f"{arguments.lock_dir} is up to date: {len(environments)} environments"
+    if arguments.stamp:
+        arguments.stamp.write_text(f"{said}\n", encoding="utf-8")
+    else:
+        print(said)
     return 0
 
 
