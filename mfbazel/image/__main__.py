@@ -1,0 +1,219 @@
+"""Front of image assembly: ``python -m mfbazel.image {assemble,index,images-json,tarball,debian}``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mfbazel.errors import run_front
+from mfbazel.image.assemble import Layer, Platform, assemble, assemble_index, load_layer
+from mfbazel.image.debian import write_base
+from mfbazel.image.errors import ImageError
+from mfbazel.image.images_json import build_images, to_json
+from mfbazel.image.options import Options, parse_names, parse_pairs, parse_words
+from mfbazel.image.tarball import write_tarball
+from mfbazel.layer.blob import Outputs
+from mfbazel.layer.compression import DEFAULT_LEVELS
+from mfbazel.layer.output import write_together
+
+_LINKS = ("symlink", "hard", "copy")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the front; returns the exit code.
+
+    Raises:
+        MfbazelError: see the functions of the sub-commands.
+    """
+    sys.setswitchinterval(0.0005)
+    options = _parser().parse_args(arguments)
+    options.run(options)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m mfbazel.image",
+        description="Assembles container images as OCI layouts.",
+        epilog="@FILE reads arguments from FILE, one per line.",
+        fromfile_prefix_chars="@",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _assemble_parser(commands.add_parser("assemble", help="one image", description=_assemble.__doc__))
+    _index_parser(commands.add_parser("index", help="an index over images", description=_index.__doc__))
+    _images_parser(commands.add_parser("images-json", help="images.json of a flow", description=_images.__doc__))
+    _tarball_parser(commands.add_parser("tarball", help="archive for a container engine", description=_tarball.__doc__))
+    _debian_parser(commands.add_parser("debian", help="base layer from .deb files", description=_debian.__doc__))
+    return parser
+
+
+def _layout_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="the OCI layout to write")
+    parser.add_argument("--digest", type=Path, metavar="OUT", help="file that gets the digest, sha256:…")
+    parser.add_argument("--link", choices=_LINKS, default="symlink", help="how blobs get in (default: relative links)")
+    parser.add_argument("--annotations-file", type=Path, metavar="FILE", help="KEY=VALUE lines")
+    parser.add_argument("--annotation", action="append", default=[], metavar="KEY=VALUE")
+
+
+def _assemble_parser(parser: argparse.ArgumentParser) -> None:
+    _layout_options(parser)
+    parser.add_argument("--base", type=Path, metavar="DIR", help="OCI layout of the base image")
+    parser.add_argument("--platform", metavar="OS/ARCH", help="which image of a base with several platforms")
+    parser.add_argument("--os", help="without --base, for example linux")
+    parser.add_argument("--architecture", help="without --base, for example amd64")
+    parser.add_argument("--variant", help="without --base, for example v8")
+    parser.add_argument(
+        "--layer",
+        action="append",
+        default=[],
+        metavar="BLOB=DESCRIPTOR[=LABEL]",
+        help="from the bottom to the top; the history says `bazel build LABEL`",
+    )
+    for name in ("env", "labels"):
+        parser.add_argument(f"--{name}-file", type=Path, metavar="FILE", help="KEY=VALUE lines")
+    parser.add_argument("--env", action="append", default=[], metavar="KEY=VALUE", help="$VAR expands from the base")
+    parser.add_argument("--label", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument(
+        "--entrypoint-file", type=Path, metavar="FILE", help="one argument per line; clears the base's cmd"
+    )
+    parser.add_argument("--cmd-file", type=Path, metavar="FILE", help="one argument per line")
+    parser.add_argument("--exposed-ports-file", type=Path, metavar="FILE", help="8080/tcp, …")
+    parser.add_argument("--volumes-file", type=Path, metavar="FILE", help="paths")
+    parser.add_argument("--created-file", type=Path, metavar="FILE", help="a time as in RFC 3339")
+    parser.add_argument("--user")
+    parser.add_argument("--workdir")
+    parser.set_defaults(run=_assemble)
+
+
+def _index_parser(parser: argparse.ArgumentParser) -> None:
+    _layout_options(parser)
+    parser.add_argument(
+        "--image", required=True, nargs="+", action="extend", type=Path, metavar="DIR", help="OCI layouts"
+    )
+    parser.set_defaults(run=_index)
+
+
+def _images_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--lock", required=True, type=Path, metavar="flow.json")
+    parser.add_argument("--label", required=True, metavar="//package:name", help="the flow's target")
+    parser.add_argument("--repository", metavar="REGISTRY/NAME", help="where the images will be pushed")
+    parser.add_argument("--step", action="append", default=[], metavar="STEP=DIR", help="OCI layout of a step's image")
+    parser.add_argument("--output", required=True, type=Path, metavar="images.json")
+    parser.set_defaults(run=_images)
+
+
+def _tarball_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--layout", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--tag", action="append", default=[], metavar="NAME:TAG")
+    parser.add_argument("--tags-file", type=Path, metavar="FILE", help="one NAME:TAG per line")
+    parser.add_argument("--out", required=True, type=Path, metavar="OUT.tar")
+    parser.add_argument("--format", choices=("docker", "oci"), default="docker")
+    parser.add_argument("--platform", metavar="OS/ARCH", help="which image of a layout with several platforms")
+    parser.set_defaults(run=_tarball)
+
+
+def _debian_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--debs", type=Path, metavar="DIR", help="every .deb file in it")
+    parser.add_argument("--deb", action="append", default=[], type=Path, metavar="FILE.deb")
+    parser.add_argument("--python", required=True, metavar="X.Y", help="version of the Python among the packages")
+    parser.add_argument("--compression", choices=sorted(DEFAULT_LEVELS), default="zstd")
+    parser.add_argument("--level", type=int, metavar="N", help="of the compression")
+    parser.add_argument("--blob", required=True, type=Path, metavar="OUT.tar.zst")
+    parser.add_argument("--descriptor", required=True, type=Path, metavar="OUT.json")
+    parser.add_argument("--files", type=Path, metavar="OUT.tsv", help="file list")
+    parser.add_argument("--packages", required=True, type=Path, metavar="OUT.json", help="names, versions, hashes")
+    parser.set_defaults(run=_debian)
+
+
+def _assemble(options: argparse.Namespace) -> None:
+    """Write an image from a base and layers. No layer is read: blobs are linked, documents written."""
+    layers = [_layer(text) for text in options.layer]
+    digest = assemble(
+        options.output, _base(options), layers, _options(options), platform=options.platform, link=options.link
+    )
+    _write_digest(options, digest)
+
+
+def _index(options: argparse.Namespace) -> None:
+    """Write an index over images of several platforms."""
+    annotations = dict(_pairs(options.annotations_file, options.annotation, "--annotation"))
+    _write_digest(options, assemble_index(options.output, options.image, annotations, link=options.link))
+
+
+def _images(options: argparse.Namespace) -> None:
+    """Write images.json of a build: step, digest, hash of its requirements."""
+    layouts = {name: Path(path) for name, path in parse_pairs(options.step, "--step")}
+    document = build_images(options.lock, options.label, options.repository, layouts)
+    write_together({options.output: to_json(document)})
+
+
+def _tarball(options: argparse.Namespace) -> None:
+    """Write an image as one archive that `podman load` or `docker load` reads."""
+    tags = [*options.tag, *(line.strip() for line in _lines(options.tags_file) if line.strip())]
+    write_tarball(options.layout, tags, options.out, options.format, options.platform)
+
+
+def _debian(options: argparse.Namespace) -> None:
+    """Write the base image's layer from Debian packages, without running their scripts: same packages, same bytes."""
+    debs = [*options.deb, *(sorted(options.debs.glob("*.deb")) if options.debs else ())]
+    if not debs:
+        raise ImageError(f"no .deb file was given{f' in {options.debs}' if options.debs else ': use --debs or --deb'}")
+    outputs = Outputs(options.blob, options.descriptor, options.files)
+    write_base(debs, options.python, outputs, options.packages, compression=options.compression, level=options.level)
+
+
+def _layer(text: str) -> Layer:
+    parts = text.split("=", 2)
+    if len(parts) < 2:
+        raise ImageError(f"--layer {text}: BLOB=DESCRIPTOR is expected, with the descriptor that the layer tool wrote")
+    return load_layer(Path(parts[0]), Path(parts[1]), parts[2] if len(parts) > 2 else None)
+
+
+def _base(options: argparse.Namespace) -> Path | Platform:
+    given = [name for name in ("os", "architecture", "variant") if getattr(options, name)]
+    if options.base:
+        if given:
+            raise ImageError(f"--{given[0]} comes from the base {options.base} and cannot be given beside it")
+        return Path(options.base)
+    if not options.os or not options.architecture:
+        raise ImageError("without --base, both --os and --architecture are needed")
+    return Platform(options.os, options.architecture, options.variant)
+
+
+def _options(options: argparse.Namespace) -> Options:
+    return Options(
+        env=_pairs(options.env_file, options.env, "--env"),
+        labels=dict(_pairs(options.labels_file, options.label, "--label")),
+        annotations=dict(_pairs(options.annotations_file, options.annotation, "--annotation")),
+        entrypoint=parse_words(_lines(options.entrypoint_file)) if options.entrypoint_file else None,
+        cmd=parse_words(_lines(options.cmd_file)) if options.cmd_file else None,
+        user=options.user,
+        workdir=options.workdir,
+        exposed_ports=parse_names(_lines(options.exposed_ports_file)),
+        volumes=parse_names(_lines(options.volumes_file)),
+        created="\n".join(_lines(options.created_file)) if options.created_file else None,
+    )
+
+
+def _pairs(file: Path | None, given: list[str], option: str) -> list[tuple[str, str]]:
+    return parse_pairs(_lines(file), str(file)) + parse_pairs(given, option)
+
+
+def _lines(file: Path | None) -> list[str]:
+    if file is None:
+        return []
+    try:
+        return file.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ImageError(f"cannot read {file}: {error}") from error
+
+
+def _write_digest(options: argparse.Namespace, digest: str) -> None:
+    if options.digest:
+        write_together({options.digest: f"{digest}\n".encode()})
+
+
+if __name__ == "__main__":
+    run_front(main)
