@@ -1,0 +1,202 @@
+"""A flow started by the launcher: each task on the packages of its step, files from a tree of symlinks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mfbazel.analyze import requirements_sha256
+
+ROOT = Path(__file__).absolute().parents[2]
+STEPS = ("start", "train", "end")
+FLOW = """
+import json
+from importlib import import_module
+from pathlib import Path
+from metaflow import FlowSpec, pypi, step
+import settings
+from lib import shapes
+
+
+def seen():
+    found = {}
+    for module in ("alpha", "undeclared"):
+        try:
+            found[module] = import_module(module).VERSION
+        except ModuleNotFoundError as error:
+            found[module] = type(error).__name__
+    return {**found, "settings": settings.VALUE, "shapes": shapes.SIDES}
+
+
+class SmallFlow(FlowSpec):
+    @step
+    def start(self):
+        Path("start.json").write_text(json.dumps(seen()))
+        self.next(self.train)
+
+    @pypi(packages={"alpha": "1.5"})
+    @step
+    def train(self):
+        Path("train.json").write_text(json.dumps(seen()))
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+
+
+if __name__ == "__main__":
+    SmallFlow()
+"""
+
+
+class Launch:
+    """A flow as the rule lays it out: sources elsewhere, a runfiles tree of symlinks, JSON files."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        self.write_sources()
+        self.write_wheel()
+        self.write_lock(dict.fromkeys((*STEPS, "_launcher"), self.python))
+
+    def write_sources(self) -> None:
+        """Write sources and the tree; ``undeclared.py`` lies beside the flow, but the tree lacks it."""
+        sources = {
+            "flows/small_flow.py": FLOW,
+            "flows/settings.py": "VALUE = 7\n",
+            "flows/undeclared.py": "VERSION = 'leaked'\n",
+            "lib/shapes.py": "SIDES = 3\n",
+        }
+        for name, content in sources.items():
+            source, runfile = self.directory / "source" / name, self.directory / "runfiles" / name
+            source.parent.mkdir(parents=True, exist_ok=True)
+            source.write_text(content)
+            runfile.parent.mkdir(parents=True, exist_ok=True)
+            if "undeclared" not in name:
+                runfile.symlink_to(source)
+        self.directory.joinpath("first_party.json").write_text(json.dumps({"lib/shapes.py": "lib/shapes.py"}))
+
+    def write_wheel(self) -> None:
+        """Unpack ``alpha``, a wheel of the step ``train``, and list the directories of every environment."""
+        site = self.directory / "runfiles" / "wheels" / "alpha-1.5"
+        site.mkdir(parents=True)
+        site.joinpath("alpha.py").write_text("VERSION = '1.5'\n")
+        installed = [path for path in sys.path if path and any(Path(path).glob("*.dist-info"))]
+        sites = {"_launcher": installed, "start": [], "train": ["wheels/alpha-1.5"], "end": []}
+        self.directory.joinpath("sites.json").write_text(json.dumps(sites))
+
+    def write_lock(self, pythons: dict[str, str]) -> None:
+        """Write ``flow.json``, each environment for its Python."""
+        steps = []
+        for name in STEPS:
+            packages = {"alpha": "1.5"} if name == "train" else {}
+            steps.append({"name": name, "requirements_sha256": requirements_sha256(None, packages)})
+        environments = {name: {"python": python} for name, python in pythons.items()}
+        content: dict[str, Any] = {
+            "schema": 1,
+            "flow": {"name": "SmallFlow", "steps": steps},
+            "environments": environments,
+        }
+        self.directory.joinpath("flow.json").write_text(json.dumps(content))
+
+    def start(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Start the flow as ``bazel run`` does."""
+        work = self.directory / "work"
+        work.mkdir(exist_ok=True)
+        files = self.directory
+        environ = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.directory),
+            "XDG_CACHE_HOME": str(self.directory / "cache"),
+            "METAFLOW_USER": "tester",
+            "BUILD_WORKING_DIRECTORY": str(work),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
+            **variables,
+        }
+        command = [sys.executable, "-m", "mfbazel.launch", "flow"]
+        command += ["--flow", str(files / "runfiles/flows/small_flow.py"), "--lock", str(files / "flow.json")]
+        command += ["--label", "//flows:small_flow", "--sites", str(files / "sites.json")]
+        command += ["--runfiles", str(files / "runfiles"), "--import-root", str(files / "runfiles")]
+        command += ["--first-party", str(files / "first_party.json"), "--", *arguments]
+        return subprocess.run(command, cwd=files, env=environ, capture_output=True, text=True, timeout=180)
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Launch]:
+    yield Launch(tmp_path)
+
+
+def test_each_task_sees_the_packages_of_its_step_only(launch: Launch) -> None:
+    done = launch.start("--no-pylint", "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    seen = {name: json.loads((launch.directory / "work" / f"{name}.json").read_text()) for name in ("start", "train")}
+    assert (seen["start"]["alpha"], seen["train"]["alpha"]) == ("ModuleNotFoundError", "1.5")
+    assert (seen["train"]["settings"], seen["train"]["shapes"]) == (7, 3)
+
+
+def test_a_module_that_the_target_does_not_declare_is_not_found_beside_the_source(launch: Launch) -> None:
+    done = launch.start("--no-pylint", "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((launch.directory / "work" / "start.json").read_text())["undeclared"] == "ModuleNotFoundError"
+
+
+def test_the_datastore_lies_where_the_user_typed_the_command(launch: Launch) -> None:
+    assert launch.start("--no-pylint", "run").returncode == 0
+    assert launch.directory.joinpath("work", ".metaflow", "SmallFlow").is_dir()
+
+
+def test_the_code_package_holds_what_the_target_declares(launch: Launch) -> None:
+    done = launch.start("--no-pylint", "package", "list")
+    assert done.returncode == 0, done.stdout + done.stderr
+    listed = done.stdout + done.stderr
+    assert "small_flow.py" in listed
+    assert "lib/shapes.py" in listed
+    assert "settings.py" in listed
+    assert "undeclared.py" not in listed
+
+
+def test_a_second_start_makes_no_new_environment(launch: Launch) -> None:
+    for _ in range(2):
+        assert launch.start("--no-pylint", "show").returncode == 0
+    assert len(list(launch.directory.joinpath("cache", "mfbazel", "venvs").iterdir())) == 1
+
+
+def test_variables_of_the_user_reach_neither_the_tasks_packages_nor_override_the_lock(launch: Launch) -> None:
+    stray = launch.directory / "stray"
+    stray.mkdir()
+    stray.joinpath("alpha.py").write_text("VERSION = 'stray'\n")
+    path = os.pathsep.join([str(ROOT), *filter(None, sys.path), str(stray)])
+    done = launch.start("--no-pylint", "run", PYTHONPATH=path, MFBAZEL_FLOW_LOCK="/nowhere/flow.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    seen = json.loads((launch.directory / "work" / "start.json").read_text())
+    assert seen["alpha"] == "ModuleNotFoundError"
+
+
+def test_a_launcher_locked_for_another_python_is_an_error_with_both_versions(launch: Launch) -> None:
+    launch.write_lock(dict.fromkeys((*STEPS, "_launcher"), "3.1"))
+    done = launch.start("show")
+    assert done.returncode == 1
+    assert f"locked for Python 3.1, but {sys.executable} is Python {launch.python}" in done.stderr
+    assert "bazel run //flows:small_flow.lock" in done.stderr
+
+
+def test_a_step_locked_for_another_python_cannot_run_here_and_the_error_says_where(launch: Launch) -> None:
+    launch.write_lock({"_launcher": launch.python, "start": launch.python, "end": launch.python, "train": "3.1"})
+    done = launch.start("--no-pylint", "run")
+    assert done.returncode != 0
+    assert "cannot run on this machine" in done.stdout + done.stderr
+
+
+def test_a_missing_list_of_packages_is_named(launch: Launch) -> None:
+    launch.directory.joinpath("sites.json").unlink()
+    done = launch.start("show")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the list of package directories, ")
