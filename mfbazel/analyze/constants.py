@@ -56,8 +56,8 @@ class Evaluator:
                 return self._add(left, right, expression, module, what)
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
                 return -number
-            case ast.Subscript(value=container, slice=key):
-                return self._item(container, key, module, what)
+            case ast.Subscript():
+                return self.value(*self._entry_node(expression, module, what), what)
         if self._is_dict(expression):
             return {key: placed.value for key, placed in self.items(expression, module, what).items()}
         target, found = self._constant(expression, module, what)
@@ -85,9 +85,28 @@ class Evaluator:
             case ast.Name() | ast.Attribute():
                 target, found = self._constant(expression, module, what)
                 return self.items(found.value, target, what)
+            case ast.Subscript():
+                return self.items(*self._entry_node(expression, module, what), what)
             case _:
                 raise self._refuse(expression, module, what)
         return result
+
+    def _entry_node(self, expression: ast.Subscript, module: Module, what: str) -> tuple[ast.expr, Module]:
+        """Return the expression that stands in a constant dictionary at the key of ``expression``, and its module."""
+        table, owner = expression.value, module
+        if isinstance(table, ast.Subscript):
+            table, owner = self._entry_node(table, module, what)
+        while isinstance(table, ast.Name | ast.Attribute):
+            owner, found = self._constant(table, owner, what)
+            table = found.value
+        name = self.value(expression.slice, module, what)
+        if isinstance(table, ast.Dict):
+            for key, value in reversed(list(zip(table.keys, table.values, strict=True))):
+                if key is None:
+                    break  # `**`: what it brings is not known here
+                if self.value(key, owner, what) == name:
+                    return value, owner
+        raise self._refuse(expression, module, what)
 
     def _entry(self, key: ast.expr | None, value: ast.expr, module: Module, what: str) -> dict[str, Placed]:
         if key is None:
@@ -109,12 +128,6 @@ class Evaluator:
             if isinstance(first, kind) and isinstance(second, kind):
                 return first + second  # type: ignore[operator]
         raise self._refuse(whole, module, what)
-
-    def _item(self, container: ast.expr, key: ast.expr, module: Module, what: str) -> Any:
-        items, name = self.items(container, module, what), self.value(key, module, what)
-        if name not in items:
-            raise AnalyzeError(f"{module.where(key)}: {what}: there is no key {name!r} in `{ast.unparse(container)}`")
-        return items[name].value
 
     def _constant(self, expression: ast.expr, module: Module, what: str) -> tuple[Module, ValueBinding]:
         """Return the module and the assignment that a name (or ``module.NAME``) means.

