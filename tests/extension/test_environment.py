@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tarfile
 from pathlib import Path
@@ -20,6 +21,7 @@ S3 = {
     "AWS_SECRET_ACCESS_KEY": "x",
     "AWS_DEFAULT_REGION": "us-east-1",
 }
+TASK = ["--run-id", "1", "--task-id", "1", "--input-paths", "1/_parameters/0"]
 NUMPY = '@pypi(packages={"numpy": "2.5.5"})'
 
 
@@ -240,6 +242,22 @@ def test_the_code_package_holds_first_party_code_and_the_extension(project: Proj
         names = set(archive.getnames())
     assert {"small_flow.py", "lib/shapes.py"} <= names
     assert any(name.endswith("metaflow_extensions/mfbazel/plugins/bazel_environment.py") for name in names)
+
+
+def test_the_packaged_extension_loads_where_the_package_mfbazel_is_missing(project: Project) -> None:
+    """As in a container: from the code package alone, with no variable of the launcher."""
+    project.write_flow(NUMPY)
+    project.write_lock({"numpy": "2.5.5"})
+    assert project.run("package", "save", "package.tgz").returncode == 0
+    container = Project(project.directory / "container")
+    with tarfile.open(project.directory / "package.tgz") as archive:
+        archive.extractall(container.directory, filter="data")
+    packages = [path for path in sys.path if any(Path(path or ".").glob("*.dist-info"))]
+    container.variables["PYTHONPATH"] = os.pathsep.join([str(container.directory / ".mf_code"), *packages])
+    for arguments in (["show"], ["init", "--run-id", "1", "--task-id", "0"], ["step", "start", *TASK]):
+        done = container.run("--metadata=local", "--datastore=local", *arguments)
+        assert done.returncode == 0, words(done)
+        assert "No module named" not in words(done)
 
 
 def test_a_task_runs_on_the_interpreter_of_its_step(project: Project) -> None:
