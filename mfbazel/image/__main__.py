@@ -68,8 +68,8 @@ def _assemble_parser(parser: argparse.ArgumentParser) -> None:
         "--layer",
         action="append",
         default=[],
-        metavar="BLOB=DESCRIPTOR[=LABEL]",
-        help="from the bottom to the top; the history says `bazel build LABEL`",
+        metavar="BLOB=DESCRIPTOR[=HISTORY]",
+        help="from the bottom to the top; HISTORY is its line in the image's history (default: `bazel build <file>`)",
     )
     for name in ("env", "labels"):
         parser.add_argument(f"--{name}-file", type=Path, metavar="FILE", help="KEY=VALUE lines")

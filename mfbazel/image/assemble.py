@@ -61,13 +61,13 @@ class Platform:
         return fields | ({"variant": self.variant} if self.variant else {})
 
 
-def load_layer(blob: Path, descriptor: Path, label: str | None = None) -> Layer:
+def load_layer(blob: Path, descriptor: Path, history: str | None = None) -> Layer:
     """Return a layer after comparing the size of its two files.
 
     Args:
         blob: the layer.
         descriptor: its descriptor file.
-        label: what made it; the history says ``bazel build <label>``, as rules_oci's does.
+        history: what the history says of it; default: ``bazel build <file name>``, as rules_oci's does.
 
     Raises:
         ImageError: the blob is missing or has another size.
@@ -80,7 +80,7 @@ def load_layer(blob: Path, descriptor: Path, label: str | None = None) -> Layer:
         raise ImageError(f"layer {blob} cannot be read: {error.strerror}") from error
     if size != described.size:
         raise ImageError(f"{descriptor} does not describe {blob}: it says {described.size} bytes, the file has {size}")
-    return Layer(blob, described, f"bazel build {label or blob.name}")
+    return Layer(blob, described, history or f"bazel build {blob.name}")
 
 
 def assemble(
@@ -111,7 +111,7 @@ def assemble(
     if len(inherited) + len(layers) > MAX_LAYERS:
         raise ImageError(
             f"{output.name} would have {len(inherited) + len(layers)} layers ({len(inherited)} from the base); "
-            f"container runtimes accept {MAX_LAYERS}. Lower the budget of dependency layers, or choose a base with fewer."
+            f"container runtimes accept {MAX_LAYERS}. Lower the budget of dependency layers, or take a base with fewer."
         )
     _add_layers(config, layers)
     manifest: Json = {

@@ -1,8 +1,8 @@
 """A base image's layer from Debian packages: their files, in one tar, without running their scripts.
 
 The same set of ``.deb`` files gives the same bytes, wherever and as whoever it is made. Package managers and scanners
-find the packages in ``/var/lib/dpkg/status``. Documentation (copyright files excepted), manual pages and translations are
-left out.
+find the packages in ``/var/lib/dpkg/status``. Documentation (copyright files excepted), manual pages and translations
+are left out.
 
 Debian testing moves on, and its mirrors drop old versions: the JSON record of names, versions and hashes says what an
 image was made of, it does not make it obtainable.
@@ -150,9 +150,19 @@ class _Merge:
                 listed.append(f"/{path}")
                 entry = self._entry(deb, archive, member, path)
                 if entry is not None:
+                    yield from self._parents(deb, path)
                     self._kinds[path] = entry.kind
                     self._owners[path] = deb
                     yield entry
+
+    def _parents(self, deb: Deb, path: str) -> Iterator[Entry]:
+        """Yield the directories above ``path`` that are not there yet: merged /usr may have moved it into a new one."""
+        missing = []
+        while (path := path.rpartition("/")[0]) and path not in self._kinds:
+            missing.append(path)
+        for directory in reversed(missing):
+            self._kinds[directory] = DIRECTORY
+            yield Entry(directory, DIRECTORY, 0o755, owner=deb.label)
 
     def _entry(self, deb: Deb, archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> Entry | None:
         """Return a member's entry, ``None`` if it is there already."""

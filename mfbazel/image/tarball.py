@@ -94,10 +94,15 @@ def _docker(image: Image, tags: Sequence[str]) -> list[Entry]:
 
 
 def _oci(image: Image, tags: Sequence[str]) -> list[Entry]:
-    """Return the entries of an oci-archive: the layout itself, its index naming the image once per tag."""
+    """Return the entries of an oci-archive: the layout itself, its index naming the image."""
+    if len(tags) > 1:
+        raise ImageError(
+            f"an OCI archive carries one name, not {len(tags)} ({', '.join(tags)}): podman refuses to load several. "
+            "Give one tag, and add the others with `podman tag`."
+        )
     manifest: Json = {"mediaType": image.manifest["mediaType"], "digest": image.digest, "size": image.manifest_size}
-    named = [{**manifest, "annotations": _names(tag)} for tag in tags] or [manifest]
-    index = canonical({"schemaVersion": 2, "mediaType": INDEX, "manifests": named})
+    named = {**manifest, "annotations": _names(tags[0])} if tags else manifest
+    index = canonical({"schemaVersion": 2, "mediaType": INDEX, "manifests": [named]})
     return [
         *_blobs(image, [manifest, image.manifest["config"], *image.manifest["layers"]]),
         Entry("index.json", FILE, 0o644, Content(index)),

@@ -67,7 +67,7 @@ def _registry(options: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(prog="python -m mfbazel.push", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m mfbazel.push", description=__doc__, fromfile_prefix_chars="@")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_flow(commands)
     _add_load(commands)

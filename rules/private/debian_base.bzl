@@ -3,7 +3,7 @@
 load(":layers.bzl", "LAYER_TOOL", "declare_layer", "layer_providers")
 
 def _debian_layer_impl(ctx):
-    layer, arguments, outputs = declare_layer(ctx, ctx.label.name)
+    layer, arguments, outputs = declare_layer(ctx, ctx.label.name, "{} Debian packages".format(len(ctx.files.debs)))
     packages = ctx.actions.declare_file(ctx.label.name + ".packages.json")
     command = ctx.actions.args()
     command.add("debian")

@@ -15,12 +15,13 @@ LAYER_TOOL = {
     "_layer": attr.label(default = "//mfbazel/layer", executable = True, cfg = "exec"),
 }
 
-def declare_layer(ctx, name):
+def declare_layer(ctx, name, history):
     """Declares the three files of a layer.
 
     Args:
         ctx: rule context with the attributes of LAYER_TOOL.
         name: file name without extension.
+        history: what the history of an image says of the layer.
 
     Returns:
         tuple of LayerInfo, Args that name the outputs and the compression, and list of the output files.
@@ -30,6 +31,7 @@ def declare_layer(ctx, name):
         blob = ctx.actions.declare_file("{}.{}".format(name, _EXTENSIONS[compression])),
         descriptor = ctx.actions.declare_file(name + ".descriptor.json"),
         files = ctx.actions.declare_file(name + ".files.tsv"),
+        history = history,
     )
     arguments = ctx.actions.args()
     arguments.add("--compression", compression)
@@ -52,7 +54,7 @@ def layer_providers(layer, **output_groups):
     ]
 
 def _wheel_layer_impl(ctx):
-    layer, arguments, outputs = declare_layer(ctx, ctx.label.name)
+    layer, arguments, outputs = declare_layer(ctx, ctx.label.name, "packages {}".format(ctx.attr.layer_name))
     wheels = [target[WheelInfo] for target in ctx.attr.wheels]
     command = ctx.actions.args()
     command.add("wheels")
@@ -89,7 +91,7 @@ wheel_layer = rule(
 )
 
 def _venv_layer_impl(ctx):
-    layer, arguments, outputs = declare_layer(ctx, ctx.label.name)
+    layer, arguments, outputs = declare_layer(ctx, ctx.label.name, "virtual environment of Python {}".format(ctx.attr.python))
     command = ctx.actions.args()
     command.add("venv")
     command.add("--python", ctx.attr.python)
@@ -110,6 +112,39 @@ venv_layer = rule(
         LAYER_TOOL,
         interpreter = attr.string(mandatory = True, doc = "Absolute path of the interpreter in the base image."),
         python = attr.string(mandatory = True, doc = "Version of that interpreter, X.Y."),
+    ),
+)
+
+def _tar_layer_impl(ctx):
+    layer = LayerInfo(
+        blob = ctx.file.src,
+        descriptor = ctx.actions.declare_file(ctx.label.name + ".descriptor.json"),
+        files = ctx.actions.declare_file(ctx.label.name + ".files.tsv"),
+        history = ctx.attr.history,
+    )
+    arguments = ctx.actions.args()
+    arguments.add("tar")
+    arguments.add("--blob-in", layer.blob)
+    arguments.add("--descriptor", layer.descriptor)
+    arguments.add("--files", layer.files)
+    arguments.add("--distribution", ctx.attr.history)
+    ctx.actions.run(
+        executable = ctx.executable._layer,
+        arguments = [arguments],
+        inputs = [layer.blob],
+        outputs = [layer.descriptor, layer.files],
+        mnemonic = "LayerDescriptor",
+        progress_message = "Describing layer " + layer.blob.short_path,
+    )
+    return layer_providers(layer)
+
+tar_layer = rule(
+    implementation = _tar_layer_impl,
+    doc = "A layer that is a tar already.",
+    attrs = dict(
+        LAYER_TOOL,
+        history = attr.string(mandatory = True, doc = "What the history of an image says of the layer."),
+        src = attr.label(mandatory = True, allow_single_file = True, doc = "The tar."),
     ),
 )
 

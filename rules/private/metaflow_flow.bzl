@@ -107,7 +107,8 @@ def metaflow_flow(
             environment = environment,
             files = files,
             interpreter = interpreter,
-            labels = {"org.opencontainers.image.title": "{} {}".format(name, step)},
+            # Nothing that names the step: steps with the same packages have the same image.
+            labels = {"org.opencontainers.image.title": name},
             lock = label,
             **common
         )

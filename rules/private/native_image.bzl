@@ -23,7 +23,7 @@ def _described_layers(ctx):
                 mnemonic = "LayerDescriptor",
                 progress_message = "Describing layer " + blob.short_path,
             )
-            layers.append(LayerInfo(blob = blob, descriptor = descriptor, files = None))
+            layers.append(LayerInfo(blob = blob, descriptor = descriptor, files = None, history = ""))
     return layers
 
 def _native_image_impl(ctx):
@@ -45,7 +45,7 @@ def _native_image_impl(ctx):
         arguments.add_all("--base", [ctx.file.base], expand_directories = False)
         inputs.append(ctx.file.base)
     for layer in layers:
-        arguments.add_joined("--layer", [layer.blob, layer.descriptor], join_with = "=")
+        arguments.add_joined("--layer", [layer.blob, layer.descriptor] + ([layer.history] if layer.history else []), join_with = "=")
     for option in ["os", "architecture", "variant", "user", "workdir"]:
         if getattr(ctx.attr, option):
             arguments.add("--" + option, getattr(ctx.attr, option))

@@ -4,7 +4,7 @@ load("@mfbazel_locks//:index.bzl", "LOCKS")
 load("@rules_oci//oci:defs.bzl", "oci_image")
 load("@rules_pkg//pkg:mappings.bzl", "pkg_attributes", "pkg_mkdirs")
 load("@rules_pkg//pkg:pkg.bzl", "pkg_tar")
-load(":layers.bzl", "layer_clashes", "venv_layer")
+load(":layers.bzl", "layer_clashes", "tar_layer", "venv_layer")
 load(":lock_package.bzl", "lock_package")
 
 # Where packages are installed, fixed so that a layer fits every image; the layer tool writes it into scripts.
@@ -82,10 +82,17 @@ def step_image(
         tags = manual,
         visibility = ["//visibility:private"],
     )
+    tar_layer(
+        name = "_{}.first_party".format(name),
+        src = "_{}.files".format(name),
+        history = "first-party files",
+        tags = manual,
+        visibility = ["//visibility:private"],
+    )
     layer_clashes(
         name = "_{}.clashes".format(name),
         image = "//{}:{}".format(native.package_name(), name),
-        layers = ["_{}.venv".format(name), packages],
+        layers = ["_{}.venv".format(name), packages, "_{}.first_party".format(name)],
         tags = manual,
         visibility = ["//visibility:private"],
     )
@@ -96,7 +103,7 @@ def step_image(
         labels = labels,
         tags = tags,
         # From what changes least to what changes most.
-        tars = ["_{}.venv".format(name), packages, "_{}.files".format(name)],
+        tars = ["_{}.venv".format(name), packages, "_{}.first_party".format(name)],
         visibility = visibility,
         workdir = WORKDIR,
     )

@@ -5,6 +5,7 @@ LayerInfo = provider(
     fields = {
         "blob": "File: the layer as it is pushed (tar, tar+gzip or tar+zstd).",
         "descriptor": "File: JSON, the blob's OCI descriptor (image-spec) with the additional field diffID.",
+        "history": "string: what the history of an image says of the layer; nothing of the target's name, so that equal images stay equal.",
         "files": "File or None: the paths in the layer, one per line, with content hash and distribution, separated by tabs.",
     },
 )
