@@ -1,0 +1,408 @@
+"""Images from descriptors: documents, links, selection, images.json, archives. Nothing here needs a network."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mfbazel.errors import MfbazelError
+from mfbazel.image import ImageError
+from mfbazel.image.__main__ import main
+from mfbazel.layer import LayerError, Outputs, write_layer
+from mfbazel.layer.tar import FILE, Content, Entry
+
+EPOCH = "1970-01-01T00:00:00Z"
+
+
+def make_layer(directory: Path, name: str, compression: str = "zstd") -> str:
+    """Write a layer and return its --layer argument."""
+    blob, descriptor = directory / f"{name}.tar", directory / f"{name}.json"
+    entries = [Entry(f"{name}.txt", FILE, 0o644, Content(name.encode()), owner=name)]
+    write_layer(entries, Outputs(blob, descriptor, None), compression=compression)
+    return f"{blob}={descriptor}"
+
+
+def assemble(tmp_path: Path, name: str, *options: str) -> Path:
+    output = tmp_path / name
+    platform = () if "--base" in options or "--os" in options else ("--os", "linux", "--architecture", "amd64")
+    main(["assemble", "--output", str(output), "--digest", f"{output}.sha256", *platform, *options])
+    return output
+
+
+def document(layout: Path, digest: str) -> dict[str, Any]:
+    data = (layout / "blobs" / "sha256" / digest.removeprefix("sha256:")).read_bytes()
+    assert f"sha256:{hashlib.sha256(data).hexdigest()}" == digest
+    result: dict[str, Any] = json.loads(data)
+    return result
+
+
+def manifest_of(layout: Path) -> dict[str, Any]:
+    (entry,) = json.loads((layout / "index.json").read_text())["manifests"]
+    found = document(layout, entry["digest"])
+    assert entry["mediaType"] == found["mediaType"] == "application/vnd.oci.image.manifest.v1+json"
+    return found
+
+
+def config_of(layout: Path) -> dict[str, Any]:
+    return document(layout, manifest_of(layout)["config"]["digest"])
+
+
+def lines(path: Path, *text: str) -> str:
+    path.write_text("".join(f"{line}\n" for line in text))
+    return str(path)
+
+
+def test_image_from_nothing_is_complete(tmp_path: Path) -> None:
+    layer = make_layer(tmp_path, "one")
+    layout = assemble(tmp_path, "image", "--layer", f"{layer}=bazel build //pkg:one", "--variant", "v3")
+    described = json.loads((tmp_path / "one.json").read_text())
+    assert json.loads((layout / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
+    assert manifest_of(layout)["layers"] == [{key: described[key] for key in ("mediaType", "digest", "size")}]
+    assert config_of(layout) == {
+        "os": "linux",
+        "architecture": "amd64",
+        "variant": "v3",
+        "created": EPOCH,
+        "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [described["diffID"]]},
+        "history": [{"created": EPOCH, "created_by": "bazel build //pkg:one"}],
+    }
+    digest = json.loads((layout / "index.json").read_text())["manifests"][0]["digest"]
+    assert (tmp_path / "image.sha256").read_text() == f"{digest}\n"
+
+
+def test_layers_are_linked_and_never_read(tmp_path: Path) -> None:
+    layer = make_layer(tmp_path, "one")
+    blob = tmp_path / "one.tar"
+    size = blob.stat().st_size
+    blob.write_bytes(b"?" * size)
+    layout = assemble(tmp_path, "image", "--layer", layer)
+    digest = json.loads((tmp_path / "one.json").read_text())["digest"].removeprefix("sha256:")
+    link = layout / "blobs" / "sha256" / digest
+    assert os.readlink(link) == "../../../one.tar"  # noqa: PTH115
+    top = assemble(tmp_path, "top", "--base", str(layout), "--layer", make_layer(tmp_path, "two"))
+    assert (top / "blobs" / "sha256" / digest).read_bytes() == b"?" * size
+
+
+def test_links_survive_moving_the_output_with_its_inputs(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    layout = assemble(tmp_path / "bin", "image", "--layer", make_layer(tmp_path / "bin", "one"))
+    moved = (tmp_path / "bin").rename(tmp_path / "elsewhere") / layout.name
+    for entry in manifest_of(moved)["layers"]:
+        document_path = moved / "blobs" / "sha256" / entry["digest"].removeprefix("sha256:")
+        assert hashlib.sha256(document_path.read_bytes()).hexdigest() == document_path.name
+
+
+@pytest.mark.parametrize("link", ["hard", "copy"])
+def test_layers_can_be_brought_in_as_files(tmp_path: Path, link: str) -> None:
+    layout = assemble(tmp_path, "image", "--layer", make_layer(tmp_path, "one"), "--link", link)
+    digest = manifest_of(layout)["layers"][0]["digest"].removeprefix("sha256:")
+    blob = layout / "blobs" / "sha256" / digest
+    assert not blob.is_symlink()
+    assert blob.samefile(tmp_path / "one.tar") == (link == "hard")
+    assert blob.read_bytes() == (tmp_path / "one.tar").read_bytes()
+
+
+def test_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
+    layer = make_layer(tmp_path, "one")
+    digests = set()
+    for name in ("a", "b"):
+        assemble(tmp_path, name, "--layer", f"{layer}=x", "--label", "b=1", "--label", "a=2")
+        digests.add((tmp_path / f"{name}.sha256").read_text())
+    assemble(tmp_path, "c", "--layer", f"{layer}=x", "--label", "a=2", "--label", "b=1")
+    assert digests == {(tmp_path / "c.sha256").read_text()}
+
+
+def test_options_apply_over_the_base_as_in_rules_oci(tmp_path: Path) -> None:
+    base = assemble(
+        tmp_path,
+        "base",
+        *("--layer", make_layer(tmp_path, "one") + "=one"),
+        *("--env", "PATH=/usr/bin", "--env", "A=1", "--label", "x=1", "--label", "y=1", "--annotation", "n=1"),
+        *("--cmd-file", lines(tmp_path / "cmd", "old"), "--user", "root"),
+        *("--exposed-ports-file", lines(tmp_path / "ports1", "80/tcp,81")),
+        *("--created-file", lines(tmp_path / "created", "2020-02-02T00:00:00Z")),
+    )
+    layout = assemble(
+        tmp_path,
+        "image",
+        *("--base", str(base), "--layer", make_layer(tmp_path, "two")),
+        *("--env-file", lines(tmp_path / "env", "PATH=/opt/venv/bin:$PATH", "A=${A}-$PATH-$NONE", "B=a=b", "")),
+        *("--labels-file", lines(tmp_path / "labels", "y=2", "z=3=4")),
+        *("--annotations-file", lines(tmp_path / "annotations", "m=2")),
+        *("--exposed-ports-file", lines(tmp_path / "ports2", "443/tcp")),
+        *("--volumes-file", lines(tmp_path / "volumes", "/data,/more")),
+        *("--entrypoint-file", lines(tmp_path / "entry", "/bin/sh", "-c", "a%5Cnb, c")),
+        *("--workdir", "/work"),
+    )
+    config = config_of(layout)
+    assert config["config"] == {
+        "Env": ["PATH=/opt/venv/bin:/usr/bin", "A=1-/opt/venv/bin:/usr/bin-", "B=a=b"],
+        "Labels": {"x": "1", "y": "2", "z": "3=4"},
+        "ExposedPorts": {"80/tcp": {}, "81": {}, "443/tcp": {}},
+        "Volumes": {"/data": {}, "/more": {}},
+        "Entrypoint": ["/bin/sh", "-c", "a\nb, c"],
+        "User": "root",
+        "WorkingDir": "/work",
+    }, "and no Cmd: an entrypoint clears it"
+    assert config["created"] == "2020-02-02T00:00:00Z"
+    assert [entry["created_by"] for entry in config["history"]] == ["one", "bazel build two.tar"]
+    assert manifest_of(layout)["annotations"] == {"n": "1", "m": "2"}
+    base_layers = manifest_of(base)["layers"]
+    assert manifest_of(layout)["layers"][: len(base_layers)] == base_layers
+    diff_ids = [json.loads((tmp_path / f"{name}.json").read_text())["diffID"] for name in ("one", "two")]
+    assert config["rootfs"]["diff_ids"] == diff_ids
+
+
+def test_cmd_beside_entrypoint_stays(tmp_path: Path) -> None:
+    layout = assemble(
+        tmp_path,
+        "image",
+        *("--entrypoint-file", lines(tmp_path / "entry", "/run"), "--cmd-file", lines(tmp_path / "cmd", "--help")),
+    )
+    assert config_of(layout)["config"] == {"Entrypoint": ["/run"], "Cmd": ["--help"]}
+
+
+def test_arguments_can_come_from_a_file(tmp_path: Path) -> None:
+    output = tmp_path / "image"
+    path = lines(tmp_path / "args", "assemble", "--output", str(output), "--os", "linux", "--architecture", "arm64")
+    assert main([f"@{path}"]) == 0
+    assert config_of(output)["architecture"] == "arm64"
+
+
+def two_platforms(tmp_path: Path) -> Path:
+    layouts = []
+    for architecture in ("amd64", "arm64"):
+        layer = make_layer(tmp_path, architecture)
+        layouts.append(
+            str(
+                assemble(
+                    tmp_path, f"i-{architecture}", "--os", "linux", "--architecture", architecture, "--layer", layer
+                )
+            )
+        )
+    main(["index", "--output", f"{tmp_path}/index", "--digest", f"{tmp_path}/index.sha256", "--image", *layouts])
+    return tmp_path / "index"
+
+
+def test_index_lists_its_images_with_their_platforms(tmp_path: Path) -> None:
+    layout = two_platforms(tmp_path)
+    (top,) = json.loads((layout / "index.json").read_text())["manifests"]
+    assert (tmp_path / "index.sha256").read_text().strip() == top["digest"]
+    entries = document(layout, top["digest"])["manifests"]
+    assert [entry["platform"] for entry in entries] == [
+        {"os": "linux", "architecture": "amd64"},
+        {"os": "linux", "architecture": "arm64"},
+    ]
+    for entry in entries:
+        manifest = document(layout, entry["digest"])
+        assert (
+            len((layout / "blobs" / "sha256" / entry["digest"].removeprefix("sha256:")).read_bytes()) == entry["size"]
+        )
+        for described in (manifest["config"], *manifest["layers"]):
+            assert (layout / "blobs" / "sha256" / described["digest"].removeprefix("sha256:")).exists()
+
+
+def test_platform_selects_from_a_base_with_several(tmp_path: Path) -> None:
+    base = str(two_platforms(tmp_path))
+    layout = assemble(tmp_path, "image", "--base", base, "--platform", "linux/arm64")
+    assert config_of(layout)["architecture"] == "arm64"
+    with pytest.raises(ImageError, match=r"no image for the platform linux/s390x; it has: linux/amd64, linux/arm64"):
+        assemble(tmp_path, "image", "--base", base, "--platform", "linux/s390x")
+    with pytest.raises(ImageError, match="choose one with --platform; it has: linux/amd64, linux/arm64"):
+        assemble(tmp_path, "image", "--base", base)
+
+
+def test_index_refuses_one_platform_twice(tmp_path: Path) -> None:
+    one, two = (str(assemble(tmp_path, name)) for name in ("one", "two"))
+    with pytest.raises(ImageError, match=r"two images are for linux/amd64: .*one and .*two"):
+        main(["index", "--output", f"{tmp_path}/index", "--image", one, two])
+    assert not (tmp_path / "index").exists()
+
+
+def test_docker_media_types_of_a_base_become_those_of_oci(tmp_path: Path) -> None:
+    base = assemble(tmp_path, "base", "--layer", make_layer(tmp_path, "one", "gzip"))
+    manifest = manifest_of(base)
+    manifest["mediaType"] = "application/vnd.docker.distribution.manifest.v2+json"
+    manifest["layers"][0]["mediaType"] = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+    data = json.dumps(manifest).encode()
+    digest = hashlib.sha256(data).hexdigest()
+    (base / "blobs" / "sha256" / digest).write_bytes(data)
+    entry = {"mediaType": manifest["mediaType"], "digest": f"sha256:{digest}", "size": len(data)}
+    (base / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+    layout = assemble(tmp_path, "image", "--base", str(base), "--layer", make_layer(tmp_path, "two"))
+    types = [entry["mediaType"] for entry in manifest_of(layout)["layers"]]
+    assert types == ["application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.oci.image.layer.v1.tar+zstd"]
+
+
+def refuse(tmp_path: Path, message: str, *options: str, error: type[MfbazelError] = ImageError) -> None:
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(error, match=message):
+        assemble(tmp_path, "bad", *options)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_unusable_inputs_are_refused_and_leave_nothing(tmp_path: Path) -> None:
+    layer = make_layer(tmp_path, "one")
+    blob, descriptor = layer.split("=")
+    base = str(assemble(tmp_path, "base", "--layer", layer))
+    refuse(tmp_path, "is not an OCI image layout", "--base", str(tmp_path))
+    refuse(tmp_path, "--os comes from the base", "--base", base, "--os", "linux")
+    refuse(tmp_path, "both --os and --architecture are needed", "--os", "linux")
+    refuse(tmp_path, "BLOB=DESCRIPTOR is expected", "--layer", blob)
+    refuse(tmp_path, "gone.tar cannot be read", "--layer", f"{tmp_path}/gone.tar={descriptor}")
+    refuse(tmp_path, "cannot read the layer descriptor", "--layer", f"{blob}={tmp_path}/gone.json", error=LayerError)
+    refuse(tmp_path, "does not describe .*base.sha256: it says", "--layer", f"{tmp_path}/base.sha256={descriptor}")
+    refuse(tmp_path, r"--env, line 1: KEY=VALUE is expected, not 'PATH'", "--env", "PATH")
+    ports, created = lines(tmp_path / "ports", "http"), lines(tmp_path / "created", "yesterday")
+    refuse(tmp_path, "exposed port 'http'", "--exposed-ports-file", ports)
+    refuse(tmp_path, "'yesterday' is not a time", "--created-file", created)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "precious").write_text("x")
+    with pytest.raises(ImageError, match="exists and is not an OCI layout"):
+        assemble(tmp_path, "other")
+    assert (tmp_path / "other" / "precious").read_text() == "x"
+
+
+@pytest.mark.parametrize("field", ["digest", "diffID", "size", "mediaType"])
+def test_malformed_descriptor_is_named_with_its_field(tmp_path: Path, field: str) -> None:
+    layer = make_layer(tmp_path, "one")
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: "abc"}))
+    refuse(tmp_path, rf"one\.json is not a layer descriptor: {field} is 'abc'", "--layer", layer, error=LayerError)
+
+
+def test_damaged_base_is_refused(tmp_path: Path) -> None:
+    base = assemble(tmp_path, "base")
+    config = base / "blobs" / "sha256" / manifest_of(base)["config"]["digest"].removeprefix("sha256:")
+    config.write_text(config.read_text() + " ")
+    refuse(tmp_path, "is damaged: its digest is", "--base", str(base))
+    config.unlink()
+    refuse(tmp_path, "Is the layout complete", "--base", str(base))
+
+
+def test_more_layers_than_runtimes_accept_are_refused(tmp_path: Path) -> None:
+    layer = make_layer(tmp_path, "one")
+    base = str(assemble(tmp_path, "base", *["--layer", layer] * 100))
+    assert assemble(tmp_path, "full", "--base", base, *["--layer", layer] * 25)
+    refuse(tmp_path, r"126 layers \(100 from the base\); container", "--base", base, *["--layer", layer] * 26)
+
+
+def test_existing_layout_is_replaced_whole(tmp_path: Path) -> None:
+    assemble(tmp_path, "image", "--layer", make_layer(tmp_path, "one"))
+    layout = assemble(tmp_path, "image", "--layer", make_layer(tmp_path, "two"))
+    digest = json.loads((tmp_path / "one.json").read_text())["digest"].removeprefix("sha256:")
+    assert not (layout / "blobs" / "sha256" / digest).is_symlink()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def flow_json(tmp_path: Path, *steps: str) -> Path:
+    path = tmp_path / "flow.json"
+    entries = [{"name": step, "requirements_sha256": f"hash-{step}"} for step in steps]
+    path.write_text(json.dumps({"schema": 1, "flow": {"name": "ChurnFlow", "steps": entries}}))
+    return path
+
+
+def images_json(tmp_path: Path, lock: Path, *options: str) -> dict[str, Any]:
+    out = tmp_path / "images.json"
+    main(["images-json", "--lock", str(lock), "--label", "//flows:churn", "--output", str(out), *options])
+    result: dict[str, Any] = json.loads(out.read_text())
+    return result
+
+
+def test_images_json_says_digest_and_requirements_of_every_step(tmp_path: Path) -> None:
+    index, single = two_platforms(tmp_path), assemble(tmp_path, "single")
+    lock = flow_json(tmp_path, "start", "end")
+    found = images_json(tmp_path, lock, "--step", f"end={index}", "--step", f"start={single}")
+    assert found == {
+        "schema": 1,
+        "flow": "ChurnFlow",
+        "label": "//flows:churn",
+        "repository": None,
+        "steps": {
+            "start": {
+                "digest": (tmp_path / "single.sha256").read_text().strip(),
+                "requirements_sha256": "hash-start",
+                "platforms": ["linux/amd64"],
+            },
+            "end": {
+                "digest": (tmp_path / "index.sha256").read_text().strip(),
+                "requirements_sha256": "hash-end",
+                "platforms": ["linux/amd64", "linux/arm64"],
+            },
+        },
+    }
+    options = ("--step", f"end={index}", "--step", f"start={single}", "--repository", "registry.example.com/ml")
+    assert images_json(tmp_path, lock, *options)["repository"] == "registry.example.com/ml"
+
+
+def test_images_json_and_lock_must_have_the_same_steps(tmp_path: Path) -> None:
+    single = assemble(tmp_path, "single")
+    with pytest.raises(ImageError, match="no image was given for: end"):
+        images_json(tmp_path, flow_json(tmp_path, "start", "end"), "--step", f"start={single}")
+    with pytest.raises(ImageError, match=r"flow ChurnFlow has no step: other; it has start"):
+        images_json(tmp_path, flow_json(tmp_path, "start"), "--step", f"start={single}", "--step", f"other={single}")
+    lock = tmp_path / "flow.json"
+    lock.write_text('{"schema": 1, "flow": null}')
+    with pytest.raises(ImageError, match="lock without a flow"):
+        images_json(tmp_path, lock)
+    lock.write_text("{}")
+    with pytest.raises(ImageError, match=r"is not the flow\.json of a lock"):
+        images_json(tmp_path, lock)
+
+
+def tarball(tmp_path: Path, layout: Path, *options: str) -> dict[str, bytes]:
+    out = tmp_path / "image.tar"
+    main(["tarball", "--layout", str(layout), "--out", str(out), *options])
+    with tarfile.open(fileobj=io.BytesIO(out.read_bytes())) as archive:
+        return {m.name: archive.extractfile(m).read() for m in archive if m.isfile()}  # type: ignore[union-attr]
+
+
+def test_docker_archive_names_config_layers_and_tags(tmp_path: Path) -> None:
+    layout = assemble(tmp_path, "image", "--layer", make_layer(tmp_path, "one", "gzip"))
+    tags = lines(tmp_path / "tags", "churn:v2")
+    files = tarball(tmp_path, layout, "--format", "docker", "--tag", "localhost:5000/churn:v1", "--tags-file", tags)
+    (entry,) = json.loads(files["manifest.json"])
+    assert entry["RepoTags"] == ["localhost:5000/churn:v1", "churn:v2"]
+    assert json.loads(files[entry["Config"]]) == config_of(layout)
+    assert [files[name] for name in entry["Layers"]] == [(tmp_path / "one.tar").read_bytes()]
+
+
+def test_oci_archive_is_a_complete_layout(tmp_path: Path) -> None:
+    layout = assemble(tmp_path, "image", "--layer", make_layer(tmp_path, "one"))
+    files = tarball(tmp_path, layout, "--format", "oci", "--tag", "churn:v1")
+    (entry,) = json.loads(files["index.json"])["manifests"]
+    assert entry["annotations"]["org.opencontainers.image.ref.name"] == "churn:v1"
+    for name, data in files.items():
+        if name.startswith("blobs/"):
+            assert hashlib.sha256(data).hexdigest() == name.rpartition("/")[2]
+    manifest = json.loads(files[f"blobs/sha256/{entry['digest'].removeprefix('sha256:')}"])
+    wanted = {manifest["config"]["digest"], entry["digest"], *(layer["digest"] for layer in manifest["layers"])}
+    assert {f"sha256:{name.rpartition('/')[2]}" for name in files if name.startswith("blobs/")} == wanted
+    with pytest.raises(ImageError, match="carries one name, not 2"):
+        tarball(tmp_path, layout, "--format", "oci", "--tag", "churn:v1", "--tag", "churn:v2")
+
+
+def test_docker_archive_of_zstd_layers_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    layout = assemble(tmp_path, "image", "--layer", make_layer(tmp_path, "one"))
+    with pytest.raises(ImageError, match=r"zstd, which Docker's archive format cannot hold.*--format oci"):
+        tarball(tmp_path, layout, "--format", "docker", "--tag", "churn:v1")
+    assert not (tmp_path / "image.tar").exists()
+
+
+def test_damaged_layer_does_not_get_into_an_archive(tmp_path: Path) -> None:
+    layout = assemble(tmp_path, "image", "--layer", make_layer(tmp_path, "one"))
+    blob = tmp_path / "one.tar"
+    blob.write_bytes(blob.read_bytes()[:-1] + b"?")
+    with pytest.raises(ImageError, match="is damaged"):
+        tarball(tmp_path, layout, "--format", "oci", "--tag", "churn:v1")
+    with pytest.raises(ImageError, match="'churn' is not of the form NAME:TAG"):
+        tarball(tmp_path, layout, "--format", "oci", "--tag", "churn")
+    assert not list(tmp_path.glob("*image.tar*"))
