@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mfbazel.errors import MfbazelError
 from mfbazel.lock.changes import changes
@@ -188,7 +189,9 @@ def _show(lock: Lock, changed: Sequence[str], arguments: argparse.Namespace, sec
         shas = {sha for found in environment["wheels"].values() for sha in found}
         size = sum(lock.document["wheels"][sha]["size"] for sha in shas)
         requires = ", ".join(environment["requirements"]) or "—"
-        table.add_row(name, environment["python"], requires, str(len(lock.versions(name))), f"{size / 1e6:.1f}")
+        table.add_row(
+            Text(name), environment["python"], Text(requires), str(len(lock.versions(name))), f"{size / 1e6:.1f}"
+        )
     console.print(table)
     state = "would change" if arguments.check else "changed"
     for line in changed:

@@ -5,10 +5,10 @@ The planner needs sizes, and an index need not tell them. All these sources give
 
 from __future__ import annotations
 
+import http.client
 import os
 import ssl
 import tempfile
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -77,7 +77,7 @@ def _ask(url: str, context: ssl.SSLContext) -> int | None:
             length = response.headers.get("Content-Length", "")
             other = response.headers.get("Content-Encoding", "identity") != "identity"
             other = other or response.headers.get_content_type() == "text/html"  # a login page
-    except (OSError, urllib.error.URLError, ValueError):
+    except (OSError, http.client.HTTPException, ValueError):
         return None
     return int(length) if length.isdigit() and int(length) > 0 and not other else None
 

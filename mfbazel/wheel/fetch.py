@@ -174,7 +174,7 @@ def _download(wheel: Wheel, directory: Path, python: str) -> Path:
     target, temporary = directory / "wheel", directory / "tmp"
     temporary.mkdir()
     command = pip_command(wheel, requirement, target, python)
-    environment = dict(os.environ, TMPDIR=str(temporary), PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_COLOR="1")
+    environment = _environment(temporary)
     with _progress(wheel, directory):
         try:
             result = subprocess.run(
@@ -185,6 +185,14 @@ def _download(wheel: Wheel, directory: Path, python: str) -> Path:
     if result.returncode != 0:
         _explain(wheel, python, result.stdout)
     return _verified(wheel, target)
+
+
+def _environment(temporary: Path) -> dict[str, str]:
+    """Return pip's variables: the user's, but for those that would forbid or change what exactly is downloaded."""
+    environment = dict(os.environ, TMPDIR=str(temporary), PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_COLOR="1")
+    environment["PIP_REQUIRE_VIRTUALENV"] = "0"
+    environment.pop("PIP_CONSTRAINT", None)
+    return environment
 
 
 def pip_command(wheel: Wheel, requirement: Path, target: Path, python: str) -> list[str]:

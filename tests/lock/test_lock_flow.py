@@ -465,3 +465,13 @@ def test_a_bad_spec_is_refused_by_name(tmp_path: Path, table: str, message: str)
     with pytest.raises(LockError) as error:
         cli.main(["environments", "--spec", str(spec), "--lock-dir", str(tmp_path / "x"), "--label", "//tools:python"])
     assert message in str(error.value)
+
+
+def test_extras_are_kept_in_the_lock_and_in_what_is_shown(
+    tmp_path: Path, wheels: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wheel(wheels, "extra", "1.0", ('beta ; extra == "more"',))
+    table = lock(tmp_path, '{"extra[more]": "1.0"}')
+    assert table["environments"]["train"]["requirements"] == ["extra[more]==1.0"]  # type: ignore[index]
+    assert pins(tmp_path)["beta"] == "2.0"
+    assert "extra[more]==1.0" in capsys.readouterr().out
