@@ -90,7 +90,8 @@ class Launch:
         site.mkdir(parents=True)
         site.joinpath("alpha.py").write_text("VERSION = '1.5'\n")
         installed = [path for path in sys.path if path and any(Path(path).glob("*.dist-info"))]
-        sites = {"_launcher": installed, "start": [], "train": ["wheels/alpha-1.5"], "end": []}
+        # What Metaflow imports in a task is locked for every step.
+        sites = dict.fromkeys(("_launcher", *STEPS), installed) | {"train": ["wheels/alpha-1.5", *installed]}
         self.directory.joinpath("sites.json").write_text(json.dumps(sites))
 
     def write_lock(self, pythons: dict[str, str]) -> None:

@@ -1,11 +1,11 @@
 """Analysis tests: what the rules declare, and what they refuse."""
 
 load("@bazel_skylib//lib:unittest.bzl", "analysistest", "asserts")
-load("//rules/private:flow_command.bzl", "flow_command")
-load("//rules/private:layers.bzl", "layers", "venv_layer")
-load("//rules/private:missing_lock.bzl", "missing_lock")
-load("//rules/private:native_image.bzl", "native_image")
-load("//rules/private/providers:layer_info.bzl", "LayersInfo")
+load("//rules/private:flow_command.bzl", "flow_command")  # buildifier: disable=bzl-visibility
+load("//rules/private:layers.bzl", "layers", "venv_layer")  # buildifier: disable=bzl-visibility
+load("//rules/private:missing_lock.bzl", "missing_lock")  # buildifier: disable=bzl-visibility
+load("//rules/private:native_image.bzl", "native_image")  # buildifier: disable=bzl-visibility
+load("//rules/private/providers:layer_info.bzl", "LayersInfo")  # buildifier: disable=bzl-visibility
 
 def _failure_test(message):
     def _impl(ctx):
