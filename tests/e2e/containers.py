@@ -1,0 +1,202 @@
+"""A container engine of the test's own: podman with runc, and nothing of the machine's settings or storage."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.e2e.processes import LOOPBACK, Service, ServiceError
+
+_MNT_DETACH = 2  # umount2(2)
+_POLICY = {"default": [{"type": "insecureAcceptAnything"}]}
+_PROGRAMS = ("podman", "runc", "conmon")
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container that was started."""
+
+    name: str
+    image: str
+    """Reference of its image as it was asked for."""
+
+
+def why_no_containers() -> str:
+    """Return why this process cannot start containers as the tests need it; empty where it can."""
+    if not sys.platform.startswith("linux"):
+        return f"containers need Linux, and this is {sys.platform}"
+    if missing := [name for name in _PROGRAMS if not shutil.which(name, path=search_path())]:
+        return f"these programs are not installed: {', '.join(missing)} (Debian: apt install podman runc)"
+    if os.geteuid() != 0:
+        return (
+            "starting containers with runc needs root here: an ordinary user has neither control groups nor "
+            "subordinate user ids inside the toolbox. Run the test as root"
+        )
+    return ""
+
+
+def search_path() -> str:
+    """Return PATH with the directories of administrators' programs, which Bazel leaves out of it."""
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+
+
+class Engine(Service):
+    """``podman system service``, and everything that it leaves in one directory.
+
+    The path of the directory must be short: those of the sockets in it have to stay below 108 bytes (unix(7)).
+    """
+
+    def __init__(self, directory: Path, registry: str, variables: Mapping[str, str], log: Path) -> None:
+        """Describe an engine in ``directory``, which exists.
+
+        Args:
+            directory: for storage, sockets and settings.
+            registry: host and port of a registry that speaks plain HTTP.
+            variables: environment variables of every container.
+            log: where the service's output goes.
+        """
+        self._directory = directory
+        self._events = directory / "events.log"
+        socket = directory / "engine.sock"
+        self.address = f"unix://{socket}"
+        environ = self._configure(registry, variables)
+        self._podman = [str(shutil.which("podman", path=search_path()))]
+        command = [*self._podman, "system", "service", "--time=0", self.address]
+        super().__init__(command, environ, log, socket.is_socket)
+
+    def __enter__(self) -> Engine:
+        """Start the service, with the overlay driver where the file system allows it, else with vfs.
+
+        Raises:
+            ServiceError: podman works with neither.
+        """
+        refused = []
+        for driver in ("overlay", "vfs"):
+            self._choose_storage(driver)
+            done = self._run("info")
+            if done.returncode == 0:
+                break
+            refused.append(f"{driver}: {done.stderr.strip()}")
+        else:
+            raise ServiceError("podman does not work here:\n" + "\n".join(refused))
+        super().__enter__()
+        return self
+
+    def stop(self) -> None:
+        """Remove every container, end the service, and detach what is still mounted in the directory."""
+        self._run("rm", "--all", "--force", "--time=0")
+        super().stop()
+        for mounted in _mounts_below(self._directory):
+            ctypes.CDLL(None, use_errno=True).umount2(os.fsencode(mounted), _MNT_DETACH)
+
+    def started(self) -> list[Container]:
+        """Return every container that was started, in that order; it may be gone."""
+        return [Container(event["Name"], event["Image"]) for event in self._events_of("start")]
+
+    def pulled(self) -> list[str]:
+        """Return every reference that was pulled."""
+        return [event["Name"] for event in self._events_of("pull")]
+
+    def image_variables(self, image: str) -> dict[str, str]:
+        """Return the environment variables in the configuration of an image that was pulled."""
+        done = self._run("image", "inspect", "--format", "{{json .Config.Env}}", image, check=True)
+        return dict(entry.split("=", 1) for entry in json.loads(done.stdout))
+
+    def _events_of(self, status: str) -> list[dict[str, str]]:
+        done = self._run("events", "--stream=false", "--format=json", f"--filter=event={status}", check=True)
+        return [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
+
+    def _run(self, *arguments: str, check: bool = False) -> subprocess.CompletedProcess[str]:
+        """Run podman beside the service, on the same storage."""
+        return subprocess.run(
+            [*self._podman, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=self.environ,
+            check=check,
+        )
+
+    def _configure(self, registry: str, variables: Mapping[str, str]) -> dict[str, str]:
+        """Write the settings; return the environment that makes podman read them and no others."""
+        home = self._directory / "home"
+        policy = home / ".config" / "containers" / "policy.json"
+        policy.parent.mkdir(parents=True)
+        policy.write_text(json.dumps(_POLICY), encoding="utf-8")
+        registries = self._directory / "registries.conf"
+        registries.write_text(f'[[registry]]\nlocation = "{registry}"\ninsecure = true\n', encoding="utf-8")
+        settings = self._directory / "containers.conf"
+        settings.write_text(self._settings(variables), encoding="utf-8")
+        return {
+            "CONTAINERS_CONF": str(settings),
+            "CONTAINERS_REGISTRIES_CONF": str(registries),
+            "CONTAINERS_STORAGE_CONF": str(self._directory / "storage.conf"),
+            "HOME": str(home),
+            "NO_PROXY": LOOPBACK,
+            "PATH": search_path(),
+            "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
+            "TMPDIR": str(self._directory),
+        }
+
+    def _settings(self, variables: Mapping[str, str]) -> str:
+        """Return containers.conf(5): the machine's network, no systemd, limits that any machine grants."""
+        run = self._directory / "engine"
+        run.mkdir()
+        return "\n".join(
+            [
+                "[containers]",
+                'netns = "host"',
+                "http_proxy = false",
+                'log_driver = "k8s-file"',
+                f"default_ulimits = {json.dumps(_limits())}",
+                f"env = {json.dumps([f'{name}={value}' for name, value in sorted(variables.items())])}",
+                "[engine]",
+                'runtime = "runc"',
+                'cgroup_manager = "cgroupfs"',
+                'lock_type = "file"',
+                'events_logger = "file"',
+                f'events_logfile_path = "{self._events}"',
+                f'static_dir = "{run / "static"}"',
+                f'tmp_dir = "{run / "tmp"}"',
+                f'volume_path = "{run / "volumes"}"',
+                "",
+            ]
+        )
+
+    def _choose_storage(self, driver: str) -> None:
+        """Write storage.conf (containers-storage.conf(5))."""
+        root = self._directory / driver
+        self._directory.joinpath("storage.conf").write_text(
+            f'[storage]\ndriver = "{driver}"\ngraphroot = "{root}"\nrunroot = "{self._directory / "run"}"\n',
+            encoding="utf-8",
+        )
+
+
+def _limits() -> list[str]:
+    """Return limits of containers that do not exceed this process's own, as podman's would."""
+    limits = []
+    for name, kind, wanted in (("nofile", resource.RLIMIT_NOFILE, 4096), ("nproc", resource.RLIMIT_NPROC, -1)):
+        hard = resource.getrlimit(kind)[1]
+        value = wanted if hard == resource.RLIM_INFINITY else hard if wanted < 0 else min(wanted, hard)
+        limits.append(f"{name}={value}:{value}")
+    return limits
+
+
+def _mounts_below(directory: Path) -> list[str]:
+    """Return where something is mounted in ``directory``, the deepest first (proc_pid_mountinfo(5))."""
+    found = []
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+            where = line.split(" ")[4].encode().decode("unicode_escape")
+            if Path(where).is_relative_to(directory):
+                found.append(where)
+    return sorted(found, key=len, reverse=True)
