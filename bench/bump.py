@@ -142,7 +142,7 @@ def _print(results: Sequence[Measured]) -> None:
             f"{result.seconds:.1f}",
         )
         table.add_row(result.name, *cells)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
 _COLUMNS = ("wheel layers made", "images assembled", "blob bytes sent", "manifest bytes sent", "requests", "seconds")

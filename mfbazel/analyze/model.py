@@ -49,8 +49,8 @@ class Inferred:
 
 @dataclass(frozen=True)
 class Remote:
-    """@batch or @kubernetes on a step; ``image`` is the user's own, as text (an expression as it stands in "
-    "the source)."""
+    """@batch or @kubernetes on a step; ``image`` is the user's own, as text (an expression as it stands in
+    the source)."""
 
     decorator: str
     image: str | None

@@ -41,8 +41,8 @@ Binding = ModuleBinding | ImportBinding | ValueBinding | FunctionNode | ast.Clas
 
 @dataclass
 class Module:
-    """A parsed file. ``shown`` is its path in results and errors; ``dotted`` its name, ``package`` that of "
-    "its package."""
+    """A parsed file. ``shown`` is its path in results and errors; ``dotted`` its name, ``package`` that of
+    its package."""
 
     path: Path
     shown: str

@@ -83,6 +83,9 @@ def _flow_options(parser: argparse.ArgumentParser) -> None:
         "--first-party", action="append", default=[], type=Path, metavar="DIR", help="import root; repeatable"
     )
     parser.add_argument("--metaflow", default=DEFAULT_METAFLOW, metavar="REQ", help="what the launcher installs")
+    parser.add_argument(
+        "--launcher", action="append", default=[], metavar="REQ", help="what launching needs besides; repeatable"
+    )
     parser.add_argument("--runtime", action="append", metavar="REQ", help="what Metaflow needs in images; repeatable")
 
 
@@ -115,6 +118,7 @@ def _flow_environments(arguments: argparse.Namespace) -> tuple[dict[str, Any], l
         first_party=tuple(_in_workspace(path) for path in arguments.first_party),
         python=arguments.python or default_python(),
         metaflow=arguments.metaflow,
+        launcher=arguments.launcher,
         runtime=None if arguments.runtime is None else tuple(arguments.runtime),
     )
     return read_flow_environments(options)

@@ -23,13 +23,14 @@ _DEFAULT_RUNTIME = ("boto3", "requests")
 
 @dataclass(frozen=True)
 class FlowOptions:
-    """The options of a flow's lock, named as the attributes of ``metaflow_flow``. ``runtime``: ``None`` "
-    "asks Metaflow."""
+    """The options of a flow's lock, named as the attributes of ``metaflow_flow``. ``runtime``: ``None``
+    asks Metaflow."""
 
     flow: Path
     first_party: Sequence[Path]
     python: str
     metaflow: str = DEFAULT_METAFLOW
+    launcher: Sequence[str] = ()
     runtime: Sequence[str] | None = None
 
 
@@ -39,8 +40,8 @@ def default_python() -> str:
 
 
 def runtime_requirements() -> list[str]:
-    """Return what Metaflow needs in an image with the S3 datastore: as the installed Metaflow says, else a "
-    "fixed list."""
+    """Return what Metaflow needs in an image with the S3 datastore: as the installed Metaflow says, else a
+    fixed list."""
     try:
         from metaflow.metaflow_config import get_pinned_conda_libs
     except ImportError:
@@ -64,6 +65,7 @@ def read_flow_environments(options: FlowOptions) -> tuple[dict[str, Any], list[E
         python,
         (
             parse_wanted(options.metaflow, "attribute `metaflow`"),
+            *(parse_wanted(text, "attribute `launcher`") for text in options.launcher),
             *(parse_wanted(text, "mfbazel's Metaflow extension") for text in _EXTENSION_NEEDS),
         ),
         runtime,

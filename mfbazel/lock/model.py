@@ -131,8 +131,8 @@ class Environment:
 
 @dataclass(frozen=True)
 class Pin:
-    """One resolved distribution. ``via``: the distributions (and sources, as the resolver wrote them) that "
-    "asked for it."""
+    """One resolved distribution. ``via``: the distributions (and sources, as the resolver wrote them) that
+    asked for it."""
 
     name: str
     version: str

@@ -29,8 +29,8 @@ class PinnedLine:
 
 
 def parse_resolved(text: str) -> dict[str, Pin]:
-    """Read pins and annotations of the requirements file ``text`` that uv or pip-tools wrote; keys are "
-    "normalized names."""
+    """Read pins and annotations of the requirements file ``text`` that uv or pip-tools wrote; keys are
+    normalized names."""
     pins: dict[str, Pin] = {}
     current: str | None = None
     for line in text.splitlines():

@@ -46,8 +46,8 @@ class FoundWheel:
 
 @dataclass(frozen=True)
 class Uv:
-    """uv, run with the user's configuration. ``environment``: variables to start from (default: those of "
-    "this process)."""
+    """uv, run with the user's configuration. ``environment``: variables to start from (default: those of
+    this process)."""
 
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 

@@ -125,8 +125,8 @@ def _initial(images: Mapping[str, Sequence[str]], wheels: Mapping[str, PlannedWh
 
 
 def _join_same_users(plan: _Plan, image: str, budget: int) -> None:
-    """Move the smallest big wheels of ``image`` into the groups of their users until the budget holds or "
-    "none is left."""
+    """Move the smallest big wheels of ``image`` into the groups of their users until the budget holds or
+    none is left."""
     while plan.layers_of(image) > budget:
         candidates = [
             (plan.sizes[sha], sha, users)

@@ -84,8 +84,8 @@ def parse_tags(file: str) -> Tags:
 
 
 def cache_directory() -> Path:
-    """Return the wheel cache: ``$MFBAZEL_WHEEL_CACHE``, ``$XDG_CACHE_HOME/mfbazel/wheels`` or "
-    "``~/.cache/mfbazel/wheels``."""
+    """Return the wheel cache: ``$MFBAZEL_WHEEL_CACHE``, ``$XDG_CACHE_HOME/mfbazel/wheels`` or
+    ``~/.cache/mfbazel/wheels``."""
     explicit = os.environ.get(CACHE_VARIABLE)
     if explicit:
         return Path(explicit)
@@ -295,8 +295,8 @@ def _short(reason: str) -> str:
 
 @contextlib.contextmanager
 def _progress(wheel: Wheel, directory: Path) -> Iterator[None]:
-    """Show the bytes in ``directory`` on standard error while the body runs: on a terminal, and only when "
-    "it takes long."""
+    """Show the bytes in ``directory`` on standard error while the body runs: on a terminal, and only when
+    it takes long."""
     if not sys.stderr.isatty():
         yield
         return

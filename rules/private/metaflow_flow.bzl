@@ -19,6 +19,7 @@ def metaflow_flow(
         interpreter = "/usr/local/bin/python{python}",
         python = None,
         metaflow = "metaflow>=2.19.17",
+        launcher = [],
         resolver = "uv",
         glibc = "2.28",
         files = [],
@@ -36,6 +37,7 @@ def metaflow_flow(
         interpreter: absolute path of the interpreter in the base; `{python}` stands for the step's version, X.Y.
         python: version (X.Y) of Python for steps that declare none; default: the Python of the machine that locks.
         metaflow: requirement of Metaflow itself, which the lock pins for the launching machine.
+        launcher: requirements that launching needs besides: `["kubernetes"]` for @kubernetes, Argo Workflows and Airflow.
         resolver: "uv", or "pip-tools".
         glibc: oldest glibc that the images have; decides which manylinux wheels are eligible.
         files: pkg_files and the like (rules_pkg): first-party files that must be in every image.
@@ -55,6 +57,8 @@ def metaflow_flow(
         fail("metaflow_flow {}: resolver = {} is neither \"uv\" nor \"pip-tools\"".format(name, repr(resolver)))
     label = "//{}:{}".format(native.package_name(), name)
     lock_options = ["--label", label, "--first-party", ".", "--metaflow", metaflow, "--resolver", resolver, "--glibc", glibc]
+    for requirement in launcher:
+        lock_options += ["--launcher", requirement]
     if python:
         lock_options += ["--python", python]
     common = dict(tags = tags, visibility = visibility)
