@@ -13,7 +13,6 @@ from mfbazel.errors import run_front
 from mfbazel.layer.blob import Outputs, write_layer
 from mfbazel.layer.compression import DEFAULT_LEVELS
 from mfbazel.layer.errors import LayerError
-from mfbazel.layer.existing import describe
 from mfbazel.layer.filelist import check_clashes, to_tsv
 from mfbazel.layer.install import Scheme, plan
 from mfbazel.layer.output import reading, write_together
@@ -113,6 +112,8 @@ def _write(options: argparse.Namespace, entries: list[Entry]) -> None:
 
 def _tar(options: argparse.Namespace) -> None:
     """Write the descriptor, and on demand the file list, of a tar that something else made; reads it once."""
+    from mfbazel.layer.existing import describe  # needs modules that making layers does not
+
     owner = options.distribution or options.blob_in.name
     descriptor, files = describe(options.blob_in, owner if options.files else None)
     contents = {options.descriptor: descriptor.to_json()}

@@ -321,6 +321,19 @@ def test_nul_in_a_name_is_refused(tmp_path: Path) -> None:
         layer(tmp_path, wheel)
 
 
+@pytest.mark.parametrize("claimed", [9, 11])
+def test_archive_that_lies_about_a_size_is_refused(tmp_path: Path, claimed: int) -> None:
+    record = record_line("demo/__init__.py", b"value = 1\n")
+    wheel = make_wheel(tmp_path, record=lambda text: text.replace(record, record.replace(",10\n", ",\n")))
+    data = wheel.read_bytes()
+    entry = data.rindex(b"demo/__init__.py", 0, data.index(b"PK\5\6")) - 46
+    while data[entry : entry + 4] != b"PK\1\2" or data[entry + 46 : entry + 62] != b"demo/__init__.py":
+        entry -= 1
+    wheel.write_bytes(data[: entry + 24] + claimed.to_bytes(4, "little") + data[entry + 28 :])
+    with pytest.raises(LayerError, match=rf"demo/__init__\.py does not have {claimed} bytes"):
+        layer(tmp_path, wheel)
+
+
 def test_damaged_archives_are_refused(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, files={"demo.bin": os.urandom(5000)})
     data = bytearray(wheel.read_bytes())
