@@ -19,6 +19,7 @@ from tests.e2e.processes import LOOPBACK, Service, ServiceError
 _MNT_DETACH = 2  # umount2(2)
 _POLICY = {"default": [{"type": "insecureAcceptAnything"}]}
 _PROGRAMS = ("podman", "runc", "conmon")
+_STORAGE_DRIVERS = ("overlay", "vfs")  # the first where the file system allows it
 
 
 @dataclass(frozen=True)
@@ -74,21 +75,17 @@ class Engine(Service):
         super().__init__(command, environ, log, socket.is_socket)
 
     def __enter__(self) -> Engine:
-        """Start the service, with the overlay driver where the file system allows it, else with vfs.
+        """Start the service.
 
         Raises:
-            ServiceError: podman works with neither.
+            ServiceError: podman does not work here.
         """
-        refused = []
-        for driver in ("overlay", "vfs"):
-            self._choose_storage(driver)
-            done = self._run("info")
-            if done.returncode == 0:
-                break
-            refused.append(f"{driver}: {done.stderr.strip()}")
-        else:
-            raise ServiceError("podman does not work here:\n" + "\n".join(refused))
-        super().__enter__()
+        try:
+            self._choose_storage()
+            super().__enter__()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def stop(self) -> None:
@@ -105,6 +102,10 @@ class Engine(Service):
     def pulled(self) -> list[str]:
         """Return every reference that was pulled."""
         return [event["Name"] for event in self._events_of("pull")]
+
+    def run(self, image: str, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in a container of ``image``, and wait for it."""
+        return self._run("run", "--rm", image, *command)
 
     def image_variables(self, image: str) -> dict[str, str]:
         """Return the environment variables in the configuration of an image that was pulled."""
@@ -148,7 +149,7 @@ class Engine(Service):
         }
 
     def _settings(self, variables: Mapping[str, str]) -> str:
-        """Return containers.conf(5): the machine's network, no systemd, limits that any machine grants."""
+        """Return containers.conf(5): the machine's network, and nothing that only some machines grant."""
         run = self._directory / "engine"
         run.mkdir()
         return "\n".join(
@@ -156,6 +157,7 @@ class Engine(Service):
                 "[containers]",
                 'netns = "host"',
                 "http_proxy = false",
+                "pids_limit = 0",
                 'log_driver = "k8s-file"',
                 f"default_ulimits = {json.dumps(_limits())}",
                 f"env = {json.dumps([f'{name}={value}' for name, value in sorted(variables.items())])}",
@@ -172,13 +174,24 @@ class Engine(Service):
             ]
         )
 
-    def _choose_storage(self, driver: str) -> None:
-        """Write storage.conf (containers-storage.conf(5))."""
-        root = self._directory / driver
-        self._directory.joinpath("storage.conf").write_text(
-            f'[storage]\ndriver = "{driver}"\ngraphroot = "{root}"\nrunroot = "{self._directory / "run"}"\n',
-            encoding="utf-8",
-        )
+    def _choose_storage(self) -> None:
+        """Write storage.conf (containers-storage.conf(5)) with the first driver that podman accepts here.
+
+        Raises:
+            ServiceError: podman accepts none.
+        """
+        refused = []
+        for driver in _STORAGE_DRIVERS:
+            self._directory.joinpath("storage.conf").write_text(
+                f'[storage]\ndriver = "{driver}"\n'
+                f'graphroot = "{self._directory / driver}"\nrunroot = "{self._directory / "run"}"\n',
+                encoding="utf-8",
+            )
+            done = self._run("info")
+            if done.returncode == 0:
+                return
+            refused.append(f"{driver}: {done.stderr.strip()}")
+        raise ServiceError("podman does not work here:\n" + "\n".join(refused))
 
 
 def _limits() -> list[str]:

@@ -154,6 +154,17 @@ def test_nothing_was_installed_when_tasks_started(machine: Machine, run: Run, im
         assert not re.search(r"\bpip3?\b|Collecting|Installing|Successfully installed|conda", text)
 
 
+def test_an_attempt_to_install_would_have_been_noticed(machine: Machine, images: dict[str, str]) -> None:
+    before = list(machine.tripwire.requests)
+    download = "import os, urllib.request; urllib.request.urlopen(os.environ['PIP_INDEX_URL'] + '/{}/')"
+    for name in ("boto3", "pandas"):
+        assert machine.engine.run(images["start"], "python", "-c", download.format(name)).returncode != 0
+    world = "import urllib.request; urllib.request.urlopen('https://packages.example.com/')"
+    assert machine.engine.run(images["start"], "python", "-c", world).returncode != 0
+    heard = machine.tripwire.requests[len(before) :]
+    assert heard == ["GET /simple/boto3/", "GET /simple/pandas/", "CONNECT packages.example.com:443"]
+
+
 def test_the_artifacts_are_read_back_through_the_client(run: Run) -> None:
     (end,) = run.tasks("end")
     assert end["artifacts"]["customers"] == CUSTOMERS
