@@ -24,13 +24,16 @@ MODULES
   done
 }
 
-# The checkouts that the user named: MFBAZEL_MODULE_<name>=<directory>.
+# The checkouts that the user named: MFBAZEL_MODULE_<name>=<directory>. A variable's name holds no dots; the module's own name may (tar.bzl, tar_bzl).
 named_modules() {
-  local variable directory
+  local variable directory name
   for variable in "${!MFBAZEL_MODULE_@}"; do
     directory=${!variable}
     [ -e "$directory/MODULE.bazel" ] || die "$variable names $directory, which has no MODULE.bazel; it must be the directory of a checkout of the module ${variable#MFBAZEL_MODULE_}."
-    printf '%s %s\n' "${variable#MFBAZEL_MODULE_}" "$(cd "$directory" && pwd -P)"
+    name=$(sed -e 's/#.*//' "$directory/MODULE.bazel" | tr '\n' ' ' | sed -nE 's/^(.*[^[:alnum:]_])?module\([^)]*name *= *"([^"]+)".*/\2/p')
+    [ -n "$name" ] || name=${variable#MFBAZEL_MODULE_}
+    [ "${name//[.-]/_}" = "${variable#MFBAZEL_MODULE_}" ] || die "$variable names $directory, which is a checkout of the module $name; set MFBAZEL_MODULE_${name//[.-]/_} instead."
+    printf '%s %s\n' "$name" "$(cd "$directory" && pwd -P)"
   done
 }
 
@@ -64,7 +67,7 @@ reachable_modules() {
   done
 }
 
-override_lines() { sort | awk '{ print "common --override_module=" $1 "=" $2 }'; }
+override_lines() { sort | sed -E 's/^([^ ]+) (.*)$/common "--override_module=\1=\2"/'; }
 
 # write_if_changed FILE: standard input, written beside and renamed.
 write_if_changed() {
@@ -83,7 +86,7 @@ toolbox_bazelrc() {
   {
     # What Debian's system file says, which setup.sh empties.
     echo "startup --install_base=/usr/share/bazel --trust_install_base"
-    echo "common --registry=file://$dir/registry"
+    echo "common --registry=file://${dir// /%20}/registry"
     echo "common --noenable_workspace --lockfile_mode=off"
     echo "common --repo_env=MFBAZEL_BASE_PACKAGES=/usr/share/mfbazel/base"
     { printf '%s\n' "$named" | grep . || :; toolbox_modules ""; } | reachable_modules "$dir/root" | override_lines
@@ -94,30 +97,88 @@ toolbox_bazelrc() {
 # toolbox_enter COMMAND…: with the host's directories of users and data, its network configuration and certificates.
 toolbox_enter() {
   if [ "${MFBAZEL_IN_TOOLBOX:-0}" = 1 ]; then
-    "$@"
+    run_to_its_end "$@"
     return
   fi
-  local root entry name
+  local root arguments visible=(/dev /proc /sys /tmp /var/tmp)
   root=$(toolbox_dir)/root
-  local arguments=(--ro-bind "$root" / --dev-bind /dev /dev --bind /proc /proc --bind /sys /sys --tmpfs /run --bind /tmp /tmp --bind /var/tmp /var/tmp)
-  for entry in /*; do
-    name=${entry#/}
-    case $name in bin | boot | dev | etc | lib* | lost+found | proc | run | sbin | sys | tmp | usr | var) continue ;; esac
-    [ -d "$entry" ] && [ ! -L "$entry" ] || continue
-    [ -d "$root/$name" ] || mkdir -p "$root/$name"
-    arguments+=(--bind "$entry" "$entry")
-  done
-  for entry in /etc/resolv.conf /etc/hosts /etc/passwd /etc/group /etc/subuid /etc/subgid /etc/pip.conf /etc/uv /etc/ssl/certs/ca-certificates.crt; do
-    [ -e "$entry" ] || continue
-    [ -e "$root$entry" ] || if [ -d "$entry" ]; then mkdir -p "$root$entry"; else : >"$root$entry"; fi
-    arguments+=(--ro-bind "$(readlink -f "$entry")" "$entry")
-  done
-  # The cache may lie outside of what was bound above (XDG_CACHE_HOME below /var, say).
-  arguments+=(--bind "$(toolbox_home)" "$(toolbox_home)")
+  arguments=(--die-with-parent --ro-bind "$root" / --dev-bind /dev /dev --bind /proc /proc --bind /sys /sys --tmpfs /run --bind /tmp /tmp --bind /var/tmp /var/tmp)
+  show_top_directories
+  show_configuration
+  show_places
   # Root's tests start containers, which make control groups and mounts.
-  [ "$(id -u)" = 0 ] && arguments+=(--cap-add ALL)
-  PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin MFBAZEL_IN_TOOLBOX=1 \
-    bwrap "${arguments[@]}" --chdir "$PWD" -- "$@"
+  [ "$(id -u)" != 0 ] || arguments+=(--cap-add ALL)
+  PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin MFBAZEL_IN_TOOLBOX=1 LC_ALL=C.UTF-8 \
+    run_to_its_end bwrap "${arguments[@]}" --chdir "$(pwd -P)" -- "$@"
+}
+
+# The functions show_… add to toolbox_enter's `arguments`, and to `visible` what they bound.
+
+show_top_directories() {
+  local entry
+  for entry in /*; do
+    case $entry in /bin | /boot | /dev | /etc | /lib* | /lost+found | /proc | /run | /sbin | /sys | /tmp | /usr | /var) continue ;; esac
+    [ -d "$entry" ] && [ ! -L "$entry" ] || continue
+    mkdir -p "$root$entry"
+    arguments+=(--bind "$entry" "$entry")
+    visible+=("$entry")
+  done
+}
+
+show_configuration() {
+  local entry
+  for entry in /etc/resolv.conf /etc/hosts /etc/passwd /etc/group /etc/subuid /etc/subgid /etc/pip.conf /etc/xdg/pip /etc/uv /etc/xdg/uv /etc/ssl/certs/ca-certificates.crt; do
+    [ -e "$entry" ] || continue
+    make_mount_point "$entry"
+    arguments+=(--ro-bind "$(readlink -f "$entry")" "$entry")
+    visible+=("$entry")
+  done
+}
+
+# The workspace and what variables name, wherever it lies: below /var/lib, /usr/local/src, /run/user, behind a symbolic link.
+show_places() {
+  local name place
+  show "$workspace" || die "the workspace $workspace lies where the toolbox has files of its own; move it to another directory."
+  while read -r name place; do
+    show "$place" || :
+  done < <(named_modules)
+  for name in PWD HOME TMPDIR XDG_CACHE_HOME XDG_CONFIG_HOME XDG_DATA_HOME XDG_STATE_HOME XDG_RUNTIME_DIR MFBAZEL_STATE_DIR MFBAZEL_IMAGES \
+    PIP_CONFIG_FILE UV_CONFIG_FILE PIP_CERT SSL_CERT_FILE REQUESTS_CA_BUNDLE CURL_CA_BUNDLE; do
+    place=${!name:-}
+    case $place in
+      /*)
+        show "$(readlink -f "$place")" || :
+        show "$place" || :
+        ;;
+    esac
+  done
+  show "$(toolbox_home)"
+}
+
+# show PATH: fails where it would hide files of the toolbox.
+show() {
+  local place
+  [ -e "$1" ] || return 0
+  for place in "${visible[@]}"; do
+    case $1/ in "$place"/*) return 0 ;; esac
+  done
+  case $1 in
+    /var/* | /run/*) ;;
+    *) [ ! -e "$root$1" ] || [ -z "$(find "$root$1" \( -type f -size +0 -o -type l \) -print -quit)" ] || return 1 ;;
+  esac
+  make_mount_point "$1"
+  arguments+=(--bind "$1" "$1")
+  visible+=("$1")
+}
+
+make_mount_point() {
+  [ ! -e "$root$1" ] || return 0
+  if [ -d "$1" ]; then
+    mkdir -p "$root$1"
+  else
+    mkdir -p "$(dirname "$root$1")"
+    : >"$root$1"
+  fi
 }
 
 toolbox_bazel() {
@@ -126,20 +187,20 @@ toolbox_bazel() {
   toolbox_enter bazel --bazelrc="$rc" "$@"
 }
 
-# run_installed_bazel BAZEL ARGUMENTS…: with the checkouts that the user named.
+# run_installed_bazel BAZEL ARGUMENTS…: with the checkouts that the user named, for the commands that read modules.
 run_installed_bazel() {
-  local bazel=$1 overrides=()
+  local bazel=$1 overrides=() named line position=0 command=
   shift
-  local line
+  named=$(named_modules)
   while read -r line; do
     [ -z "$line" ] || overrides+=("--override_module=${line/ /=}")
-  done <<<"$(named_modules)"
-  if [ ${#overrides[@]} = 0 ] || [ $# = 0 ]; then
-    "$bazel" "$@"
+  done <<<"$named"
+  read -r position command < <(bazel_command "$@") || :
+  case $command in "" | analyze-profile | dump | help | license | shutdown | version) overrides=() ;; esac
+  if [ ${#overrides[@]} = 0 ]; then
+    run_to_its_end "$bazel" "$@"
   else
-    local command=$1
-    shift
-    "$bazel" "$command" "${overrides[@]}" "$@"
+    run_to_its_end "$bazel" "${@:1:position+1}" "${overrides[@]}" "${@:position+2}"
   fi
 }
 
@@ -175,23 +236,33 @@ toolbox_status() {
   grep -E '^(bazel-|crane|podman|runc|python3\.)' "$dir/versions.txt" | awk '{ printf "           %s %s\n", $1, $2 }'
 }
 
-# Stop the Bazel servers whose root directory is the toolbox's: they would keep running from removed files.
+# Stop the Bazel servers that run from a toolbox: they would keep running from removed files. The count of tenths of a second is their time to end.
 stop_servers() {
-  local process
+  local process servers=() tenths=100
   for process in /proc/[0-9]*; do
-    [ "$(tr '\0' ' ' <"$process/cmdline" 2>/dev/null | cut -c1-8)" = "bazel(ma" ] || continue
-    if grep -qs " $1/root / " "$process/mountinfo" || grep -qs -- "$1" "$process/cmdline"; then kill "${process#/proc/}" 2>/dev/null || :; fi
+    [ "$process/root" -ef "$1/root" ] || continue
+    case $(tr '\0' ' ' 2>/dev/null <"$process/cmdline") in bazel\(*) servers+=("${process#/proc/}") ;; esac
   done
+  [ ${#servers[@]} -gt 0 ] || return 0
+  kill "${servers[@]}" 2>/dev/null || :
+  while kill -0 "${servers[@]}" 2>/dev/null && [ $((tenths -= 1)) -gt 0 ]; do sleep 0.1; done
 }
 
+# Only what set-up makes is removed: MFBAZEL_TOOLBOX_DIR may hold other things.
 toolbox_remove() {
-  local home lock
+  local home lock dir
   home=$(toolbox_home)
-  [ -d "$home" ] || { echo "there is no toolbox in $home"; return; }
-  exec {lock}>"$home/lock"
-  flock "$lock"
-  stop_servers "$home"
-  remove_trees "$home"/making.* "$home"/????????????????
+  [ -e "$home/lock" ] || { echo "there is no toolbox in $home"; return; }
+  lock_toolboxes
+  for dir in "$home"/*; do
+    [[ ${dir##*/} =~ ^[0-9a-f]{16}$ && -d $dir/root ]] || continue
+    stop_servers "$dir"
+    remove_trees "$dir"
+  done
+  remove_unfinished "$home"
+  rm -f "$home/lock"
+  rmdir "$home" 2>/dev/null || :
+  case $home in */mfbazel/toolbox) rmdir "${home%/toolbox}" 2>/dev/null || : ;; esac
   echo "removed the toolboxes in $home"
 }
 

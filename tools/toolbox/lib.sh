@@ -12,7 +12,9 @@ toolbox_sources=$workspace/tools/toolbox
 
 # The directory of all toolboxes of this user.
 toolbox_home() {
-  printf '%s\n' "${MFBAZEL_TOOLBOX_DIR:-${XDG_CACHE_HOME:-${HOME:?HOME is not set}/.cache}/mfbazel/toolbox}"
+  local home=${MFBAZEL_TOOLBOX_DIR:-${XDG_CACHE_HOME:-${HOME:?HOME is not set}/.cache}/mfbazel/toolbox}
+  case $home in /*) ;; *) home=$PWD/$home ;; esac
+  printf '%s\n' "${home%/}"
 }
 
 # Count up when setup.sh makes a toolbox that differs otherwise than by its packages.
@@ -32,12 +34,55 @@ in_words() {
   if [ "$1" -ge 60 ]; then printf '%d min %d s' $(($1 / 60)) $(($1 % 60)); else printf '%d s' "$1"; fi
 }
 
+# bazel_command ARGUMENTS…: the position (from 0) and the name of Bazel's command, which startup options may precede.
+bazel_command() {
+  local argument position=0
+  for argument; do
+    case $argument in
+      analyze-profile | aquery | build | canonicalize-flags | clean | config | coverage | cquery | dump | fetch | help | info | license | mobile-install | mod | print_action | query | run | shutdown | sync | test | vendor | version)
+        echo "$position $argument"
+        return
+        ;;
+    esac
+    position=$((position + 1))
+  done
+}
+
 # report_time COMMAND SECONDS SET_UP_SECONDS: one line at the end of what takes time.
 report_time() {
-  case $1 in build | test | run | coverage | fetch | sync) ;; *) return 0 ;; esac
+  case $1 in build | test | run | coverage | fetch | sync | vendor) ;; *) return 0 ;; esac
   if [ "$3" -gt 0 ]; then
     say "$1 took $(in_words "$2"), of which setting up the toolbox $(in_words "$3")"
   else
     say "$1 took $(in_words "$2")"
   fi
+}
+
+# terminate PID COMMAND: bubblewrap dies of a signal without telling what runs inside, so that is told itself.
+terminate() {
+  local inner=
+  [ "$2" != bwrap ] || read -r inner 2>/dev/null <"/proc/$1/task/$1/children" || :
+  # shellcheck disable=SC2086
+  kill -TERM ${inner:-$1} 2>/dev/null || :
+}
+
+# run_to_its_end COMMAND…: whatever signal comes, this shell lives until COMMAND has ended in its own way, and returns its code.
+# Ctrl-C reaches COMMAND from the terminal; SIGTERM is passed on.
+run_to_its_end() {
+  local child signalled=1 status=0
+  # In the background a command would not read the terminal, nor hear Ctrl-C.
+  (
+    trap - INT QUIT
+    exec "$@"
+  ) <&0 &
+  child=$!
+  trap 'signalled=1' INT
+  # shellcheck disable=SC2064
+  trap "signalled=1; terminate $child ${1##*/}" TERM
+  while [ "$signalled" = 1 ]; do
+    signalled=0
+    wait "$child" && status=0 || status=$?
+  done
+  trap - INT TERM
+  return "$status"
 }

@@ -7,21 +7,33 @@ toolbox_bazel_version=$(cat "$workspace/.bazelversion")
 # Make the toolbox unless it is there. Two at once wait for each other; an interrupted one starts over.
 toolbox_ensure() {
   [ "${MFBAZEL_IN_TOOLBOX:-0}" = 0 ] || return 0
-  local dir home lock
+  local dir lock
   dir=$(toolbox_dir)
   if [ ! -e "$dir/complete" ]; then
     require_host
-    home=$(toolbox_home)
-    mkdir -p "$home"
+    lock_toolboxes
+    [ -e "$dir/complete" ] || toolbox_make "$dir"
+    exec {lock}>&-
+  fi
+  command -v bwrap >/dev/null || install_host_packages bubblewrap
+}
+
+# Wait for the lock over all toolboxes of this user, and hold it in the caller's variable `lock`. What a killed process started keeps holding it
+# until it has ended too.
+lock_toolboxes() {
+  local home
+  home=$(toolbox_home)
+  while :; do
+    mkdir -p "$home" || die "the toolbox cannot be kept in $home; name another directory in MFBAZEL_TOOLBOX_DIR."
     exec {lock}>"$home/lock"
     if ! flock --nonblock "$lock"; then
       say "another process is setting up the toolbox in $home; waiting for it"
       flock "$lock"
     fi
-    [ -e "$dir/complete" ] || toolbox_make "$dir"
+    # Removing the toolbox removes the file: whoever waited for that one waits for the next.
+    [ "$home/lock" -ef "/proc/$BASHPID/fd/$lock" ] && return
     exec {lock}>&-
-  fi
-  command -v bwrap >/dev/null || install_host_packages bubblewrap
+  done
 }
 
 # Refuse a host on which the toolbox can't be made, before anything is downloaded.
@@ -29,10 +41,9 @@ require_host() {
   local machine
   machine=$(uname -m)
   if ! { [ "$(uname -s)" = Linux ] && [ "$machine" = x86_64 ] && command -v apt-get >/dev/null; }; then
-    die "neither bazelisk nor bazel is on PATH, and the toolbox, which would bring Bazel $toolbox_bazel_version, needs a Debian-like system on x86-64 (this is $(uname -s) on $machine).
+    die "the toolbox, which brings Bazel $toolbox_bazel_version where neither bazelisk nor bazel is on PATH, needs a Debian-like system on x86-64 (this is $(uname -s) on $machine, $(command -v apt-get >/dev/null && echo with || echo without) apt-get).
   Install bazelisk (https://github.com/bazelbuild/bazelisk) and run this command again."
   fi
-  [ -r /usr/share/keyrings/debian-archive-keyring.gpg ] || install_host_packages debian-archive-keyring
 }
 
 # install_host_packages PACKAGE…: with apt as root, said aloud; otherwise the command to type.
@@ -45,12 +56,26 @@ install_host_packages() {
     die "apt could not install $*; its message is above. Install them by hand and run this command again."
 }
 
+toolbox_keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+
 require_tools() {
   local missing=()
   command -v bwrap >/dev/null || missing+=(bubblewrap)
   command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
   [ "$(id -u)" = 0 ] || command -v newuidmap >/dev/null || missing+=(uidmap)
+  [ -r "$toolbox_keyring" ] || missing+=(debian-archive-keyring)
   [ ${#missing[@]} = 0 ] || install_host_packages "${missing[@]}"
+  [ "$(id -u)" = 0 ] || require_user_namespaces
+}
+
+# What an ordinary user needs to be root of a private Debian.
+require_user_namespaces() {
+  local user
+  user=$(id -un)
+  unshare --user true 2>/dev/null || die "this machine allows no user namespaces to ordinary users, which the toolbox needs. Run this command as root, install bazelisk, or allow them:
+  sudo sysctl -w kernel.unprivileged_userns_clone=1"
+  { grep -q "^$user:" /etc/subuid && grep -q "^$user:" /etc/subgid; } 2>/dev/null || die "the user $user has no subordinate user and group ids, which the toolbox needs. Type this (with a free range), then run the command again:
+  sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $user"
 }
 
 # The Debian mirror that this host's apt uses: the first whose address ends in /debian.
@@ -73,53 +98,88 @@ apt_network_options() {
 
 # toolbox_make DIRECTORY: called with the lock held.
 toolbox_make() {
-  local dir=$1 home mirror work started=$SECONDS
+  local dir=$1 home mirror work interrupted=0 started=$SECONDS
   home=$(dirname "$dir")
   require_tools
   mirror=$(apt_mirror)
   [ -n "$mirror" ] || die "no Debian mirror in /etc/apt/sources.list or /etc/apt/sources.list.d. Name one in MFBAZEL_TOOLBOX_MIRROR (the archive's base address, as in apt's URIs) or install bazelisk."
-  remove_trees "$home"/making.*
+  remove_unfinished "$home"
   work=$(mktemp -d "$home/making.XXXXXX")
   chmod 0755 "$work"
   say "setting up the toolbox once: Debian $toolbox_suite with Bazel $toolbox_bazel_version, in $dir (about two minutes, 2 GB)"
+  trap 'interrupted=1' INT
   if ! make_root "$mirror" "$work"; then
-    tail -n 25 "$work/setup.log" >&2
-    remove_trees "$work"
+    [ "$interrupted" = 1 ] || tail -n 25 "$work/setup.log" >&2
+    remove_unfinished "$home"
+    [ "$interrupted" = 0 ] || { say "interrupted; nothing was left behind"; exit 130; }
     die "the toolbox could not be made; the reason is above. Nothing was left behind; run the command again to start over."
   fi
+  trap - INT
   # It switches debugging output on, and overrides modules that a workspace may not have.
   : >"$work/root/etc/bazel/bazelrc"
-  check_versions "$work" || { remove_trees "$work"; exit 1; }
+  check_versions "$work" || { remove_unfinished "$home"; exit 1; }
   : >"$work/complete"
+  remove_trees "$dir"
   mv -T "$work" "$dir"
   say "the toolbox is ready after $(in_words $((SECONDS - started)))"
 }
 
 # make_root MIRROR WORK: the Debian root in WORK/root, the base image's packages in its /usr/share/mfbazel/base.
 make_root() {
-  local mirror=$1 work=$2 mode=root
-  [ "$(id -u)" = 0 ] || mode=unshare
-  apt_network_options >"$work/apt.conf"
+  local mirror=$1 work=$2 options=() option
+  while read -r option; do options+=("--aptopt=$option"); done < <(apt_network_options)
   # As root mmdebstrap fills the directory itself. An ordinary user unpacks its archive, so that every file belongs to him and can be removed
-  # by him.
-  local target=$work/root
-  [ $mode = root ] || target=-
+  # by him; it fills a directory that his subordinate users can reach, which $HOME and $TMPDIR need not be.
+  if [ "$(id -u)" = 0 ]; then
+    options+=(--mode=root --format=directory)
+    set -- "$work/root" cat
+  else
+    options+=(--mode=unshare --format=tar)
+    set -- - unpack_root "$work/root"
+    local -x TMPDIR
+    TMPDIR=$(mktemp -d "$toolbox_scratch/mfbazel-toolbox.XXXXXX")
+    chmod 0755 "$TMPDIR"
+    printf '%s\n' "$TMPDIR" >"$work/scratch"
+  fi
   {
-    mmdebstrap --mode=$mode --variant=apt --architectures=amd64 --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
-      --format="$([ $mode = root ] && echo directory || echo tar)" \
-      --aptopt="$work/apt.conf" --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Retries "3"' \
+    mmdebstrap "${options[@]}" --variant=apt --architectures=amd64 --keyring="$toolbox_keyring" \
+      --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Retries "3"' \
       --dpkgopt='path-exclude=/usr/share/locale/*' \
       --include="$(list_of "$toolbox_sources/packages.txt" | paste -sd,)" \
       --setup-hook="$(host_certificates_hook)" \
       --customize-hook="$(base_packages_hook)" \
-      "$toolbox_suite" "$target" "deb $mirror $toolbox_suite main"
-  } 2> >(tee "$work/setup.log" | show_stages) | if [ $mode = root ]; then cat >&2; else
-    mkdir "$work/root" && tar -x --exclude='./dev/*' --no-same-owner -C "$work/root"
+      "$toolbox_suite" "$1" "deb $mirror $toolbox_suite main" 2>&1 >&3 3>&- | tee "$work/setup.log" | show_stages
+  } 3>&1 | "${@:2}" >&2 && remove_scratch "$work"
+}
+
+# Not below /tmp, which is memory on some machines.
+toolbox_scratch=/var/tmp
+
+unpack_root() { mkdir "$1" && tar -x --exclude='./dev/*' --no-same-owner -C "$1"; }
+
+# remove_scratch WORK: what an interrupted mmdebstrap left belongs to the user's subordinate users, and only they can remove it.
+remove_scratch() {
+  local scratch
+  [ -s "$1/scratch" ] || return 0
+  read -r scratch <"$1/scratch"
+  if [ -n "$(find "$scratch" -mindepth 1 -print -quit 2>/dev/null)" ]; then
+    (cd / && mmdebstrap --unshare-helper find "$scratch" -mindepth 2 -delete) >/dev/null 2>&1 || :
   fi
+  rm -rf -- "$scratch"
+  rm -f "$1/scratch"
+}
+
+# remove_unfinished HOME: called with the lock held.
+remove_unfinished() {
+  local work
+  for work in "$1"/making.*; do
+    remove_scratch "$work"
+    remove_trees "$work"
+  done
 }
 
 # Of mmdebstrap's hundreds of lines, those that say how far it is.
-show_stages() { sed -u -nE 's/^I: (running apt|downloading|extracting|installing|cleaning)/mfbazel:   \1/p' >&2; }
+show_stages() { sed -u -nE 's/^I: (running apt|downloading|extracting|installing|creating tarball|cleaning)/mfbazel:   \1/p' >&2; }
 
 # The certificate authorities that the host was given, so that Java's and OpenSSL's stores in the toolbox hold them too.
 host_certificates_hook() {
@@ -146,11 +206,12 @@ check_versions() {
   fi
 }
 
-# Remove directory trees, also those with read-only directories.
+# Remove directory trees, also those with read-only directories; what says that one is complete goes first.
 remove_trees() {
   local tree
   for tree in "$@"; do
     [ -e "$tree" ] || continue
+    rm -f -- "$tree/complete"
     chmod -R u+w "$tree" 2>/dev/null || :
     rm -rf -- "$tree"
   done
