@@ -21,6 +21,6 @@ def pytest_test(name, srcs = None, deps = [], data = [], environment = "test", *
         data = data + ["//:pyproject.toml"],
         legacy_create_init = 0,
         main = "//tools/python:pytest_main.py",
-        deps = deps + ["@mfbazel_locks//tools/python/python:" + environment],
+        deps = deps + ["@mfbazel_locks//_mfbazel:" + environment],
         **kwargs
     )

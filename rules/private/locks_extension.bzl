@@ -48,7 +48,9 @@ def _locks_impl(module_ctx):
     wheels = {}
     own = module_ctx.path(Label("//tools/python:python.lock/flow.json")).dirname
     root = module_ctx.path(Label("@@//:MODULE.bazel")).dirname
-    directories = {"tools/python/python": own}
+
+    # The packages of mfbazel itself, whichever workspace it is used in.
+    directories = {"_mfbazel": own}
     for directory in _lock_directories(root):
         directories.setdefault(_package_of(root, directory), directory)
     for package, directory in sorted(directories.items()):
