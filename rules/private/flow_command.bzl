@@ -4,11 +4,14 @@ load("//rules/private/providers:flow_images_info.bzl", "FlowImagesInfo")
 
 def _flow_command_impl(ctx):
     info = ctx.attr.images[FlowImagesInfo]
-    arguments = ctx.actions.declare_file(ctx.label.name + ".args")
-    lines = [ctx.attr.command, "--label", info.label, "--images", info.json.short_path]
+    lines = [ctx.attr.command]
+    if ctx.attr.command == "flow":
+        lines += ["--label", info.label, "--images", info.json.short_path, "--crane", ctx.executable._crane.short_path]
+    else:
+        lines += ["--tag", info.label.removeprefix("//").removeprefix(":").replace(":", "/").lower()]
     for step, image in info.images.items():
         lines += ["--image", "{}={}".format(step, image.short_path)]
-    lines += ["--crane", ctx.executable._crane.short_path]
+    arguments = ctx.actions.declare_file(ctx.label.name + ".args")
     ctx.actions.write(arguments, "\n".join(lines) + "\n")
     return [DefaultInfo(
         files = depset([arguments]),
