@@ -150,8 +150,6 @@ class Engine(Service):
 
     def _settings(self, variables: Mapping[str, str]) -> str:
         """Return containers.conf(5): the machine's network, and nothing that only some machines grant."""
-        run = self._directory / "engine"
-        run.mkdir()
         return "\n".join(
             [
                 "[containers]",
@@ -167,15 +165,15 @@ class Engine(Service):
                 'lock_type = "file"',
                 'events_logger = "file"',
                 f'events_logfile_path = "{self._events}"',
-                f'static_dir = "{run / "static"}"',
-                f'tmp_dir = "{run / "tmp"}"',
-                f'volume_path = "{run / "volumes"}"',
+                f'tmp_dir = "{self._directory / "tmp"}"',
                 "",
             ]
         )
 
     def _choose_storage(self) -> None:
         """Write storage.conf (containers-storage.conf(5)) with the first driver that podman accepts here.
+
+        Each has a directory of its own: podman's database is in it, and remembers the driver.
 
         Raises:
             ServiceError: podman accepts none.

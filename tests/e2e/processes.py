@@ -13,7 +13,7 @@ from types import TracebackType
 LOOPBACK = "127.0.0.1"
 
 _START_SECONDS = 60.0
-_STOP_SECONDS = 10.0
+_STOP_SECONDS = 3.0
 
 
 class ServiceError(RuntimeError):
