@@ -40,31 +40,63 @@ named_modules() {
 # module_dependencies FILE ROOT: the modules that a MODULE.bazel depends on; of development dependencies only the root's (ROOT = 1) count.
 module_dependencies() {
   sed -e 's/^[[:space:]]*#.*//' "$1" | tr '\n' ' ' | { grep -oE 'bazel_dep\([^)]*\)' || :; } |
-    if [ "$2" = 1 ]; then cat; else grep -vE 'dev_dependency *= *True' || :; fi |
+    if [ "$2" = 1 ]; then cat; else grep -vE 'dev_dependency *= *(True|IS_RELEASE)' || :; fi |
     sed -nE 's/.*[( ]name *= *"([^"]+)".*/\1/p'
 }
 
-# An override of a module that is not in the graph is an error to Bazel: keep those that the workspace and Bazel's own tools reach.
+# An override of a module that is not in the graph is an error to Bazel: keep those that the workspace and Bazel's own tools reach; say which are missing.
 # Standard input and output: lines of name and directory; the first of a name wins. $1 is a prefix under which the directories are found.
 reachable_modules() {
-  local -A directory=() seen=()
-  local name path file
+  local -A directory=() seen=([mfbazel]=1)
+  local name path file needed_by
   while read -r name path; do
     [ -n "${directory[$name]:-}" ] || directory[$name]=$path
   done
   local queue=()
-  mapfile -t queue < <(module_dependencies "$workspace/MODULE.bazel" 1; module_dependencies "$1/usr/share/bazel/embedded_tools/MODULE.bazel" 0)
+  mapfile -t queue < <({
+    module_dependencies "$workspace/MODULE.bazel" 1
+    module_dependencies "$1/usr/share/bazel/embedded_tools/MODULE.bazel" 0
+  } | sed 's/$/ the workspace/')
   while [ ${#queue[@]} -gt 0 ]; do
-    name=${queue[0]}
+    read -r name needed_by <<<"${queue[0]}"
     queue=("${queue[@]:1}")
-    path=${directory[$name]:-}
-    { [ -n "$path" ] && [ -z "${seen[$name]:-}" ]; } || continue
+    [ -z "${seen[$name]:-}" ] || continue
     seen[$name]=1
+    path=${directory[$name]:-}
+    if [ -z "$path" ]; then
+      say "$needed_by needs the module $name, which the toolbox does not have; name a checkout of it: MFBAZEL_MODULE_${name//[.-]/_}=<directory>"
+      continue
+    fi
     printf '%s %s\n' "$name" "$path"
     file=$path/MODULE.bazel
     [ -e "$file" ] || file=$1$file
-    mapfile -t -O "${#queue[@]}" queue < <(module_dependencies "$file" 0)
+    mapfile -t -O "${#queue[@]}" queue < <(module_dependencies "$file" 0 | sed "s/\$/ $name/")
   done
+}
+
+# mended_bazel_lib DIR: where a copy of Debian's aspect_bazel_lib is that has the rule jq, which Debian took out and rules_oci needs, and that
+# depends on the toolbox's tools for rules_oci. Its name changes with what is mended.
+mended_bazel_lib() {
+  local copy temporary
+  copy=$1/modules/aspect_bazel_lib.$(declare -f mended_bazel_lib | sha256sum | cut -c1-8)
+  if [ ! -e "$copy" ]; then
+    mkdir -p "$1/modules"
+    temporary=$(mktemp -d "$1/modules/making.XXXXXX")
+    cp -R "$1/root/usr/share/bazel/tools/aspect_bazel_lib/." "$temporary"
+    sed -i 's|^_jq = None$|load("@jq.bzl//jq:jq.bzl", _jq = "jq")|' "$temporary/lib/jq.bzl"
+    grep -q '"jq.bzl"' "$temporary/MODULE.bazel" || echo 'bazel_dep(name = "jq.bzl", version = "0.1.0")' >>"$temporary/MODULE.bazel"
+    echo 'bazel_dep(name = "oci_tools", version = "0.0.1")' >>"$temporary/MODULE.bazel"
+    # Of two at once one is kept; they are equal.
+    mv -T "$temporary" "$copy" 2>/dev/null || rm -rf "$temporary"
+  fi
+  printf '%s\n' "$copy"
+}
+
+# available_modules DIR NAMED: the modules that the user named, then what the toolbox has; a checkout of rules_oci needs the mended aspect_bazel_lib.
+available_modules() {
+  [ -z "$2" ] || printf '%s\n' "$2"
+  if grep -q '^rules_oci ' <<<"$2"; then printf 'aspect_bazel_lib %s\n' "$(mended_bazel_lib "$1")"; fi
+  toolbox_modules ""
 }
 
 override_lines() { sort | sed -E 's/^([^ ]+) (.*)$/common "--override_module=\1=\2"/'; }
@@ -78,8 +110,10 @@ write_if_changed() {
 }
 
 toolbox_bazelrc() {
-  local dir=$1 named rc
-  named=$(named_modules)
+  local dir=$1 named modules rc
+  # The callers look at the status: a failure does not end the shell by itself.
+  named=$(named_modules) || return
+  modules=$(available_modules "$dir" "$named" | reachable_modules "$dir/root") || return
   rc=$dir/bazelrc.$({ printf '%s\n' "$workspace" "$named"; } | sha256sum | cut -c1-12)
   mkdir -p "$dir/registry"
   [ -e "$dir/registry/bazel_registry.json" ] || echo '{}' >"$dir/registry/bazel_registry.json"
@@ -89,7 +123,9 @@ toolbox_bazelrc() {
     echo "common --registry=file://${dir// /%20}/registry"
     echo "common --noenable_workspace --lockfile_mode=off"
     echo "common --repo_env=MFBAZEL_BASE_PACKAGES=/usr/share/mfbazel/base"
-    { printf '%s\n' "$named" | grep . || :; toolbox_modules ""; } | reachable_modules "$dir/root" | override_lines
+    override_lines <<<"$modules"
+    # Before those that rules_oci registers, which are downloaded. Bazel 7 calls the repository of a module so.
+    if grep -q '^oci_tools ' <<<"$modules"; then echo "common --extra_toolchains=@@oci_tools~//:all"; fi
   } | write_if_changed "$rc"
   printf '%s\n' "$rc"
 }
@@ -183,7 +219,7 @@ make_mount_point() {
 
 toolbox_bazel() {
   local rc
-  rc=$(toolbox_bazelrc "$(toolbox_dir)")
+  rc=$(toolbox_bazelrc "$(toolbox_dir)") || return
   toolbox_enter bazel --bazelrc="$rc" "$@"
 }
 
@@ -191,7 +227,7 @@ toolbox_bazel() {
 run_installed_bazel() {
   local bazel=$1 overrides=() named line position=0 command=
   shift
-  named=$(named_modules)
+  named=$(named_modules) || return
   while read -r line; do
     [ -z "$line" ] || overrides+=("--override_module=${line/ /=}")
   done <<<"$named"
@@ -218,7 +254,7 @@ variables:
   MFBAZEL_TOOLBOX=1              use the toolbox even where Bazel is installed
   MFBAZEL_TOOLBOX_DIR            where toolboxes are kept (default: mfbazel/toolbox in the user's cache directory)
   MFBAZEL_TOOLBOX_MIRROR         the Debian mirror (default: the one that apt on this host uses)
-  MFBAZEL_MODULE_<name>=<dir>    use this checkout of a Bazel module
+  MFBAZEL_MODULE_<name>=<dir>    use this checkout of a Bazel module (dots and hyphens of its name as underscores)
 USAGE
 }
 

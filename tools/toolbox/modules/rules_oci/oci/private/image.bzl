@@ -10,7 +10,8 @@ def lines_file(name, what, value, forwarded):
     if type(value) == "dict":
         content = ["{}={}".format(key, value[key]) for key in value]
     elif type(value) == "list":
-        content = value
+        # A newline within one of them, as rules_oci writes it.
+        content = [entry.replace("\n", "%5Cn") for entry in value]
     else:
         return value
     label = "_{}.{}.txt".format(name, what)
