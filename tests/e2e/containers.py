@@ -22,6 +22,10 @@ _PROGRAMS = ("podman", "runc", "conmon")
 _STORAGE_DRIVERS = ("overlay", "vfs")  # the first where the file system allows it
 
 
+class EngineError(ServiceError):
+    """Containers cannot be started here."""
+
+
 @dataclass(frozen=True)
 class Container:
     """A container that was started."""
@@ -32,16 +36,11 @@ class Container:
 
 
 def why_no_containers() -> str:
-    """Return why this process cannot start containers as the tests need it; empty where it can."""
+    """Return what this machine lacks to start containers; empty where it lacks nothing that can be seen at once."""
     if not sys.platform.startswith("linux"):
         return f"containers need Linux, and this is {sys.platform}"
     if missing := [name for name in _PROGRAMS if not shutil.which(name, path=search_path())]:
         return f"these programs are not installed: {', '.join(missing)} (Debian: apt install podman runc)"
-    if os.geteuid() != 0:
-        return (
-            "starting containers with runc needs root here: an ordinary user has neither control groups nor "
-            "subordinate user ids inside the toolbox. Run the test as root"
-        )
     return ""
 
 
@@ -54,6 +53,7 @@ class Engine(Service):
     """``podman system service``, and everything that it leaves in one directory.
 
     The path of the directory must be short: those of the sockets in it have to stay below 108 bytes (unix(7)).
+    It also works for an ordinary user who may make user namespaces: everybody in a container is that user then.
     """
 
     def __init__(self, directory: Path, registry: str, variables: Mapping[str, str], log: Path) -> None:
@@ -78,7 +78,8 @@ class Engine(Service):
         """Start the service.
 
         Raises:
-            ServiceError: podman does not work here.
+            EngineError: podman does not work here.
+            ServiceError: the service does not start.
         """
         try:
             self._choose_storage()
@@ -92,6 +93,8 @@ class Engine(Service):
         """Remove every container, end the service, and detach what is still mounted in the directory."""
         self._run("rm", "--all", "--force", "--time=0")
         super().stop()
+        if not _is_root():  # ends the process that keeps the user namespace
+            self._run("system", "migrate")
         for mounted in _mounts_below(self._directory):
             ctypes.CDLL(None, use_errno=True).umount2(os.fsencode(mounted), _MNT_DETACH)
 
@@ -106,6 +109,16 @@ class Engine(Service):
     def run(self, image: str, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in a container of ``image``, and wait for it."""
         return self._run("run", "--rm", image, *command)
+
+    def require_containers(self, image: str) -> None:
+        """Start a container of ``image`` that does nothing.
+
+        Raises:
+            EngineError: that failed; the message is podman's.
+        """
+        done = self.run(image, "true")
+        if done.returncode:
+            raise EngineError(f"podman with runc cannot start a container here: {done.stderr.strip()}")
 
     def image_variables(self, image: str) -> dict[str, str]:
         """Return the environment variables in the configuration of an image that was pulled."""
@@ -135,6 +148,8 @@ class Engine(Service):
         policy.write_text(json.dumps(_POLICY), encoding="utf-8")
         registries = self._directory / "registries.conf"
         registries.write_text(f'[[registry]]\nlocation = "{registry}"\ninsecure = true\n', encoding="utf-8")
+        runtime = self._directory / "runtime"
+        runtime.mkdir(0o700)
         settings = self._directory / "containers.conf"
         settings.write_text(self._settings(variables), encoding="utf-8")
         return {
@@ -146,6 +161,7 @@ class Engine(Service):
             "PATH": search_path(),
             "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
             "TMPDIR": str(self._directory),
+            "XDG_RUNTIME_DIR": str(runtime),
         }
 
     def _settings(self, variables: Mapping[str, str]) -> str:
@@ -176,20 +192,25 @@ class Engine(Service):
         Each has a directory of its own: podman's database is in it, and remembers the driver.
 
         Raises:
-            ServiceError: podman accepts none.
+            EngineError: podman accepts none.
         """
         refused = []
         for driver in _STORAGE_DRIVERS:
             self._directory.joinpath("storage.conf").write_text(
                 f'[storage]\ndriver = "{driver}"\n'
-                f'graphroot = "{self._directory / driver}"\nrunroot = "{self._directory / "run"}"\n',
+                f'graphroot = "{self._directory / driver}"\nrunroot = "{self._directory / "run"}"\n'
+                f"[storage.options.{driver}]\nignore_chown_errors = {json.dumps(str(not _is_root()).lower())}\n",
                 encoding="utf-8",
             )
             done = self._run("info")
             if done.returncode == 0:
                 return
             refused.append(f"{driver}: {done.stderr.strip()}")
-        raise ServiceError("podman does not work here:\n" + "\n".join(refused))
+        raise EngineError("podman does not work here:\n" + "\n".join(refused))
+
+
+def _is_root() -> bool:
+    return os.geteuid() == 0
 
 
 def _limits() -> list[str]:

@@ -79,7 +79,7 @@ def started_machine(crane: Path, say: Say) -> Iterator[Machine]:
     began = time.monotonic()
     with ExitStack() as stack:
         directory = Path(tempfile.mkdtemp(prefix="mfbazel-e2e."))
-        stack.callback(shutil.rmtree, directory)
+        stack.callback(_remove, directory)
         for name in ("logs", "blobs", "engine", "home", "work", "workspace"):
             (directory / name).mkdir()
         logs = directory / "logs"
@@ -129,3 +129,12 @@ def _keep(logs: Path) -> None:
     """Copy the logs to where Bazel keeps what tests leave."""
     if kept := os.environ.get("TEST_UNDECLARED_OUTPUTS_DIR"):
         shutil.copytree(logs, kept, dirs_exist_ok=True)
+
+
+def _remove(directory: Path) -> None:
+    """Remove the directory; unpacked images hold directories that their owner may not write to."""
+    for parent, names, _ in os.walk(directory):
+        for path in (Path(parent, name) for name in names):
+            if not path.is_symlink():
+                path.chmod(0o700)
+    shutil.rmtree(directory)

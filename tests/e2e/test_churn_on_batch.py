@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import shutil
 import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -22,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.containers import why_no_containers
+from tests.e2e.containers import EngineError, why_no_containers
 from tests.e2e.flows import CommandLine, Finished
 from tests.e2e.machine import Machine, started_machine
 
@@ -60,7 +61,9 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
         with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
             print(f"[{time.monotonic() - began:6.1f} s] {text}", flush=True)
 
-    with stopped_kindly(), started_machine(WORKSPACE / "rules" / "private" / "crane", say) as started:
+    with stopped_kindly(), ExitStack() as stack:
+        with containers_for_ordinary_users_are_optional():
+            started = stack.enter_context(started_machine(WORKSPACE / "rules" / "private" / "crane", say))
         yield started
 
 
@@ -84,7 +87,10 @@ def images(machine: Machine) -> dict[str, str]:
     repository = f"{machine.registry.host}/examples/churn"
     machine.run(push, "--repository", repository, name="push").require_success()
     built = json.loads(BUILT.read_text(encoding="utf-8"))
-    return {step: f"{repository}@{image['digest']}" for step, image in built["steps"].items()}
+    pushed = {step: f"{repository}@{image['digest']}" for step, image in built["steps"].items()}
+    with containers_for_ordinary_users_are_optional():
+        machine.engine.require_containers(pushed["start"])
+    return pushed
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +229,17 @@ def test_a_stale_lock_is_an_error_that_names_the_step(machine: Machine, launcher
     assert "bazel run //examples/churn:churn_flow.lock" in said
     assert machine.cloud.jobs().keys() == jobs
     assert run.finished.status == 0
+
+
+@contextmanager
+def containers_for_ordinary_users_are_optional() -> Iterator[None]:
+    """Skip where an ordinary user cannot start containers, with the engine's reason. Root can, or the test fails."""
+    try:
+        yield
+    except EngineError as error:
+        if os.geteuid() == 0:
+            raise
+        pytest.skip(f"{error}\nRun the test as root, or as a user who may make user namespaces.")
 
 
 @contextmanager

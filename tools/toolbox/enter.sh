@@ -163,7 +163,7 @@ show_top_directories() {
 
 show_configuration() {
   local entry
-  for entry in /etc/resolv.conf /etc/hosts /etc/passwd /etc/group /etc/subuid /etc/subgid /etc/pip.conf /etc/xdg/pip /etc/uv /etc/xdg/uv /etc/ssl/certs/ca-certificates.crt; do
+  for entry in /etc/resolv.conf /etc/hosts /etc/passwd /etc/group /etc/pip.conf /etc/xdg/pip /etc/uv /etc/xdg/uv /etc/ssl/certs/ca-certificates.crt; do
     [ -e "$entry" ] || continue
     make_mount_point "$entry"
     arguments+=(--ro-bind "$(readlink -f "$entry")" "$entry")
