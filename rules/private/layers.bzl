@@ -163,30 +163,33 @@ layers = rule(
     },
 )
 
-def _layer_clashes_impl(ctx):
-    files = [layer.files for target in ctx.attr.layers for layer in target[LayersInfo].layers if layer.files]
-    stamp = ctx.actions.declare_file(ctx.label.name + ".checked")
+def _image_layers_impl(ctx):
+    providers = _layers_impl(ctx)
+    files = [layer.files for layer in providers[1].layers]
+    checked = ctx.actions.declare_file(ctx.label.name + ".checked")
     arguments = ctx.actions.args()
     arguments.add("clashes")
     arguments.add("--image", ctx.attr.image)
-    arguments.add("--output", stamp)
+    arguments.add("--output", checked)
     arguments.add_all(files)
     ctx.actions.run(
         executable = ctx.executable._layer,
         arguments = [arguments],
         inputs = files,
-        outputs = [stamp],
+        outputs = [checked],
         mnemonic = "LayerClashes",
         progress_message = "Comparing the files of the layers of " + ctx.attr.image,
     )
-    return [DefaultInfo(files = depset([stamp])), OutputGroupInfo(_validation = depset([stamp]))]
 
-layer_clashes = rule(
-    implementation = _layer_clashes_impl,
-    doc = "Fails when two layers of an image hold one path with different content.",
+    # A validation action: every build of an image that has these layers runs it, whichever rules assemble the image.
+    return providers + [OutputGroupInfo(_validation = depset([checked]))]
+
+image_layers = rule(
+    implementation = _image_layers_impl,
+    doc = "All layers of an image above its base. Fails when two of them hold one path with different content.",
     attrs = dict(
         LAYER_TOOL,
         image = attr.string(mandatory = True, doc = "The image, for messages."),
-        layers = attr.label_list(providers = [LayersInfo], doc = "The layers of the image."),
+        layers = attr.label_list(providers = [LayersInfo], doc = "From the bottom to the top; each with a file list."),
     ),
 )

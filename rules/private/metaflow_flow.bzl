@@ -8,7 +8,7 @@ load(":flow_lock_check.bzl", "flow_lock_check")
 load(":flow_runtime.bzl", "flow_runtime")
 load(":lock_package.bzl", "lock_package")
 load(":missing_lock.bzl", "missing_lock")
-load(":step_image.bzl", "step_image")
+load(":step_image.bzl", "locked_image", "support_layers")
 
 def metaflow_flow(
         name,
@@ -103,19 +103,7 @@ def metaflow_flow(
         **hidden
     )
     _launcher(name, label, src, deps, package, lock, hidden, common)
-    for step, environment in lock["steps"].items():
-        step_image(
-            name = "{}.{}".format(name, step),
-            base = base,
-            env = env,
-            environment = environment,
-            files = files,
-            interpreter = interpreter,
-            # Nothing that names the step: steps with the same packages have the same image.
-            labels = {"org.opencontainers.image.title": name},
-            lock = label,
-            **common
-        )
+    _step_images(name, package, lock, base, interpreter, files, env, common)
     flow_images(
         name = name + ".images",
         flow_label = label,
@@ -132,6 +120,23 @@ def metaflow_flow(
 def _path(file):
     """Path of a file of this package, from the workspace's root."""
     return native.package_name() + "/" + file if native.package_name() else file
+
+def _step_images(name, package, lock, base, interpreter, files, env, common):
+    support = {
+        python: support_layers("_{}.python{}".format(name, python), python, interpreter, files, common["tags"])
+        for python in {lock["pythons"][environment]: None for environment in lock["steps"].values()}
+    }
+    for step, environment in lock["steps"].items():
+        locked_image(
+            name = "{}.{}".format(name, step),
+            base = base,
+            env = env,
+            # Nothing that names the step: steps with the same packages have the same image.
+            labels = {"org.opencontainers.image.title": name},
+            packages = Label("@mfbazel_locks//{}:{}.layers".format(package, environment)),
+            support = support[lock["pythons"][environment]],
+            **common
+        )
 
 def _launcher(name, label, src, deps, package, lock, hidden, common):
     runtime = "_{}.runtime".format(name)

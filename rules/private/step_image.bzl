@@ -4,7 +4,7 @@ load("@mfbazel_locks//:index.bzl", "LOCKS")
 load("@rules_oci//oci:defs.bzl", "oci_image")
 load("@rules_pkg//pkg:mappings.bzl", "pkg_attributes", "pkg_mkdirs")
 load("@rules_pkg//pkg:pkg.bzl", "pkg_tar")
-load(":layers.bzl", "layer_clashes", "tar_layer", "venv_layer")
+load(":layers.bzl", "image_layers", "tar_layer", "venv_layer")
 load(":lock_package.bzl", "lock_package")
 
 # Where packages are installed, fixed so that a layer fits every image; the layer tool writes it into scripts.
@@ -28,6 +28,80 @@ def _locked_python(name, package, lock, environment):
     if environment not in entry["pythons"]:
         fail("step_image {}: environment = {} is not in {}.lock, which has {}".format(name, repr(environment), package, ", ".join(entry["pythons"])))
     return entry["pythons"][environment]
+
+def support_layers(name, python, interpreter, files, tags):
+    """Declares the layers below and above the packages: the virtual environment, and first-party files with the working directory.
+
+    Args:
+        name: prefix of the targets.
+        python: version (X.Y) of the image's Python.
+        interpreter: absolute path of the interpreter in the base; `{python}` stands for the version.
+        files: what rules_pkg makes of first-party files.
+        tags: tags of the targets.
+
+    Returns:
+        struct of labels, `below` and `above`.
+    """
+    hidden = {
+        "tags": ["manual"] + [tag for tag in tags if tag != "manual"],
+        "visibility": ["//visibility:private"],
+    }
+    venv_layer(
+        name = name + ".venv",
+        interpreter = interpreter.format(python = python),
+        python = python,
+        **hidden
+    )
+    pkg_mkdirs(
+        name = name + ".workdir",
+        attributes = pkg_attributes(mode = "0777"),
+        dirs = [WORKDIR],
+        **hidden
+    )
+    pkg_tar(
+        name = name + ".files",
+        srcs = [name + ".workdir"] + files,
+        **hidden
+    )
+    tar_layer(
+        name = name + ".first_party",
+        src = name + ".files",
+        history = "first-party files",
+        **hidden
+    )
+    return struct(above = name + ".first_party", below = name + ".venv")
+
+def locked_image(name, packages, support, base, env, labels, tags, visibility):
+    """Declares the image of one environment of a lock.
+
+    Args:
+        name: name of the image.
+        packages: label of the layers of the environment.
+        support: what support_layers returned.
+        base: the base image.
+        env: additional environment variables.
+        labels: labels of the image.
+        tags: tags of the image target.
+        visibility: visibility of the image target.
+    """
+    image_layers(
+        name = "_{}.layers".format(name),
+        image = "//{}:{}".format(native.package_name(), name),
+        # From what changes least to what changes most.
+        layers = [support.below, packages, support.above],
+        tags = ["manual"] + [tag for tag in tags if tag != "manual"],
+        visibility = ["//visibility:private"],
+    )
+    oci_image(
+        name = name,
+        base = base,
+        env = dict(_ENV, **env),
+        labels = labels,
+        tags = tags,
+        tars = ["_{}.layers".format(name)],
+        visibility = visibility,
+        workdir = WORKDIR,
+    )
 
 def step_image(
         name,
@@ -57,53 +131,15 @@ def step_image(
     Targets produced by this macro:
         NAME: the image, an OCI layout directory. What else it makes starts with an underscore.
     """
-    manual = ["manual"] + [tag for tag in tags if tag != "manual"]
     package = lock_package(native.package_relative_label(lock))
     python = _locked_python(name, package, lock, environment)
-    packages = Label("@mfbazel_locks//{}:{}.layers".format(package, environment))
-
-    venv_layer(
-        name = "_{}.venv".format(name),
-        interpreter = interpreter.format(python = python),
-        python = python,
-        tags = manual,
-        visibility = ["//visibility:private"],
-    )
-    pkg_mkdirs(
-        name = "_{}.workdir".format(name),
-        attributes = pkg_attributes(mode = "0777"),
-        dirs = [WORKDIR],
-        tags = manual,
-        visibility = ["//visibility:private"],
-    )
-    pkg_tar(
-        name = "_{}.files".format(name),
-        srcs = ["_{}.workdir".format(name)] + files,
-        tags = manual,
-        visibility = ["//visibility:private"],
-    )
-    tar_layer(
-        name = "_{}.first_party".format(name),
-        src = "_{}.files".format(name),
-        history = "first-party files",
-        tags = manual,
-        visibility = ["//visibility:private"],
-    )
-    layer_clashes(
-        name = "_{}.clashes".format(name),
-        image = "//{}:{}".format(native.package_name(), name),
-        layers = ["_{}.venv".format(name), packages, "_{}.first_party".format(name)],
-        tags = manual,
-        visibility = ["//visibility:private"],
-    )
-    oci_image(
+    locked_image(
         name = name,
         base = base,
-        env = dict(_ENV, **env),
+        env = env,
         labels = labels,
+        packages = Label("@mfbazel_locks//{}:{}.layers".format(package, environment)),
+        support = support_layers("_" + name, python, interpreter, files, tags),
         tags = tags,
-        # From what changes least to what changes most.
-        tars = ["_{}.venv".format(name), packages, "_{}.first_party".format(name)],
         visibility = visibility,
-        workdir = WORKDIR,
     )

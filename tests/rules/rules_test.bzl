@@ -2,7 +2,7 @@
 
 load("@bazel_skylib//lib:unittest.bzl", "analysistest", "asserts")
 load("//rules/private:flow_command.bzl", "flow_command")  # buildifier: disable=bzl-visibility
-load("//rules/private:layers.bzl", "layers", "venv_layer")  # buildifier: disable=bzl-visibility
+load("//rules/private:layers.bzl", "image_layers", "layers", "venv_layer")  # buildifier: disable=bzl-visibility
 load("//rules/private:missing_lock.bzl", "missing_lock")  # buildifier: disable=bzl-visibility
 load("//rules/private:native_image.bzl", "native_image")  # buildifier: disable=bzl-visibility
 load("//rules/private/providers:layer_info.bzl", "LayersInfo")  # buildifier: disable=bzl-visibility
@@ -65,6 +65,17 @@ def _push_impl(ctx):
 
 push_names_every_step_in_topological_order_test = analysistest.make(_push_impl)
 
+def _clashes_impl(ctx):
+    env = analysistest.begin(ctx)
+    target = analysistest.target_under_test(env)
+    asserts.equals(env, ["_image_layers.checked"], [file.basename for file in target[OutputGroupInfo]._validation.to_list()])
+    action = [action for action in analysistest.target_actions(env) if action.mnemonic == "LayerClashes"][0]
+    lists = [file.basename for file in action.inputs.to_list() if file.basename.endswith(".files.tsv")]
+    asserts.equals(env, ["_first.files.tsv", "_second.files.tsv"], sorted(lists))
+    return analysistest.end(env)
+
+layers_of_an_image_are_compared_by_every_build_test = analysistest.make(_clashes_impl)
+
 def rules_test_suite(name):
     """Declares the tests of this file, and the targets that they look at.
 
@@ -78,6 +89,7 @@ def rules_test_suite(name):
     venv_layer(name = "_first", interpreter = "/usr/bin/python3.14", python = "3.14", **manual)
     venv_layer(name = "_second", interpreter = "/usr/bin/python3.14", python = "3.14", **manual)
     layers(name = "_layers", layers = ["_second", "_first"], **manual)
+    image_layers(name = "_image_layers", image = "//some:image", layers = ["_second", "_first"], **manual)
     native_image(name = "_image", architecture = "amd64", os = "linux", tars = ["_layers"], **manual)
     native_image(name = "_two_platforms", base = "_image", os = "linux", **manual)
     tests = {
@@ -85,6 +97,7 @@ def rules_test_suite(name):
         "image_with_base_and_os_is_refused": (image_with_base_and_os_test, "_two_platforms"),
         "image_without_platform_is_refused": (image_without_platform_test, "_no_platform"),
         "layers_keep_their_order": (layers_keep_their_order_test, "_layers"),
+        "layers_of_an_image_are_compared_by_every_build": (layers_of_an_image_are_compared_by_every_build_test, "_image_layers"),
         "layers_with_descriptors_are_not_read_again": (layers_with_descriptors_are_not_read_again_test, "_image"),
         "missing_lock_names_the_command": (missing_lock_test, "_missing_lock"),
         "push_names_every_step_in_topological_order": (push_names_every_step_in_topological_order_test, "_push"),
