@@ -25,9 +25,26 @@ from mfbazel.lock.sizes import Sizes
 from mfbazel.lock.spec import read_spec
 from mfbazel.lock.stale import check_flow, check_lock
 from mfbazel.lock.writer import write_directory
+from mfbazel.usage import show_target
 
 _DEFAULT_PLATFORMS = ("linux/amd64",)
 _DEFAULT_GLIBC = "2.28"
+# Options that metaflow_flow fills in.
+_ATTRIBUTES = frozenset(
+    [
+        "flow",
+        "lock_dir",
+        "label",
+        "platform",
+        "glibc",
+        "resolver",
+        "python",
+        "first_party",
+        "metaflow",
+        "launcher",
+        "runtime",
+    ]
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     _common_options(flow)
     _flow_options(flow)
     _resolve_options(flow)
+    show_target(flow, _ATTRIBUTES)
     flow.set_defaults(run=_lock_flow)
 
     test = commands.add_parser("test", help="compare a flow with its lock, without any network")

@@ -13,6 +13,7 @@ from mfbazel.push.flow import FlowPush, push_flow
 from mfbazel.push.load import load_images
 from mfbazel.push.report import Reporter
 from mfbazel.state import cache_dir, workspace_dir
+from mfbazel.usage import show_target
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,6 +91,7 @@ def _add_flow(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--workspace", type=Path, help="the Bazel workspace (default: $BUILD_WORKSPACE_DIRECTORY, or around here)"
     )
     _add_store(flow)
+    show_target(flow, ("images", "image", "crane", "label", "workspace"))
 
 
 def _add_load(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -98,6 +100,7 @@ def _add_load(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     _add_image(load)
     load.add_argument("--loader", default="auto", help="podman, docker, or a path of one (default: auto)")
     load.add_argument("--tag", required=True, metavar="NAME", help="step images become NAME:<step>")
+    show_target(load, ("image",))
 
 
 def _add_registry(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
