@@ -110,6 +110,8 @@ class Cloud(Service):
         """Yield name and text of every log stream that a job's container left, with what Metaflow does not keep."""
         logs = self.client("logs")
         group = "/aws/batch/job"
+        if not logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:
+            return
         for stream in logs.describe_log_streams(logGroupName=group)["logStreams"]:
             name = stream["logStreamName"]
             events = logs.get_log_events(logGroupName=group, logStreamName=name)["events"]

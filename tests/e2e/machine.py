@@ -57,6 +57,7 @@ class Machine:
             capture_output=True,
             text=True,
             env={**self.environ, "PYTHONPATH": path},
+            cwd=self.directory / "work",
         )
         if done.returncode:
             raise AssertionError(f"the run {flow}/{run} cannot be read back:\n{done.stderr}")
@@ -65,8 +66,8 @@ class Machine:
 
     def logs(self) -> str:
         """Return the ends of all logs, for a failure's message."""
-        files = sorted((self.directory / "logs").glob("*.log"))
-        return "\n\n".join(f"--- {file.name}\n{tail(file)}" for file in files)
+        ends = [(file.name, tail(file)) for file in sorted((self.directory / "logs").glob("*.log"))]
+        return "\n\n".join(f"--- {name}\n{end}" for name, end in [*ends, *self.cloud.job_logs()])
 
 
 @contextmanager
@@ -112,6 +113,7 @@ def _environ(directory: Path, cloud: Cloud, role: str, metadata: MetadataService
         "XDG_CACHE_HOME": str(directory / "cache"),
         "AWS_ENDPOINT_URL": cloud.endpoint,
         "METAFLOW_BATCH_JOB_QUEUE": QUEUE,
+        "METAFLOW_CLIENT_CACHE_PATH": str(directory / "cache" / "metaflow"),
         "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(directory / "work"),
         "METAFLOW_DATASTORE_SYSROOT_S3": f"s3://{BUCKET}/metaflow",
         "METAFLOW_DEFAULT_DATASTORE": "s3",
