@@ -68,8 +68,9 @@ reachable_modules() {
       continue
     fi
     printf '%s %s\n' "$name" "$path"
-    file=$path/MODULE.bazel
-    [ -e "$file" ] || file=$1$file
+    # The host may have other modules at the same place.
+    file=$1$path/MODULE.bazel
+    [ -e "$file" ] || file=$path/MODULE.bazel
     mapfile -t -O "${#queue[@]}" queue < <(module_dependencies "$file" 0 | sed "s/\$/ $name/")
   done
 }
@@ -139,13 +140,13 @@ toolbox_enter() {
   local root arguments visible=(/dev /proc /sys /tmp /var/tmp)
   root=$(toolbox_dir)/root
   arguments=(--die-with-parent --ro-bind "$root" / --dev-bind /dev /dev --bind /proc /proc --bind /sys /sys --tmpfs /run --bind /tmp /tmp --bind /var/tmp /var/tmp)
+  arguments+=(--setenv PATH /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin --setenv LC_ALL C.UTF-8 --setenv MFBAZEL_IN_TOOLBOX 1)
   show_top_directories
   show_configuration
   show_places
   # Root's tests start containers, which make control groups and mounts.
   [ "$(id -u)" != 0 ] || arguments+=(--cap-add ALL)
-  PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin MFBAZEL_IN_TOOLBOX=1 LC_ALL=C.UTF-8 \
-    run_to_its_end bwrap "${arguments[@]}" --chdir "$(pwd -P)" -- "$@"
+  run_to_its_end bwrap "${arguments[@]}" --chdir "$(pwd -P)" -- env --default-signal=INT,QUIT "$@"
 }
 
 # The functions show_… add to toolbox_enter's `arguments`, and to `visible` what they bound.
@@ -188,7 +189,7 @@ show_places() {
         ;;
     esac
   done
-  show "$(toolbox_home)"
+  show "$(toolbox_home)" || :
 }
 
 # show PATH: fails where it would hide files of the toolbox.
@@ -272,11 +273,13 @@ toolbox_status() {
   grep -E '^(bazel-|crane|podman|runc|python3\.)' "$dir/versions.txt" | awk '{ printf "           %s %s\n", $1, $2 }'
 }
 
-# Stop the Bazel servers that run from a toolbox: they would keep running from removed files. The count of tenths of a second is their time to end.
+# stop_servers TOOLBOX PROCESS…: of these directories of /proc, stop the Bazel servers that run from a toolbox, which would go on with removed files.
+# The count of tenths of a second is their time to end.
 stop_servers() {
-  local process servers=() tenths=100
-  for process in /proc/[0-9]*; do
-    [ "$process/root" -ef "$1/root" ] || continue
+  local toolbox=$1 process servers=() tenths=100
+  shift
+  for process; do
+    [ "$process/root" -ef "$toolbox/root" ] || continue
     case $(tr '\0' ' ' 2>/dev/null <"$process/cmdline") in bazel\(*) servers+=("${process#/proc/}") ;; esac
   done
   [ ${#servers[@]} -gt 0 ] || return 0
@@ -292,7 +295,7 @@ toolbox_remove() {
   lock_toolboxes
   for dir in "$home"/*; do
     [[ ${dir##*/} =~ ^[0-9a-f]{16}$ && -d $dir/root ]] || continue
-    stop_servers "$dir"
+    stop_servers "$dir" /proc/[0-9]*
     remove_trees "$dir"
   done
   remove_unfinished "$home"

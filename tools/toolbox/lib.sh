@@ -58,7 +58,7 @@ report_time() {
   fi
 }
 
-# terminate PID COMMAND: bubblewrap dies of a signal without telling what runs inside, so that is told itself.
+# terminate PID COMMAND: bubblewrap dies of a signal without telling what runs inside, so that is told instead.
 terminate() {
   local inner=
   [ "$2" != bwrap ] || read -r inner 2>/dev/null <"/proc/$1/task/$1/children" || :
@@ -66,23 +66,31 @@ terminate() {
   kill -TERM ${inner:-$1} 2>/dev/null || :
 }
 
-# run_to_its_end COMMAND…: whatever signal comes, this shell lives until COMMAND has ended in its own way, and returns its code.
-# Ctrl-C reaches COMMAND from the terminal; SIGTERM is passed on.
+# outlive PID: wait for a child and return its code. Traps that set `signalled` make it wait on.
+outlive() {
+  local signalled=1 status=0 code
+  while [ "$signalled" = 1 ]; do
+    signalled=0 code=0
+    wait "$1" 2>/dev/null || code=$?
+    # Of a child that ended in the instant of a signal, bash does not know the code the second time; 128 and the signal's number stands for it.
+    case $code in 127 | 255) [ "$status" -gt 128 ] || status=$code ;; *) status=$code ;; esac
+  done
+  return "$status"
+}
+
+# run_to_its_end COMMAND…: lives until COMMAND has ended in its own way, and returns its code. Ctrl-C is COMMAND's affair, SIGTERM is passed on.
 run_to_its_end() {
-  local child signalled=1 status=0
-  # In the background a command would not read the terminal, nor hear Ctrl-C.
+  local child status=0
+  # bubblewrap ignores Ctrl-C, which is for what runs inside.
   (
-    trap - INT QUIT
+    if [ "$1" = bwrap ]; then trap '' INT QUIT; else trap - INT QUIT; fi
     exec "$@"
   ) <&0 &
   child=$!
-  trap 'signalled=1' INT
+  trap '' INT QUIT
   # shellcheck disable=SC2064
-  trap "signalled=1; terminate $child ${1##*/}" TERM
-  while [ "$signalled" = 1 ]; do
-    signalled=0
-    wait "$child" && status=0 || status=$?
-  done
-  trap - INT TERM
+  trap "signalled=1; terminate $child $1" TERM
+  outlive "$child" || status=$?
+  trap - INT QUIT TERM
   return "$status"
 }

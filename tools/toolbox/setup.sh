@@ -78,14 +78,14 @@ require_user_namespaces() {
   sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $user"
 }
 
-# The Debian mirror that this host's apt uses: the first whose address ends in /debian.
+# apt_mirror [DIRECTORY]: the Debian mirror that this host's apt uses, the first whose address ends in /debian.
 apt_mirror() {
   if [ -n "${MFBAZEL_TOOLBOX_MIRROR:-}" ]; then
     printf '%s\n' "$MFBAZEL_TOOLBOX_MIRROR"
     return
   fi
   local files=()
-  mapfile -t files < <(find /etc/apt -maxdepth 2 \( -name '*.sources' -o -name '*.list' \) | sort)
+  mapfile -t files < <(find "${1:-/etc/apt}" -maxdepth 2 \( -name '*.sources' -o -name '*.list' \) | sort)
   [ ${#files[@]} -gt 0 ] || return 0
   sed -nE -e 's/^URIs:[[:space:]]*([^[:space:]]+).*/\1/p' -e 's/^deb[[:space:]]+(\[[^]]*\][[:space:]]+)?([^[:space:]]+).*/\2/p' "${files[@]}" |
     { grep -E '/debian/?$' || :; } | head -n 1
@@ -98,7 +98,7 @@ apt_network_options() {
 
 # toolbox_make DIRECTORY: called with the lock held.
 toolbox_make() {
-  local dir=$1 home mirror work interrupted=0 started=$SECONDS
+  local dir=$1 home mirror work made=1 interrupted=0 started=$SECONDS
   home=$(dirname "$dir")
   require_tools
   mirror=$(apt_mirror)
@@ -107,14 +107,20 @@ toolbox_make() {
   work=$(mktemp -d "$home/making.XXXXXX")
   chmod 0755 "$work"
   say "setting up the toolbox once: Debian $toolbox_suite with Bazel $toolbox_bazel_version, in $dir (about two minutes, 2 GB)"
-  trap 'interrupted=1' INT
-  if ! make_root "$mirror" "$work"; then
+  # mmdebstrap cleans up after Ctrl-C, and is waited for.
+  (
+    trap : INT
+    make_root "$mirror" "$work"
+  ) &
+  trap 'signalled=1 interrupted=1' INT
+  outlive $! || made=0
+  trap - INT
+  if [ "$made" = 0 ]; then
     [ "$interrupted" = 1 ] || tail -n 25 "$work/setup.log" >&2
     remove_unfinished "$home"
     [ "$interrupted" = 0 ] || { say "interrupted; nothing was left behind"; exit 130; }
     die "the toolbox could not be made; the reason is above. Nothing was left behind; run the command again to start over."
   fi
-  trap - INT
   # It switches debugging output on, and overrides modules that a workspace may not have.
   : >"$work/root/etc/bazel/bazelrc"
   check_versions "$work" || { remove_unfinished "$home"; exit 1; }
