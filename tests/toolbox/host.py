@@ -113,7 +113,7 @@ PATH=$HOST/inside:$PATH
     "id": 'case "$1" in -un) echo somebody ;; *) echo "${USER_ID:-0}" ;; esac',
     "newuidmap": "exit 0",
     "uname": 'case "$1" in -m) echo "${MACHINE:-x86_64}" ;; *) echo "${SYSTEM:-Linux}" ;; esac',
-    "unshare": 'exit "${UNSHARE_EXIT:-0}"',
+    "unshare": 'record unshare "$@"\n[ "$1" != --mount ] || exec "${@:2}"\nexit "${UNSHARE_EXIT:-0}"',
 }
 
 

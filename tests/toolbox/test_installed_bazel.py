@@ -91,7 +91,7 @@ def test_a_signal_lets_bazel_end_with_its_own_code(host: Host, toolbox: bool, nu
     (os.killpg if to_group else os.kill)(process.pid, number)
     result = finish(process)
     assert "mfbazel: build took" in result.stderr
-    # SIGTERM to all at once also ends bubblewrap, or ends Bazel in the instant in which bash hears of it: then the signal is the code.
+    # SIGTERM to all ends bubblewrap too, or Bazel in the instant in which bash hears of it: the signal is the code.
     assert result.returncode in ({8, 143} if to_group and number == signal.SIGTERM else {8})
 
 

@@ -49,6 +49,8 @@ def test_the_root_is_made_from_the_lists_and_verified_by_the_keyring(host: Host)
     assert any(argument.startswith("--keyring=/usr/share/keyrings/debian-archive-keyring") for argument in arguments)
     assert arguments[-3] == "forky"
     assert arguments[-1] == "deb http://mirror.example/debian forky main"
+    # What the set-up mounts must not outlive it, nor be seen by what removes its directory.
+    assert host.calls("unshare")[0][:2] == ["--mount", "mmdebstrap"]
     (toolbox,) = host.toolboxes.glob("????????????????")
     assert (toolbox / "root/etc/bazel/bazelrc").read_text() == ""
     assert (toolbox / "versions.txt").read_text() == "bazel-bootstrap 7.7.1+ds-8 amd64\ncrane 0.20.7 amd64\n"
@@ -142,6 +144,25 @@ def test_what_a_killed_bazelw_started_is_waited_for_before_starting_over(host: H
     assert result.returncode == 0
     assert len(host.calls("mmdebstrap")) == 2
     assert len(host.left_behind()) == 1
+
+
+def test_nothing_is_removed_where_something_is_mounted(host: Host) -> None:
+    """Root's set-up mounts /proc, /sys and /dev/shm: removing those would remove the machine's."""
+    shared = host.path / "a tree" / "root" / "dev" / "shm"
+    shared.mkdir(parents=True)
+    (shared / "somebody's").touch()
+    (shared.parents[2] / "complete").touch()
+    mounts = host.path / "mounts"
+    escaped = str(shared).replace(" ", "\\040")
+    mounts.write_text(f"45 27 0:27 / {escaped} rw,relatime - tmpfs tmpfs rw\n")
+    command = f"toolbox_mounts='{mounts}'; remove_trees '{shared.parents[2]}'"
+    result = host.shell(command)
+    assert result.returncode == 1
+    assert "error: something is mounted below" in result.stderr
+    assert (shared / "somebody's").exists()
+    mounts.write_text("45 27 0:27 / /dev/shm rw,relatime - tmpfs tmpfs rw\n")
+    assert host.shell(command).returncode == 0
+    assert not shared.parents[2].exists()
 
 
 def test_two_at_once_make_it_once(host: Host) -> None:

@@ -68,14 +68,16 @@ terminate() {
 
 # outlive PID: wait for a child and return its code. Traps that set `signalled` make it wait on.
 outlive() {
-  local signalled=1 status=0 code
+  local signalled=0 code=0
+  wait "$1" || code=$?
+  [ "$signalled" = 1 ] || return "$code"
   while [ "$signalled" = 1 ]; do
     signalled=0 code=0
     wait "$1" 2>/dev/null || code=$?
-    # Of a child that ended in the instant of a signal, bash does not know the code the second time; 128 and the signal's number stands for it.
-    case $code in 127 | 255) [ "$status" -gt 128 ] || status=$code ;; *) status=$code ;; esac
   done
-  return "$status"
+  # Of a child that ended in the instant of the signal, bash says 127 or -1: then the code is that of what SIGTERM ends.
+  case $code in 127 | -1) code=143 ;; esac
+  return "$code"
 }
 
 # run_to_its_end COMMAND…: lives until COMMAND has ended in its own way, and returns its code. Ctrl-C is COMMAND's affair, SIGTERM is passed on.

@@ -132,11 +132,13 @@ toolbox_make() {
 
 # make_root MIRROR WORK: the Debian root in WORK/root, the base image's packages in its /usr/share/mfbazel/base.
 make_root() {
-  local mirror=$1 work=$2 options=() option
+  local mirror=$1 work=$2 options=() option namespace=()
   while read -r option; do options+=("--aptopt=$option"); done < <(apt_network_options)
   # As root mmdebstrap fills the directory itself. An ordinary user unpacks its archive, so that every file belongs to him and can be removed
   # by him; it fills a directory that his subordinate users can reach, which $HOME and $TMPDIR need not be.
   if [ "$(id -u)" = 0 ]; then
+    # Its mounts of /proc, /sys and /dev must be nobody else's: those of an interrupted one would stay.
+    namespace=(unshare --mount)
     options+=(--mode=root --format=directory)
     set -- "$work/root" cat
   else
@@ -148,7 +150,7 @@ make_root() {
     printf '%s\n' "$TMPDIR" >"$work/scratch"
   fi
   {
-    mmdebstrap "${options[@]}" --variant=apt --architectures=amd64 --keyring="$toolbox_keyring" \
+    "${namespace[@]}" mmdebstrap "${options[@]}" --variant=apt --architectures=amd64 --keyring="$toolbox_keyring" \
       --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Retries "3"' \
       --dpkgopt='path-exclude=/usr/share/locale/*' \
       --include="$(list_of "$toolbox_sources/packages.txt" | paste -sd,)" \
@@ -212,13 +214,20 @@ check_versions() {
   fi
 }
 
-# Remove directory trees, also those with read-only directories; what says that one is complete goes first.
+# What is mounted where.
+toolbox_mounts=/proc/self/mountinfo
+
+# Remove directory trees, also those with read-only directories; what says that one is complete goes first. Nothing is removed from a tree in which
+# something is mounted: that would be removed from the machine.
 remove_trees() {
   local tree
   for tree in "$@"; do
     [ -e "$tree" ] || continue
+    if grep -qF -- " $(readlink -f "$tree" | sed 's/ /\\040/g')/" "$toolbox_mounts"; then
+      die "something is mounted below $tree, which is to be removed; unmount it (see findmnt), then run the command again."
+    fi
     rm -f -- "$tree/complete"
-    chmod -R u+w "$tree" 2>/dev/null || :
-    rm -rf -- "$tree"
+    find "$tree" -xdev -type d ! -perm -u=w -exec chmod u+w {} + 2>/dev/null || :
+    rm -rf --one-file-system -- "$tree"
   done
 }
