@@ -83,7 +83,7 @@ mended_bazel_lib() {
   if [ ! -e "$copy" ]; then
     mkdir -p "$1/modules"
     temporary=$(mktemp -d "$1/modules/making.XXXXXX")
-    cp -R "$1/root/usr/share/bazel/tools/aspect_bazel_lib/." "$temporary"
+    cp -R "$1/root"/usr/share/bazel/tools/aspect_bazel_lib/. "$temporary"
     sed -i 's|^_jq = None$|load("@jq.bzl//jq:jq.bzl", _jq = "jq")|' "$temporary/lib/jq.bzl"
     grep -q '"jq.bzl"' "$temporary/MODULE.bazel" || echo 'bazel_dep(name = "jq.bzl", version = "0.1.0")' >>"$temporary/MODULE.bazel"
     echo 'bazel_dep(name = "oci_tools", version = "0.0.1")' >>"$temporary/MODULE.bazel"

@@ -122,7 +122,7 @@ toolbox_make() {
     die "the toolbox could not be made; the reason is above. Nothing was left behind; run the command again to start over."
   fi
   # It switches debugging output on, and overrides modules that a workspace may not have.
-  : >"$work/root/etc/bazel/bazelrc"
+  : >"$work/root"/etc/bazel/bazelrc
   check_versions "$work" || { remove_unfinished "$home"; exit 1; }
   : >"$work/complete"
   remove_trees "$dir"
@@ -192,7 +192,7 @@ show_stages() { sed -u -nE 's/^I: (running apt|downloading|extracting|installing
 # The certificate authorities that the host was given, so that Java's and OpenSSL's stores in the toolbox hold them too.
 host_certificates_hook() {
   # shellcheck disable=SC2016
-  printf '%s' 'mkdir -p "$1/usr/local/share/ca-certificates"; find /usr/local/share/ca-certificates -name "*.crt" -exec cp -L {} "$1/usr/local/share/ca-certificates/" \; 2>/dev/null || true'
+  printf '%s' 'store=/usr/local/share/ca-certificates; [ ! -d "$store" ] || { mkdir -p "$1$store"; find "$store" -name "*.crt" -readable -exec cp -L {} "$1$store/" \; ; }'
 }
 
 # The .deb files of the base image: apt computes the closure against an empty system, and takes the versions that the toolbox has.
@@ -205,8 +205,8 @@ base_packages_hook() {
 check_versions() {
   local work=$1 bazel
   # shellcheck disable=SC2016
-  dpkg-query --admindir="$work/root/var/lib/dpkg" -W -f '${Package} ${Version} ${Architecture}\n' >"$work/versions.txt"
-  (cd "$work/root/usr/share/mfbazel/base" && sha256sum -- *.deb) >"$work/base.sha256"
+  dpkg-query --admindir="$work/root"/var/lib/dpkg -W -f '${Package} ${Version} ${Architecture}\n' >"$work/versions.txt"
+  (cd "$work/root"/usr/share/mfbazel/base && sha256sum -- *.deb) >"$work/base.sha256"
   bazel=$(sed -n 's/^bazel-bootstrap \([0-9.]*\).*/\1/p' "$work/versions.txt")
   if [ "$bazel" != "$toolbox_bazel_version" ]; then
     printf 'error: the mirror has Bazel %s, and this workspace needs %s (.bazelversion). Install bazelisk, which fetches the right one.\n' "$bazel" "$toolbox_bazel_version" >&2
