@@ -13,7 +13,12 @@ def shell(tmp_path: Path, command: str, **variables: str) -> subprocess.Complete
     script = f'set -euo pipefail; workspace=$1; . "{TOOLBOX}/lib.sh"; . "{TOOLBOX}/enter.sh"; {command}'
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), **variables}
     return subprocess.run(
-        ["bash", "-c", script, "bash", str(tmp_path)], env=environment, capture_output=True, text=True, check=False
+        ["bash", "-c", script, "bash", str(tmp_path)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -96,3 +101,15 @@ def test_a_checkout_of_rules_oci_brings_the_mended_bazel_lib_and_the_local_tools
 def test_without_it_the_toolbox_is_as_debian_made_it(tmp_path: Path) -> None:
     assert "aspect_bazel_lib /usr/share/bazel" in shell(tmp_path, f"available_modules {tmp_path}/box ''").stdout
     assert not (tmp_path / "box").exists()
+
+
+def test_another_workspace_gets_mfbazel_from_the_toolboxs_own(tmp_path: Path) -> None:
+    workspace, other = (
+        module(tmp_path / "mfbazel", "mfbazel", "rules_pkg"),
+        module(tmp_path / "other", "other", "mfbazel"),
+    )
+    rules_pkg = module(tmp_path / "rules_pkg", "rules_pkg")
+    module(tmp_path / "root" / "usr" / "share" / "bazel" / "embedded_tools", "bazel_tools")
+    found = f"{{ echo rules_pkg {rules_pkg}; toolbox_modules ''; }} | reachable_modules {tmp_path}/root"
+    enter = f"workspace={workspace}; cd {other}; mkdir -p flows; cd flows; {found}"
+    assert shell(tmp_path, enter).stdout.splitlines() == [f"mfbazel {workspace}", f"rules_pkg {rules_pkg}"]

@@ -1,6 +1,19 @@
 # shellcheck shell=bash
 # Enters the toolbox with bubblewrap, and runs Bazel there or outside.
 
+# The workspace that Bazel finds from here: another one than this may use the toolbox, and mfbazel with it.
+project() {
+  local directory=$PWD
+  while [ "$directory" != / ]; do
+    if [ -e "$directory/MODULE.bazel" ]; then
+      readlink -f "$directory"
+      return
+    fi
+    directory=$(dirname "$directory")
+  done
+  printf '%s\n' "$workspace"
+}
+
 # Modules that the toolbox brings: name and directory below its root.
 toolbox_modules() {
   cat <<MODULES
@@ -18,6 +31,7 @@ rules_python $1/usr/share/bazel/rules/python
 rules_shell $1/usr/share/bazel/rules/shell
 stardoc $1/usr/share/bazel/tools/stardoc
 MODULES
+  [ "$(project)" = "$workspace" ] || printf 'mfbazel %s\n' "$workspace"
   local module
   for module in "$toolbox_sources"/modules/*/; do
     printf '%s %s\n' "$(basename "$module")" "${module%/}"
@@ -47,14 +61,16 @@ module_dependencies() {
 # An override of a module that is not in the graph is an error to Bazel: keep those that the workspace and Bazel's own tools reach; say which are missing.
 # Standard input and output: lines of name and directory; the first of a name wins. $1 is a prefix under which the directories are found.
 reachable_modules() {
-  local -A directory=() seen=([mfbazel]=1)
+  local -A directory=() seen=()
   local name path file needed_by
+  # The root module is not overridden.
+  [ "$(project)" != "$workspace" ] || seen[mfbazel]=1
   while read -r name path; do
     [ -n "${directory[$name]:-}" ] || directory[$name]=$path
   done
   local queue=()
   mapfile -t queue < <({
-    module_dependencies "$workspace/MODULE.bazel" 1
+    module_dependencies "$(project)/MODULE.bazel" 1
     module_dependencies "$1/usr/share/bazel/embedded_tools/MODULE.bazel" 0
   } | sed 's/$/ the workspace/')
   while [ ${#queue[@]} -gt 0 ]; do
@@ -115,7 +131,7 @@ toolbox_bazelrc() {
   # The callers look at the status: a failure does not end the shell by itself.
   named=$(named_modules) || return
   modules=$(available_modules "$dir" "$named" | reachable_modules "$dir/root") || return
-  rc=$dir/bazelrc.$({ printf '%s\n' "$workspace" "$named"; } | sha256sum | cut -c1-12)
+  rc=$dir/bazelrc.$({ printf '%s\n' "$workspace" "$(project)" "$named"; } | sha256sum | cut -c1-12)
   mkdir -p "$dir/registry"
   [ -e "$dir/registry/bazel_registry.json" ] || echo '{}' >"$dir/registry/bazel_registry.json"
   {
@@ -176,6 +192,7 @@ show_configuration() {
 show_places() {
   local name place
   show "$workspace" || die "the workspace $workspace lies where the toolbox has files of its own; move it to another directory."
+  show "$(project)" || :
   while read -r name place; do
     show "$place" || :
   done < <(named_modules)
