@@ -6,5 +6,7 @@ def _missing_lock_impl(ctx):
 missing_lock = rule(
     implementation = _missing_lock_impl,
     doc = "Fails with the command that makes the lock.",
+    # So that `bazel run` gets as far as the message.
+    executable = True,
     attrs = {"command": attr.string(mandatory = True, doc = "The command that makes the lock.")},
 )
