@@ -47,6 +47,8 @@ def _locks_impl(module_ctx):
     contents = {}
     wheels = {}
     own = module_ctx.path(Label("//tools/python:python.lock/flow.json")).dirname
+
+    # Bazel gives the path of a file of a package only: the root needs a BUILD file, which may be empty.
     root = module_ctx.path(Label("@@//:MODULE.bazel")).dirname
 
     # The packages of mfbazel itself, whichever workspace it is used in.

@@ -1,0 +1,203 @@
+"""mfbazel in another workspace: real Bazel, a base image that is pulled, the public rules of rules_oci."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.registry import Registry
+
+RUNFILES = Path(__file__).absolute().parents[2]
+# The sources are data of the test, so that it runs again when one changes; Bazel needs the workspace that they are in.
+WORKSPACE = (RUNFILES / "MODULE.bazel").resolve().parent
+CRANE = RUNFILES / "rules" / "private" / "crane"
+BASE = next(RUNFILES.parent.glob("*python_base/python_base"))
+STEPS = ("start", "prepare", "train", "evaluate", "report", "end")
+
+MODULE = """\
+module(name = "another")
+
+bazel_dep(name = "mfbazel", version = "0.1.0")
+bazel_dep(name = "rules_oci", version = "2.2.0")
+bazel_dep(name = "rules_pkg", version = "0.9.1")
+bazel_dep(name = "rules_python", version = "0.22.1")
+local_path_override(module_name = "mfbazel", path = "{workspace}")
+
+oci = use_extension("@rules_oci//oci:extensions.bzl", "oci")
+oci.pull(name = "base", image = "http://{host}/base", digest = "{digest}")
+use_repo(oci, "base")
+"""
+
+BUILD = """\
+load("@mfbazel//rules:defs.bzl", "metaflow_flow", "step_image")
+load("@rules_oci//oci:defs.bzl", "oci_image", "oci_image_index", "oci_load", "oci_push")
+load("@rules_pkg//pkg:mappings.bzl", "pkg_files")
+load("@rules_python//python:defs.bzl", "py_library")
+
+py_library(name = "modules", srcs = ["churn_config.py", "inspection.py"], imports = ["."])
+
+metaflow_flow(
+    name = "churn_flow",
+    src = "churn_flow.py",
+    base = "@base",
+    deps = [":modules", "//examples/lib/features"],
+)
+
+metaflow_flow(name = "unlocked_flow", src = "churn_flow.py", base = "@base")
+
+pkg_files(name = "settings", srcs = ["churn_config.py"], prefix = "/settings")
+
+step_image(
+    name = "training",
+    base = "@base",
+    environment = "train",
+    files = [":settings"],
+    lock = "//examples/churn:churn_flow",
+)
+
+oci_image(name = "arm", architecture = "arm64", os = "linux", variant = "v8")
+
+oci_image_index(name = "both", images = [":training", ":arm"])
+
+oci_push(name = "push_both", image = ":both", remote_tags = ["latest", "v1"], repository = "{host}/both")
+
+oci_load(name = "load", format = "oci", image = ":training", repo_tags = ["training:latest"])
+"""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The other workspace, with a Bazel server of its own."""
+
+    directory: Path
+    output_base: Path
+    host: str
+
+    def bazel(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run Bazel in it, as its user would."""
+        command = [str(WORKSPACE / "bazelw"), f"--output_base={self.output_base}", "--max_idle_secs=60", *arguments]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("TEST_", "RUNFILES"))}
+        if Path("/usr/share/mfbazel/base").is_dir():
+            environment["MFBAZEL_IN_TOOLBOX"] = "1"
+        return subprocess.run(command, cwd=self.directory, env=environment, capture_output=True, text=True, check=False)
+
+    def built(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run Bazel; it must succeed."""
+        done = self.bazel(*arguments)
+        assert done.returncode == 0, done.stderr[-4000:]
+        return done
+
+    def output(self, name: str) -> Path:
+        """Return the path of an output of ``examples/churn``."""
+        return self.directory / "bazel-bin" / "examples" / "churn" / name
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    """A copy of the example in a workspace whose base image is in a registry on loopback."""
+    scratch = tmp_path_factory.mktemp("another")
+    (scratch / "store").mkdir()
+    with Registry(CRANE, scratch / "store", scratch / "registry.log") as registry:
+        assert isinstance(registry, Registry)
+        digest = _push_base(registry.host)
+        directory = scratch / "workspace"
+        shutil.copytree(WORKSPACE / "examples", directory / "examples")
+        shutil.copy(WORKSPACE / ".bazelversion", directory)
+        directory.joinpath("BUILD.bazel").write_text("")
+        values = {"workspace": WORKSPACE, "host": registry.host, "digest": digest}
+        directory.joinpath("MODULE.bazel").write_text(MODULE.format(**values))
+        directory.joinpath("examples/churn/BUILD.bazel").write_text(BUILD.replace("{host}", registry.host))
+        made = Workspace(directory, scratch / "output_base", registry.host)
+        try:
+            yield made
+        finally:
+            made.bazel("clean", "--expunge")
+
+
+def _push_base(host: str) -> str:
+    """Push the base image; return its digest."""
+    command = [str(CRANE), "push", str(BASE), f"{host}/base:latest"]
+    pushed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return pushed.strip().rpartition("@")[2]
+
+
+def _manifest(layout: Path) -> dict[str, Any]:
+    """Return what ``index.json`` of a layout names."""
+    (descriptor,) = json.loads((layout / "index.json").read_text())["manifests"]
+    content: dict[str, Any] = json.loads((layout / "blobs" / descriptor["digest"].replace(":", "/")).read_text())
+    return content
+
+
+def _layers(layout: Path) -> list[str]:
+    return [layer["digest"] for layer in _manifest(layout)["layers"]]
+
+
+def test_the_flows_images_have_the_layers_that_they_have_here(workspace: Workspace) -> None:
+    workspace.built("build", "//examples/churn:churn_flow.images")
+    for step in STEPS:
+        here = _layers(RUNFILES / "examples" / "churn" / f"churn_flow.{step}")
+        assert _layers(workspace.output(f"churn_flow.{step}")) == here
+        assert len(here) >= 4
+
+
+def test_a_step_image_needs_no_flow_and_holds_the_files_it_was_given(workspace: Workspace) -> None:
+    workspace.built("build", "//examples/churn:training")
+    ours, flows = _layers(workspace.output("training")), _layers(workspace.output("churn_flow.train"))
+    assert ours[:-1] == flows[:-1]
+    with tarfile.open(workspace.output("training") / "blobs" / ours[-1].replace(":", "/")) as layer:
+        assert "settings/churn_config.py" in {name.lstrip("./") for name in layer.getnames()}
+
+
+def test_an_index_is_pushed_by_digest_and_tagged(workspace: Workspace) -> None:
+    done = workspace.built("run", "//examples/churn:push_both")
+    digest = json.loads((workspace.output("both") / "index.json").read_text())["manifests"][0]["digest"]
+    assert f"{workspace.host}/both@{digest}" in done.stdout
+    for tag in ("latest", "v1"):
+        found = subprocess.run(
+            [str(CRANE), "digest", f"{workspace.host}/both:{tag}"], capture_output=True, text=True, check=True
+        )
+        assert found.stdout.strip() == digest
+    platforms = {entry["platform"]["architecture"] for entry in _manifest(workspace.output("both"))["manifests"]}
+    assert platforms == {"amd64", "arm64"}
+
+
+def test_the_archive_that_an_engine_loads_holds_the_image(workspace: Workspace) -> None:
+    workspace.built("build", "//examples/churn:load", "--output_groups=+tarball", "//examples/churn:load.archive")
+    with tarfile.open(workspace.output("load.archive.tar")) as archive:
+        index = archive.extractfile("index.json")
+        assert index is not None
+        (descriptor,) = json.load(index)["manifests"]
+    expected = json.loads((workspace.output("training") / "index.json").read_text())["manifests"][0]["digest"]
+    assert descriptor["digest"] == expected
+
+
+def test_a_flow_without_a_lock_says_which_command_makes_it(workspace: Workspace) -> None:
+    for target in ("", ".push", ".load"):
+        done = workspace.bazel("run", f"//examples/churn:unlocked_flow{target}")
+        assert done.returncode != 0
+        assert "Make it with: bazel run //examples/churn:unlocked_flow.lock" in done.stderr
+
+
+def test_a_stale_lock_stops_the_build_and_names_step_package_and_command(workspace: Workspace) -> None:
+    source = workspace.directory / "examples" / "churn" / "churn_flow.py"
+    text = source.read_text()
+    changed = re.sub(r'"pandas": "[^"]*"', '"pandas": "2.3.3"', text)
+    assert changed != text
+    source.write_text(changed)
+    try:
+        done = workspace.bazel("run", "//examples/churn:churn_flow.push")
+    finally:
+        source.write_text(text)
+    assert done.returncode != 0
+    assert "step 'prepare': pandas==2.3.3 is required" in done.stderr
+    assert "bazel run //examples/churn:churn_flow.lock" in done.stderr
