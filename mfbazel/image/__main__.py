@@ -12,6 +12,7 @@ from mfbazel.image.assemble import Layer, Platform, assemble, assemble_index, lo
 from mfbazel.image.debian import write_base
 from mfbazel.image.errors import ImageError
 from mfbazel.image.images_json import build_images, to_json
+from mfbazel.image.interpreter import check_interpreter
 from mfbazel.image.options import Options, parse_names, parse_pairs, parse_words
 from mfbazel.image.tarball import write_tarball
 from mfbazel.layer.blob import Outputs
@@ -46,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     _images_parser(commands.add_parser("images-json", help="images.json of a flow", description=_images.__doc__))
     _tarball_parser(commands.add_parser("tarball", help="archive for a container engine", description=_tarball.__doc__))
     _debian_parser(commands.add_parser("debian", help="base layer from .deb files", description=_debian.__doc__))
+    _interpreter_parser(
+        commands.add_parser("interpreter", help="does a base have it?", description=_interpreter.__doc__)
+    )
     return parser
 
 
@@ -127,6 +131,15 @@ def _debian_parser(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_debian)
 
 
+def _interpreter_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--base", required=True, type=Path, metavar="DIR", help="OCI layout of the base image")
+    parser.add_argument("--interpreter", required=True, metavar="PATH", help="absolute path in the image")
+    parser.add_argument("--image", required=True, metavar="LABEL", help="what is built on the base, for the message")
+    parser.add_argument("--platform", metavar="OS/ARCH", help="which image of a base with several platforms")
+    parser.add_argument("--output", required=True, type=Path, metavar="OUT", help="gets the path after symlinks")
+    parser.set_defaults(run=_interpreter)
+
+
 def _assemble(options: argparse.Namespace) -> None:
     """Write an image from a base and layers. No layer is read: blobs are linked, documents written."""
     layers = [_layer(text) for text in options.layer]
@@ -162,6 +175,12 @@ def _debian(options: argparse.Namespace) -> None:
         raise ImageError(f"no .deb file was given{f' in {options.debs}' if options.debs else ': use --debs or --deb'}")
     outputs = Outputs(options.blob, options.descriptor, options.files)
     write_base(debs, options.python, outputs, options.packages, compression=options.compression, level=options.level)
+
+
+def _interpreter(options: argparse.Namespace) -> None:
+    """Check that a base image has the interpreter that step images link to; reads the base's layers."""
+    found = check_interpreter(options.base, options.interpreter, options.image, options.platform)
+    write_together({options.output: f"{found}\n".encode()})
 
 
 def _layer(text: str) -> Layer:

@@ -38,7 +38,7 @@ def explain(
             "`find-links`."
         )
     else:
-        headline = f"{who}: the requirements cannot be met together{_packages(named)}"
+        headline = f"{who}: the requirements cannot be met{_packages(named)}"
         advice = f"Change one of the requirements above, then run `{settings.command}`."
     return LockError("\n".join([headline, *_origins(named or _all(members)), _indented(failure.text), advice]))
 

@@ -182,13 +182,14 @@ def _image_layers_impl(ctx):
     )
 
     # A validation action: every build of an image that has these layers runs it, whichever rules assemble the image.
-    return providers + [OutputGroupInfo(_validation = depset([checked]))]
+    return providers + [OutputGroupInfo(_validation = depset([checked] + ctx.files.checks))]
 
 image_layers = rule(
     implementation = _image_layers_impl,
     doc = "All layers of an image above its base. Fails when two of them hold one path with different content.",
     attrs = dict(
         LAYER_TOOL,
+        checks = attr.label_list(doc = "Other checks that every build of the image runs."),
         image = attr.string(mandatory = True, doc = "The image, for messages."),
         layers = attr.label_list(providers = [LayersInfo], doc = "From the bottom to the top; each with a file list."),
     ),

@@ -124,7 +124,7 @@ def _path(file):
 
 def _step_images(name, package, lock, base, interpreter, files, env, common):
     support = {
-        python: support_layers("_{}.python{}".format(name, python), python, interpreter, files, common["tags"])
+        python: support_layers("_{}.python{}".format(name, python), name, base, python, interpreter, files, common["tags"])
         for python in {lock["pythons"][environment]: None for environment in lock["steps"].values()}
     }
     for step, environment in lock["steps"].items():

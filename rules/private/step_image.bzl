@@ -4,6 +4,7 @@ load("@mfbazel_locks//:index.bzl", "LOCKS")
 load("@rules_oci//oci:defs.bzl", "oci_image")
 load("@rules_pkg//pkg:mappings.bzl", "pkg_attributes", "pkg_mkdirs")
 load("@rules_pkg//pkg:pkg.bzl", "pkg_tar")
+load(":interpreter_check.bzl", "interpreter_check")
 load(":layers.bzl", "image_layers", "tar_layer", "venv_layer")
 load(":lock_package.bzl", "lock_package")
 
@@ -29,23 +30,32 @@ def _locked_python(name, package, lock, environment):
         fail("step_image {}: environment = {} is not in {}.lock, which has {}".format(name, repr(environment), package, ", ".join(entry["pythons"])))
     return entry["pythons"][environment]
 
-def support_layers(name, python, interpreter, files, tags):
+def support_layers(name, image, base, python, interpreter, files, tags):
     """Declares the layers below and above the packages: the virtual environment, and first-party files with the working directory.
 
     Args:
         name: prefix of the targets.
+        image: name of the image or flow that they are for, for messages.
+        base: the base image.
         python: version (X.Y) of the image's Python.
         interpreter: absolute path of the interpreter in the base; `{python}` stands for the version.
         files: what rules_pkg makes of first-party files.
         tags: tags of the targets.
 
     Returns:
-        struct of labels, `below` and `above`.
+        struct of labels, `below` and `above`, and `check`, which fails when the base lacks the interpreter.
     """
     hidden = {
         "tags": ["manual"] + [tag for tag in tags if tag != "manual"],
         "visibility": ["//visibility:private"],
     }
+    interpreter_check(
+        name = name + ".interpreter",
+        base = base,
+        image = "//{}:{}".format(native.package_name(), image),
+        interpreter = interpreter.format(python = python),
+        **hidden
+    )
     venv_layer(
         name = name + ".venv",
         interpreter = interpreter.format(python = python),
@@ -69,7 +79,7 @@ def support_layers(name, python, interpreter, files, tags):
         history = "first-party files",
         **hidden
     )
-    return struct(above = name + ".first_party", below = name + ".venv")
+    return struct(above = name + ".first_party", below = name + ".venv", check = name + ".interpreter")
 
 def locked_image(name, packages, support, base, env, labels, tags, visibility):
     """Declares the image of one environment of a lock.
@@ -86,6 +96,7 @@ def locked_image(name, packages, support, base, env, labels, tags, visibility):
     """
     image_layers(
         name = "_{}.layers".format(name),
+        checks = [support.check],
         image = "//{}:{}".format(native.package_name(), name),
         # From what changes least to what changes most.
         layers = [support.below, packages, support.above],
@@ -139,7 +150,7 @@ def step_image(
         env = env,
         labels = labels,
         packages = Label("@mfbazel_locks//{}:{}.layers".format(package, environment)),
-        support = support_layers("_" + name, python, interpreter, files, tags),
+        support = support_layers("_" + name, name, base, python, interpreter, files, tags),
         tags = tags,
         visibility = visibility,
     )

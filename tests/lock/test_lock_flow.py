@@ -252,7 +252,7 @@ def test_a_conflict_names_step_packages_places_and_the_chain_of_reasons(tmp_path
     with pytest.raises(LockError) as error:
         run(tmp_path, "flow")
     text = str(error.value)
-    assert text.startswith("step 'train': the requirements cannot be met together: beta, gamma\n")
+    assert text.startswith("step 'train': the requirements cannot be met: beta, gamma\n")
     assert "  demo.py:9 (@pypi): beta==2.0\n" in text
     assert "  | error: No solution found when resolving dependencies" in text
     assert "all versions of gamma depend on beta<2 and you require beta==2.0" in text
@@ -263,7 +263,7 @@ def test_a_conflict_names_step_packages_places_and_the_chain_of_reasons(tmp_path
 def test_a_package_that_does_not_exist_is_named_with_its_place(tmp_path: Path) -> None:
     flow(tmp_path, '{"nosuch": "1"}')
     with pytest.raises(
-        LockError, match=r"step 'train': the requirements cannot be met together: nosuch\n  demo.py:9 \(@pypi\)"
+        LockError, match=r"step 'train': the requirements cannot be met: nosuch\n  demo.py:9 \(@pypi\)"
     ):
         run(tmp_path, "flow")
 
