@@ -262,9 +262,7 @@ def test_a_conflict_names_step_packages_places_and_the_chain_of_reasons(tmp_path
 
 def test_a_package_that_does_not_exist_is_named_with_its_place(tmp_path: Path) -> None:
     flow(tmp_path, '{"nosuch": "1"}')
-    with pytest.raises(
-        LockError, match=r"step 'train': the requirements cannot be met: nosuch\n  demo.py:9 \(@pypi\)"
-    ):
+    with pytest.raises(LockError, match=r"step 'train': the requirements cannot be met: nosuch\n  demo.py:9 \(@pypi\)"):
         run(tmp_path, "flow")
 
 
