@@ -117,4 +117,4 @@ def _expected(
 
 
 def _shown(value: object) -> str:
-    return "nothing" if value is None else str(value)
+    return "not declared" if value is None else str(value)
