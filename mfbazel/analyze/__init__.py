@@ -1,23 +1,30 @@
-"""The static reader: a flow's steps, packages and imports from its source, without importing anything.
+"""The analyzer: a flow's steps, packages, imports and requests.
 
-``python -m mfbazel.analyze FLOW.py`` prints the flow part of docs/design/interfaces.md.
+``python -m mfbazel.analyze --flow FLOW.py`` prints a flow spec, as in ``docs/flow_spec.schema.json``.
 """
 
 from __future__ import annotations
 
-from mfbazel.analyze.errors import AnalyzeError
-from mfbazel.analyze.model import Declared, FlowSpec, Inferred, Remote, Step
-from mfbazel.analyze.reader import read_flow
+from mfbazel.analyze.errors import AnalyzeError, DynamicError, NeedsRunningError
+from mfbazel.analyze.model import Declared, FlowSpec, Inferred, Place, Reading, Remote, Requests, Step
+from mfbazel.analyze.options import ReadOptions
+from mfbazel.analyze.read import read_flow
 from mfbazel.analyze.requirements import Attributes, Effective, effective, live_requirements, merge, requirements_sha256
 
 __all__ = [
     "AnalyzeError",
     "Attributes",
     "Declared",
+    "DynamicError",
     "Effective",
     "FlowSpec",
     "Inferred",
+    "NeedsRunningError",
+    "Place",
+    "ReadOptions",
+    "Reading",
     "Remote",
+    "Requests",
     "Step",
     "effective",
     "live_requirements",

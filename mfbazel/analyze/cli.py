@@ -1,4 +1,4 @@
-"""The command line: a flow's file in, the flow part of the contract out."""
+"""The command line: a flow's file in, a flow spec out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mfbazel.analyze.reader import read_flow
+from mfbazel.analyze.arguments import add_read_arguments, read_options
+from mfbazel.analyze.read import read_flow
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,12 +19,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         mfbazel.analyze.AnalyzeError: the flow cannot be read.
     """
     parser = argparse.ArgumentParser(prog="python -m mfbazel.analyze", description=__doc__)
-    parser.add_argument("flow", type=Path, metavar="FLOW.py")
-    parser.add_argument(
-        "--first-party", action="append", default=[], type=Path, metavar="DIR", help="import root; repeatable"
-    )
+    add_read_arguments(parser)
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
     arguments = parser.parse_args(argv)
-    workspace = Path(os.environ.get("BUILD_WORKSPACE_DIRECTORY", "."))
-    spec = read_flow(workspace / arguments.flow, [workspace / path for path in arguments.first_party])
-    print(json.dumps(spec.to_json(), indent=2, sort_keys=True, ensure_ascii=False))
+    spec = read_flow(
+        _in_workspace(arguments.flow),
+        [_in_workspace(path) for path in arguments.first_party],
+        read_options(arguments, _in_workspace),
+    )
+    text = json.dumps(spec.to_json(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    if arguments.output:
+        arguments.output.write_text(text, encoding="utf-8")
+    else:
+        print(text, end="")
     return 0
+
+
+def _in_workspace(path: Path) -> Path:
+    """Resolve a relative ``path`` against the workspace when ``bazel run`` started this."""
+    return Path(os.environ.get("BUILD_WORKSPACE_DIRECTORY", ".")) / path

@@ -9,8 +9,9 @@ from typing import Any
 
 from mfbazel.analyze.constants import Evaluator, Placed
 from mfbazel.analyze.errors import AnalyzeError
-from mfbazel.analyze.model import Declared, Remote
-from mfbazel.analyze.requirements import Attributes, requirement, split
+from mfbazel.analyze.model import Place, Remote
+from mfbazel.analyze.raw import Written
+from mfbazel.analyze.requirements import Attributes, requirement
 from mfbazel.analyze.source import FunctionNode, Module, Sources
 
 STEP_PACKAGES = ("pypi", "conda")
@@ -35,14 +36,6 @@ HARMLESS = frozenset(
 
 _MUTATORS = ("metaflow.FlowMutator", "metaflow.StepMutator")
 _USER_STEP = ("metaflow.UserStepDecorator", "metaflow.user_step_decorator")
-
-
-@dataclass(frozen=True)
-class Package:
-    """The version of one package as it is written, and where."""
-
-    version: str
-    declared: Declared
 
 
 @dataclass(frozen=True)
@@ -152,7 +145,7 @@ class DecoratorReader:
                         flags[keyword.arg] = bool(self.evaluator.value(keyword.value, decorator.module, what))
         return flags["start"], flags["end"]
 
-    def packages(self, decorator: Decorator) -> Attributes[Package]:
+    def packages(self, decorator: Decorator) -> Attributes[Written]:
         """Read the attributes of @pypi, @conda, @pypi_base or @conda_base.
 
         Raises:
@@ -163,7 +156,7 @@ class DecoratorReader:
             raise AnalyzeError(f"{place}: @{decorator.name} takes keyword arguments only, as in `packages={{…}}`")
         values = self._keywords(decorator)
         python = disabled = None
-        packages: dict[str, Package] = {}
+        packages: dict[str, Written] = {}
         for name in ("libraries", "packages"):
             if name in values:
                 packages.update(self._package_table(decorator, name, *values[name]))
@@ -195,7 +188,7 @@ class DecoratorReader:
 
     def _package_table(
         self, decorator: Decorator, attribute: str, node: ast.expr, module: Module
-    ) -> Iterator[tuple[str, Package]]:
+    ) -> Iterator[tuple[str, Written]]:
         for key, placed in self.evaluator.items(node, module, f"`{attribute}` of @{decorator.name}").items():
             if not isinstance(placed.value, str):
                 raise AnalyzeError(
@@ -204,12 +197,12 @@ class DecoratorReader:
                     f'write "{placed.value}"'
                 )
             try:
-                name, specifier = split(requirement(key, placed.value))
+                requirement(key, placed.value)
             except AnalyzeError as error:
                 raise AnalyzeError(
                     f"{placed.file}:{placed.line}: @{decorator.name}: {error}. Correct the entry."
                 ) from error
-            yield key, Package(placed.value, Declared(name, specifier, decorator.name, placed.file, placed.line))
+            yield key, Written(placed.value, decorator.name, Place(placed.file, placed.line))
 
     def _python(self, decorator: Decorator, node: ast.expr, module: Module) -> str | None:
         value = self.evaluator.value(node, module, f"`python` of @{decorator.name}")

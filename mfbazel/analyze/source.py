@@ -171,7 +171,7 @@ class Sources:
     """Finds and parses first-party modules: those beside the flow file and below the given import roots."""
 
     def __init__(self, roots: Sequence[Path]) -> None:
-        self._roots = roots
+        self.roots = tuple(roots)
         self._modules: dict[str, Module | None] = {}
 
     def add(self, module: Module) -> None:
@@ -193,7 +193,7 @@ class Sources:
         """Say whether ``dotted`` is a first-party module or package, one without ``__init__.py`` included."""
         if self.load(dotted):
             return True
-        directories = (root.joinpath(*dotted.split(".")) for root in self._roots) if dotted else ()
+        directories = (root.joinpath(*dotted.split(".")) for root in self.roots) if dotted else ()
         return any(
             next(directory.glob(pattern), None) is not None
             for directory in directories
@@ -205,7 +205,7 @@ class Sources:
         parts = dotted.split(".")
         if not all(part.isidentifier() for part in parts):
             return None
-        for root in self._roots:
+        for root in self.roots:
             file = root.joinpath(*parts).with_suffix(".py")
             if file.is_file():
                 return parse(file, file.relative_to(root).as_posix(), dotted, ".".join(parts[:-1]))
