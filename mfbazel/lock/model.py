@@ -104,6 +104,7 @@ class Environment:
         wanted: what the environment declares.
         runtime: what Metaflow needs in an image; left out where ``wanted`` names the same distribution.
         source: what the ``# via`` annotations call the origin of ``wanted``.
+        dependencies: whether what the distributions need is locked, too.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Environment:
     wanted: tuple[Wanted, ...]
     runtime: tuple[Wanted, ...] = ()
     source: str = ""
+    dependencies: bool = True
 
     @property
     def kept_runtime(self) -> tuple[Wanted, ...]:

@@ -29,6 +29,8 @@ class PipTools:
     def pins(self, request: Request) -> dict[str, Pin]:
         """See :class:`mfbazel.lock.request.Resolver`."""
         _check_host(request.python, request.platform)
+        if not request.dependencies:
+            raise LockError('`"dependencies": false` of an environment needs `resolver = "uv"`')
         with tempfile.TemporaryDirectory(prefix="mfbazel-pip-") as temporary:
             directory = Path(temporary)
             arguments = request.write(directory, request.kept, {})

@@ -22,6 +22,7 @@ class Request:
         python: ``X.Y``.
         wanted, runtime, constraints: PEP 508 requirements.
         preferences: pins to keep where nothing forces another version.
+        dependencies: whether what the distributions need is wanted, too.
         upgrade: forget ``preferences``; ``upgrade_packages``: forget them for these distributions.
     """
 
@@ -34,6 +35,7 @@ class Request:
     preferences: Mapping[str, str] = field(default_factory=dict)
     upgrade: bool = False
     upgrade_packages: tuple[str, ...] = ()
+    dependencies: bool = True
 
     @property
     def kept(self) -> dict[str, str]:

@@ -30,6 +30,7 @@ class _Key:
     wanted: tuple[str, ...]
     runtime: tuple[str, ...]
     preferences: tuple[tuple[str, str], ...]
+    dependencies: bool
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ class Locker:
             tuple(environment.requirements),
             tuple(environment.runtime_requirements),
             tuple(sorted(preferences.items())),
+            environment.dependencies,
         )
 
     def _resolve(self, key: _Key, members: Sequence[Environment], launcher: _Preferences) -> _Result:
@@ -128,6 +130,7 @@ class Locker:
             dict(key.preferences),
             self.settings.upgrade,
             self.settings.upgrade_packages,
+            key.dependencies,
         )
         for platform in self.settings.platforms:
             # The versions of the first platform are preferred on the next ones.

@@ -29,8 +29,9 @@ def read_spec(path: Path) -> Spec:
         {"environments": {"tools": {"python": "3.14", "requirements": ["zstandard"]}},
          "platforms": ["linux/amd64"], "glibc": "2.28", "resolver": "uv"}
 
-    An environment may name others under ``include``, whose requirements it has as well. ``platforms``, ``glibc`` and
-    ``resolver`` are optional.
+    An environment may name others under ``include``, whose requirements it has as well. With ``"dependencies": false``
+    it holds the wheels that it names and nothing that these need: wheels that are read as data, not run.
+    ``platforms``, ``glibc`` and ``resolver`` are optional.
 
     Raises:
         LockError: the file cannot be read, or says something else.
@@ -58,12 +59,15 @@ def _environment(name: str, entries: Mapping[str, Any], path: Path) -> Environme
     entry = entries[name]
     if not isinstance(entry, dict) or not isinstance(entry.get("python"), str):
         raise LockError(f'{where}: `python` is missing, for example "3.14"')
-    unknown = sorted(set(entry) - {"python", "requirements", "include"})
+    unknown = sorted(set(entry) - {"python", "requirements", "include", "dependencies"})
     if unknown:
         raise LockError(f"{where}: unknown key `{unknown[0]}`")
+    dependencies = entry.get("dependencies", True)
+    if not isinstance(dependencies, bool):
+        raise LockError(f"{where}: `dependencies` is neither true nor false")
     texts = _requirements(name, entries, path, ())
     wanted = tuple(parse_wanted(text, where) for text in sorted(set(texts)))
-    return Environment(name, parse_python(entry["python"], where), wanted, source=path.name)
+    return Environment(name, parse_python(entry["python"], where), wanted, source=path.name, dependencies=dependencies)
 
 
 def _requirements(name: str, entries: Mapping[str, Any], path: Path, chain: tuple[str, ...]) -> list[str]:

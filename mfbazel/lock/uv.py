@@ -100,7 +100,9 @@ class Uv:
         with tempfile.TemporaryDirectory(prefix="mfbazel-uv-") as temporary:
             directory = Path(temporary)
             arguments = request.write(directory, output, constraints)
-            self._compile([*_target(request.python, request.platform, request.glibc), *arguments], OUTPUT, directory)
+            alone = [] if request.dependencies else ["--no-deps"]
+            target = _target(request.python, request.platform, request.glibc)
+            self._compile([*target, *alone, *arguments], OUTPUT, directory)
             return parse_resolved((directory / OUTPUT).read_text(encoding="utf-8"))
 
     def wheels(self, pins: Mapping[str, Pin], python: str, platform: Platform, glibc: str) -> dict[str, FoundWheel]:
