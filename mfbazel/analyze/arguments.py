@@ -8,6 +8,9 @@ from pathlib import Path
 
 from mfbazel.analyze.options import WAYS, ReadOptions
 
+READ_ATTRIBUTES = ("flow", "first_party", "python", "read", "config", "config_value", "conda_name", "project")
+"""The names of the options, which ``metaflow_flow`` fills in."""
+
 
 def add_read_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``--flow``, ``--first-party``, ``--python`` and what makes up :class:`ReadOptions` to ``parser``."""

@@ -1,0 +1,80 @@
+"""The command line: a flow and its lock in, an explanation out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from mfbazel.analyze import read_flow
+from mfbazel.analyze.arguments import READ_ATTRIBUTES, add_read_arguments, read_options
+from mfbazel.errors import MfbazelError
+from mfbazel.explain.report import Report, explain
+from mfbazel.explain.tables import make_console, show
+from mfbazel.lock.document import read
+from mfbazel.usage import show_target
+
+_ATTRIBUTES = frozenset(["lock_dir", "label", *READ_ATTRIBUTES])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code.
+
+    Raises:
+        MfbazelError: the flow or its lock cannot be read, or an option names a step or package that is not there.
+    """
+    arguments = _parser().parse_args(argv)
+    flow = read_flow(
+        _in_workspace(arguments.flow),
+        [_in_workspace(path) for path in arguments.first_party],
+        read_options(arguments, _in_workspace),
+    )
+    command = f"bazel run {arguments.label}.lock"
+    report = explain(flow, read(_in_workspace(arguments.lock_dir), command), arguments.platform)
+    report = _only(report, arguments.package)
+    steps = arguments.step or [step.name for step in flow.steps]
+    for name in steps:
+        if name not in {step.name for step in flow.steps}:
+            raise MfbazelError(
+                f"--step {name}: flow '{flow.name}' has no such step; it has {', '.join(s.name for s in flow.steps)}"
+            )
+    if arguments.json:
+        print(json.dumps(report.to_json(), indent=2, sort_keys=True, ensure_ascii=False))
+    else:
+        show(report, make_console(), steps, command)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m mfbazel.explain",
+        description="Show the steps of a flow, their packages, and why each package is there.",
+    )
+    add_read_arguments(parser)
+    parser.add_argument("--lock-dir", required=True, type=Path, metavar="DIR", help="the lock directory")
+    parser.add_argument("--label", required=True, metavar="//PKG:NAME", help="the flow's target")
+    parser.add_argument("--step", action="append", metavar="NAME", help="only this step; repeatable")
+    parser.add_argument("--package", action="append", default=[], metavar="NAME", help="only this one; repeatable")
+    parser.add_argument("--platform", metavar="OS/ARCH", help="of the packages (default: the lock's first)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    show_target(parser, _ATTRIBUTES)
+    return parser
+
+
+def _only(report: Report, names: Sequence[str]) -> Report:
+    """Return ``report`` with the packages ``names`` alone, or whole where none is named."""
+    if not names:
+        return report
+    known = {package.name for package in report.packages}
+    for name in names:
+        if name not in known:
+            raise MfbazelError(f"--package {name}: no step has it; the packages are {', '.join(sorted(known))}")
+    kept = tuple(package for package in report.packages if package.name in names)
+    return Report(report.flow, report.platform, kept, report.stale)
+
+
+def _in_workspace(path: Path) -> Path:
+    """Resolve a relative ``path`` against the workspace when ``bazel run`` started this."""
+    return Path(os.environ.get("BUILD_WORKSPACE_DIRECTORY", ".")) / path

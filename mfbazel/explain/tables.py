@@ -1,0 +1,141 @@
+"""A report as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from mfbazel.analyze import Step
+from mfbazel.explain.report import Package, Reason, Report
+
+_UNWRAPPED = 1000
+
+
+def make_console() -> Console:
+    """Return a console for standard output: as wide as the terminal; nothing is wrapped in a file or a pipe."""
+    console = Console(highlight=False, soft_wrap=False)
+    return console if console.is_terminal else Console(highlight=False, width=_UNWRAPPED)
+
+
+def show(report: Report, console: Console, steps: Sequence[str], command: str) -> None:
+    """Print ``report`` for ``steps``; ``command`` makes the lock."""
+    flow = report.flow
+    console.print(f"[bold]{flow.name}[/bold] ({flow.source}), read {_way(report)}")
+    console.print()
+    console.print(_steps(report, steps))
+    packages = [package for package in report.packages if any(step in package.steps for step in steps)]
+    if packages:
+        console.print()
+        console.print(_matrix(packages, steps, console))
+        marks = _marks(console)
+        console.print(
+            f"{marks[0]} asked for by the step   {marks[1]} needed by another package or by Metaflow", style="dim"
+        )
+        console.print()
+        for package in packages:
+            _why(package, steps, console)
+    _say_lock(report, console, command)
+
+
+def _way(report: Report) -> str:
+    reading = report.flow.reading
+    return f"{'statically' if reading.way == 'static' else 'by running it'} ({reading.reason})"
+
+
+def _steps(report: Report, steps: Sequence[str]) -> Table:
+    shown = [step for step in report.flow.steps if step.name in steps]
+    extra = [title for title, value in _OPTIONAL.items() if any(value(step) for step in shown)]
+    table = Table(box=None, pad_edge=False)
+    for title in ("step", "type", "next", "Python", *extra):
+        table.add_column(title, justify="right" if title in _NUMBERS else "left")
+    table.add_column("packages", justify="right")
+    table.add_column("MB", justify="right")
+    for step in shown:
+        size = report.size(step.name)
+        table.add_row(
+            step.name,
+            step.type,
+            ", ".join(step.next),
+            step.python or "",
+            *(_OPTIONAL[title](step) for title in extra),
+            str(len(report.of_step(step.name))),
+            "" if size is None else f"{size / 1e6:.1f}",
+        )
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
+
+
+_OPTIONAL: Mapping[str, Callable[[Step], str]] = {
+    "CPU": lambda step: _number(step.requests.cpu),
+    "memory MB": lambda step: _number(step.requests.memory),
+    "GPU": lambda step: _number(step.requests.gpu),
+    "platform": lambda step: step.platform or "",
+    "remote": lambda step: ", ".join(f"@{remote.decorator}" for remote in step.remote),
+    "own image": lambda step: ", ".join(sorted({remote.image for remote in step.remote if remote.image})),
+    "environment": lambda step: "disabled" if step.disabled else "",
+}
+"""Columns that are shown where a step has something to say in them."""
+
+_NUMBERS = ("CPU", "memory MB", "GPU")
+
+
+def _marks(console: Console) -> tuple[str, str]:
+    """Return the marks of a package that the step asks for, and of one that something else needs."""
+    return ("●", "○") if console.encoding.lower().startswith("utf") else ("*", "o")
+
+
+def _matrix(packages: Sequence[Package], steps: Sequence[str], console: Console) -> Table:
+    asked, needed = _marks(console)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("package")
+    table.add_column("version")
+    table.add_column("MB", justify="right")
+    for step in steps:
+        table.add_column(step, justify="center")
+    for package in packages:
+        cells = []
+        for step in steps:
+            why = package.steps.get(step)
+            own = any(reason.kind not in ("needed", "runtime") for reason in why or ())
+            cells.append("" if why is None else asked if own else needed)
+        size = "" if package.size is None else f"{package.size / 1e6:.1f}"
+        table.add_row(package.name, package.version or "", size, *cells, style="" if package.declared else "dim")
+    return table
+
+
+def _why(package: Package, steps: Sequence[str], console: Console) -> None:
+    """Print each reason once, with the steps that it holds for."""
+    console.print(f"{package.name} {package.version or ''}".rstrip(), style="bold" if package.declared else "")
+    for where, text in _reasons(package, steps):
+        names = "every step" if len(where) == len(steps) > 1 else ", ".join(where)
+        console.print(f"  {text} [dim]({names})[/dim]", soft_wrap=True)
+
+
+def _reasons(package: Package, steps: Sequence[str]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the steps and the text of each reason; packages that need this one in the same steps are one reason."""
+    holds: dict[Reason, list[str]] = {}
+    for step in steps:
+        for reason in package.steps.get(step, ()):
+            holds.setdefault(reason, []).append(step)
+    needed: dict[tuple[str, ...], list[str]] = {}
+    for reason, where in holds.items():
+        if reason.kind == "needed":
+            needed.setdefault(tuple(where), []).append(reason.where)
+        else:
+            yield tuple(where), str(reason)
+    for steps_of, names in needed.items():
+        yield steps_of, f"needed by {', '.join(names)}"
+
+
+def _say_lock(report: Report, console: Console, command: str) -> None:
+    if report.platform is None:
+        console.print(f"\nnot locked yet: versions and sizes come with `{command}`", style="yellow")
+    elif report.stale:
+        console.print(
+            f"\nchanged since it was locked: {', '.join(report.stale)}; run `{command}`", style="yellow", soft_wrap=True
+        )
