@@ -11,7 +11,7 @@ from pathlib import Path
 from mfbazel.analyze import read_flow
 from mfbazel.analyze.arguments import READ_ATTRIBUTES, add_read_arguments, read_options
 from mfbazel.errors import MfbazelError
-from mfbazel.explain.report import Report, explain
+from mfbazel.explain.report import Package, Report, explain
 from mfbazel.explain.tables import make_console, show
 from mfbazel.lock.document import read
 from mfbazel.usage import show_target
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     command = f"bazel run {arguments.label}.lock"
     report = explain(flow, read(_in_workspace(arguments.lock_dir), command), arguments.platform)
-    report = _only(report, arguments.package)
+    packages = _named(report, arguments.package)
     steps = arguments.step or [step.name for step in flow.steps]
     for name in steps:
         if name not in {step.name for step in flow.steps}:
@@ -41,9 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"--step {name}: flow '{flow.name}' has no such step; it has {', '.join(s.name for s in flow.steps)}"
             )
     if arguments.json:
-        print(json.dumps(report.to_json(), indent=2, sort_keys=True, ensure_ascii=False))
+        table = {**report.to_json(), "packages": [package.to_json() for package in packages]}
+        print(json.dumps(table, indent=2, sort_keys=True, ensure_ascii=False))
     else:
-        show(report, make_console(), steps, command)
+        show(report, make_console(), steps, packages, command)
     return 0
 
 
@@ -63,16 +64,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _only(report: Report, names: Sequence[str]) -> Report:
-    """Return ``report`` with the packages ``names`` alone, or whole where none is named."""
-    if not names:
-        return report
+def _named(report: Report, names: Sequence[str]) -> list[Package]:
+    """Return the packages ``names`` of ``report``, all where none is named."""
     known = {package.name for package in report.packages}
     for name in names:
         if name not in known:
             raise MfbazelError(f"--package {name}: no step has it; the packages are {', '.join(sorted(known))}")
-    kept = tuple(package for package in report.packages if package.name in names)
-    return Report(report.flow, report.platform, kept, report.stale)
+    return [package for package in report.packages if not names or package.name in names]
 
 
 def _in_workspace(path: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mfbazel.analyze import Step
@@ -19,13 +20,13 @@ def make_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=_UNWRAPPED)
 
 
-def show(report: Report, console: Console, steps: Sequence[str], command: str) -> None:
-    """Print ``report`` for ``steps``; ``command`` makes the lock."""
+def show(report: Report, console: Console, steps: Sequence[str], packages: Sequence[Package], command: str) -> None:
+    """Print ``report`` for ``steps`` and ``packages``; ``command`` makes the lock."""
     flow = report.flow
-    console.print(f"[bold]{flow.name}[/bold] ({flow.source}), read {_way(report)}")
+    console.print(f"[bold]{flow.name}[/bold] ({escape(flow.source)}), read {escape(_way(report))}", soft_wrap=True)
     console.print()
     console.print(_steps(report, steps))
-    packages = [package for package in report.packages if any(step in package.steps for step in steps)]
+    packages = [package for package in packages if any(step in package.steps for step in steps)]
     if packages:
         console.print()
         console.print(_matrix(packages, steps, console))
@@ -113,7 +114,7 @@ def _why(package: Package, steps: Sequence[str], console: Console) -> None:
     console.print(f"{package.name} {package.version or ''}".rstrip(), style="bold" if package.declared else "")
     for where, text in _reasons(package, steps):
         names = "every step" if len(where) == len(steps) > 1 else ", ".join(where)
-        console.print(f"  {text} [dim]({names})[/dim]", soft_wrap=True)
+        console.print(f"  {escape(text)} [dim]({names})[/dim]", soft_wrap=True)
 
 
 def _reasons(package: Package, steps: Sequence[str]) -> Iterator[tuple[tuple[str, ...], str]]:
