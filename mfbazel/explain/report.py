@@ -10,6 +10,7 @@ from typing import Any
 from packaging.utils import canonicalize_name
 
 from mfbazel.analyze import FlowSpec, Step
+from mfbazel.errors import MfbazelError
 from mfbazel.lock.document import Lock
 from mfbazel.lock.requirements_txt import parse_resolved
 
@@ -101,8 +102,14 @@ def explain(flow: FlowSpec, lock: Lock | None, platform: str | None = None) -> R
         flow: as it is now.
         lock: as it was written; it may be older than ``flow``.
         platform: of the packages to show; default: the lock's first.
+
+    Raises:
+        MfbazelError: the lock is not for ``platform``.
     """
-    platform = platform or (min(lock.document["layers"], default=None) if lock else None)
+    locked = sorted(lock.document["layers"]) if lock else []
+    if platform and lock and platform not in locked:
+        raise MfbazelError(f"--platform {platform}: the lock is for {', '.join(locked)}")
+    platform = (platform or min(locked, default=None)) if lock else None
     found: dict[tuple[str, str | None], dict[str, tuple[Reason, ...]]] = {}
     sizes: dict[tuple[str, str | None], int | None] = {}
     for step in flow.steps:

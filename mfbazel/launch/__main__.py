@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mfbazel.errors import run_front
-from mfbazel.launch.flow import FlowLaunch, prepare, working_directory
+from mfbazel.launch.flow import FlowLaunch, prepare, read_list, working_directory
 from mfbazel.launch.venv import create_venv, probe
 
 
@@ -35,7 +35,9 @@ def _start(arguments: argparse.Namespace) -> int:
         sites=arguments.sites.absolute(),
         python=arguments.python_interpreter,
         runfiles=arguments.runfiles.absolute(),
-        import_roots=tuple(root.absolute() for root in arguments.import_root),
+        import_roots=_import_roots(arguments),
+        configs=_pairs(arguments.config),
+        config_values=_pairs(arguments.config_value),
         first_party=arguments.first_party and arguments.first_party.absolute(),
     )
     command, environ = prepare(launch, os.environ)
@@ -43,6 +45,15 @@ def _start(arguments: argparse.Namespace) -> int:
     rest = arguments.arguments
     sys.stdout.flush()
     os.execve(command[0], [*command, *(rest[1:] if rest[:1] == ["--"] else rest)], environ)
+
+
+def _import_roots(arguments: argparse.Namespace) -> tuple[Path, ...]:
+    listed = read_list(arguments.import_roots, "list of import roots") if arguments.import_roots else ()
+    return tuple(Path(root).absolute() for root in (*arguments.import_root, *listed))
+
+
+def _pairs(texts: Sequence[str]) -> dict[str, str]:
+    return {name: value for name, _, value in (text.partition("=") for text in texts)}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,6 +79,13 @@ def _parser() -> argparse.ArgumentParser:
         "--import-root", type=Path, action="append", default=[], help="root of first-party imports (repeatable)"
     )
     flow.add_argument("--first-party", type=Path, help="JSON: path in the code package -> file")
+    flow.add_argument("--import-roots", type=Path, help="JSON: list of roots of first-party imports")
+    flow.add_argument(
+        "--config", action="append", default=[], metavar="NAME=FILE", help="file for a Config of the flow (repeatable)"
+    )
+    flow.add_argument(
+        "--config-value", action="append", default=[], metavar="NAME=JSON", help="value for a Config (repeatable)"
+    )
     flow.add_argument("arguments", nargs=argparse.REMAINDER, help="-- and the arguments of Metaflow")
     return parser
 

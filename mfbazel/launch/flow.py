@@ -42,6 +42,10 @@ class FlowLaunch:
     """Directories from which first-party code is imported."""
     first_party: Path | None = None
     """JSON file: path in the code package → file, for first-party code outside the flow's directory."""
+    configs: Mapping[str, str] = field(default_factory=dict)
+    """Files for the flow's ``Config``, by its name."""
+    config_values: Mapping[str, str] = field(default_factory=dict)
+    """Values (JSON text) for the flow's ``Config``, by its name."""
 
 
 def prepare(launch: FlowLaunch, environ: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
@@ -138,6 +142,11 @@ def _variables(launch: FlowLaunch, venvs: Path, environ: Mapping[str, str]) -> d
         "METAFLOW_DEFAULT_ENVIRONMENT": "bazel",
         "PYTHONPYCACHEPREFIX": str(cache_dir(environ) / "pycache"),
     }
+    if launch.configs:
+        files = {name: str(Path(file).absolute()) for name, file in launch.configs.items()}
+        preset["METAFLOW_FLOW_CONFIG"] = json.dumps(files)
+    if launch.config_values:
+        preset["METAFLOW_FLOW_CONFIG_VALUE"] = json.dumps(dict(launch.config_values))
     inherited = {name: value for name, value in environ.items() if name not in ("PYTHONHOME", "MFBAZEL_FIRST_PARTY")}
     return {**inherited, **{name: value for name, value in preset.items() if not inherited.get(name)}, **own}
 
@@ -153,12 +162,28 @@ def _user(environ: Mapping[str, str]) -> dict[str, str]:
     return {"METAFLOW_USER": "local-root" if name == "root" else name}
 
 
+def read_list(path: Path, what: str) -> list[str]:
+    """Return the JSON list of texts in ``path``; ``what`` says in errors what it is.
+
+    Raises:
+        LaunchError: it cannot be read, or holds something else.
+    """
+    content = _read_json(path, what)
+    if not isinstance(content, list) or not all(isinstance(item, str) for item in content):
+        raise LaunchError(f"the {what}, {path}, is not a JSON list of texts")
+    return content
+
+
 def _read_object(path: Path, what: str) -> dict[str, Any]:
     """Return the JSON object in ``path``."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise LaunchError(f"the {what}, {path}, cannot be read: {error}") from error
+    content = _read_json(path, what)
     if not isinstance(content, dict):
         raise LaunchError(f"the {what}, {path}, is not a JSON object")
     return content
+
+
+def _read_json(path: Path, what: str) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LaunchError(f"the {what}, {path}, cannot be read: {error}") from error

@@ -2,17 +2,18 @@
 
 def _flow_lock_check_impl(ctx):
     stamp = ctx.actions.declare_file(ctx.label.name + ".checked")
+    reading = ctx.attr.reading[DefaultInfo]
     arguments = ctx.actions.args()
     arguments.add("test")
     arguments.add("--stamp", stamp)
-    arguments.add("--flow", ctx.file.flow)
+    arguments.add_all(reading.files, format_each = "@%s")
     arguments.add("--lock-dir", ctx.file.lock.dirname)
     arguments.add("--label", ctx.attr.flow_label)
     arguments.add_all(ctx.attr.arguments)
     ctx.actions.run(
         executable = ctx.executable._lock,
         arguments = [arguments],
-        inputs = depset([ctx.file.flow, ctx.file.lock] + ctx.files.lock_files, transitive = [dep[DefaultInfo].default_runfiles.files for dep in ctx.attr.deps]),
+        inputs = depset([ctx.file.lock] + ctx.files.lock_files, transitive = [reading.default_runfiles.files]),
         outputs = [stamp],
         mnemonic = "FlowLockCheck",
         progress_message = "Comparing the lock of {} with the flow".format(ctx.attr.flow_label),
@@ -24,11 +25,10 @@ flow_lock_check = rule(
     doc = "Fails, naming the step, the package and the command to run, when the lock of a flow is stale.",
     attrs = {
         "arguments": attr.string_list(doc = "Options of the lock that the comparison needs."),
-        "deps": attr.label_list(doc = "First-party libraries of the flow."),
-        "flow": attr.label(mandatory = True, allow_single_file = [".py"], doc = "The flow's source."),
         "flow_label": attr.string(mandatory = True, doc = "The flow as on a command line, //package:name."),
         "lock": attr.label(mandatory = True, allow_single_file = True, doc = "flow.json of the lock."),
         "lock_files": attr.label_list(allow_files = True, doc = "The other files of the lock."),
+        "reading": attr.label(mandatory = True, doc = "The flow_reading of the flow."),
         "_lock": attr.label(default = "//mfbazel/lock", executable = True, cfg = "exec"),
     },
 )

@@ -1,21 +1,27 @@
 """What the launcher of a flow finds in its runfiles: packages per environment, and first-party files."""
 
+load(":import_roots.bzl", "import_roots")
+
 def _flow_runtime_impl(ctx):
     sites = {
         environment: [_runfile(file) for file in target.files.to_list()]
         for target, environment in ctx.attr.sites.items()
     }
     runfiles = ctx.runfiles().merge_all([dep[DefaultInfo].default_runfiles for dep in ctx.attr.deps])
+    roots = import_roots(ctx, ctx.attr.deps)
     first_party = {
-        file.short_path: _runfile(file)
+        path: _runfile(file)
         for file in depset(transitive = [runfiles.files] + [dep[DefaultInfo].files for dep in ctx.attr.deps]).to_list()
         if file.owner.workspace_name == "" and not file.is_directory
+        for path in _imported_as(file, roots)
     }
     sites_json = ctx.actions.declare_file(ctx.label.name + ".sites.json")
     ctx.actions.write(sites_json, json.encode_indent(sites) + "\n")
     first_party_json = ctx.actions.declare_file(ctx.label.name + ".first_party.json")
     ctx.actions.write(first_party_json, json.encode_indent(first_party) + "\n")
-    outputs = [sites_json, first_party_json]
+    roots_json = ctx.actions.declare_file(ctx.label.name + ".import_roots.json")
+    ctx.actions.write(roots_json, json.encode_indent(roots) + "\n")
+    outputs = [sites_json, first_party_json, roots_json]
     return [
         DefaultInfo(
             files = depset(outputs),
@@ -27,13 +33,21 @@ def _flow_runtime_impl(ctx):
         OutputGroupInfo(first_party = depset([first_party_json]), sites = depset([sites_json])),
     ]
 
+def _imported_as(file, roots):
+    """Paths of a file relative to each import root that holds it."""
+    return [
+        file.short_path.removeprefix("" if root == "." else root + "/")
+        for root in roots
+        if root == "." or file.short_path.startswith(root + "/")
+    ]
+
 def _runfile(file):
     """Path of a file relative to the workspace's directory in the runfiles tree."""
     return file.short_path
 
 flow_runtime = rule(
     implementation = _flow_runtime_impl,
-    doc = "Writes NAME.sites.json (environment to directories for sys.path) and NAME.first_party.json (path in the workspace to file).",
+    doc = "Writes NAME.sites.json (environment to directories for sys.path), NAME.first_party.json (path below an import root to file) and NAME.import_roots.json.",
     attrs = {
         "deps": attr.label_list(doc = "First-party libraries."),
         "sites": attr.label_keyed_string_dict(doc = "Unpacked wheels, by target; the value is the environment."),

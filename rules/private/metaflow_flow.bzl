@@ -5,7 +5,9 @@ load("@rules_python//python:defs.bzl", "py_binary", "py_test")
 load(":flow_command.bzl", "flow_command")
 load(":flow_images.bzl", "flow_images")
 load(":flow_lock_check.bzl", "flow_lock_check")
+load(":flow_reading.bzl", "flow_reading")
 load(":flow_runtime.bzl", "flow_runtime")
+load(":flow_spec.bzl", "flow_spec")
 load(":lock_package.bzl", "lock_package")
 load(":missing_lock.bzl", "missing_lock")
 load(":step_image.bzl", "locked_image", "support_layers")
@@ -22,6 +24,14 @@ def metaflow_flow(
         launcher = [],
         resolver = "uv",
         glibc = "2.28",
+        read = "auto",
+        configs = {},
+        config_values = {},
+        conda_names = {},
+        project = None,
+        project_lock = None,
+        infer = "check",
+        imports = {},
         files = [],
         env = {},
         tags = [],
@@ -40,6 +50,14 @@ def metaflow_flow(
         launcher: requirements that launching needs besides: `["kubernetes"]` for @kubernetes, Argo Workflows and Airflow.
         resolver: "uv", or "pip-tools".
         glibc: oldest glibc that the images have; decides which manylinux wheels are eligible.
+        read: how the flow is read: "static", without running anything; "dynamic", by Metaflow itself in a sandbox; "auto", statically where that can be.
+        configs: files for the flow's `Config`, by the name of the Config: `{"settings": "settings.json"}`. Locks, images and runs all use them.
+        config_values: values (JSON text) for the flow's `Config`, by the name of the Config.
+        conda_names: distributions by conda name, for @conda: `{"my-conda-name": "my-distribution"}`; "" leaves the package out.
+        project: pyproject.toml whose dependencies every step gets besides its own.
+        project_lock: the uv.lock beside it, which pins them.
+        infer: what happens to packages that the code imports and nobody declares: "check" makes NAME.imports_test fail, "add" locks them, "off" does nothing.
+        imports: distributions by the name that is imported, where it is not known or ambiguous: `{"cv2": "opencv-python-headless"}`.
         files: pkg_files and the like (rules_pkg): first-party files that must be in every image.
         env: additional environment variables of the images.
         tags: tags of all targets.
@@ -49,6 +67,9 @@ def metaflow_flow(
         NAME: Metaflow's command line: `bazel run :NAME -- run`.
         NAME.lock: writes the lock directory; `-- --check` only says what would change.
         NAME.lock_test: fails when the lock is stale.
+        NAME.imports_test: fails when a step imports a package that it does not declare; not with `infer = "off"`.
+        NAME.explain: shows the steps, their packages, and why each is there.
+        NAME.spec: what was read of the flow, as JSON (docs/flow_spec.schema.json).
         NAME.<step>: the image of one step, an OCI layout directory.
         NAME.images: all of them, and images.json.
         NAME.push: pushes them. NAME.load: loads them into a container engine of this machine.
@@ -56,36 +77,43 @@ def metaflow_flow(
     if resolver not in ("uv", "pip-tools"):
         fail("metaflow_flow {}: resolver = {} is neither \"uv\" nor \"pip-tools\"".format(name, repr(resolver)))
     label = "//{}:{}".format(native.package_name(), name)
-    lock_options = ["--label", label, "--first-party", ".", "--metaflow", metaflow, "--resolver", resolver, "--glibc", glibc]
-    for requirement in launcher:
-        lock_options += ["--launcher", requirement]
-    if python:
-        lock_options += ["--python", python]
+    if infer not in ("off", "check", "add"):
+        fail("metaflow_flow {}: infer = {} is none of \"off\", \"check\", \"add\"".format(name, repr(infer)))
+    if len({file: None for file in configs.values()}) < len(configs):
+        fail("metaflow_flow {}: configs = {} names a file twice: copy it, or let the flow read one Config".format(name, configs))
     common = dict(tags = tags, visibility = visibility)
     hidden = dict(tags = ["manual"] + tags, visibility = ["//visibility:private"])
 
-    py_binary(
-        name = name + ".lock",
-        srcs = [Label("//mfbazel/lock:__main__.py")],
-        args = ["flow", "--flow", _path(src), "--lock-dir", _path(name + ".lock")] + lock_options,
-        env = {"MFBAZEL_TARGET": label + ".lock"},
-        legacy_create_init = 0,
-        main = Label("//mfbazel/lock:__main__.py"),
-        deps = [Label("//mfbazel/lock:lib")],
+    reading = "_{}.reading".format(name)
+    flow_reading(
+        name = reading,
+        conda_names = conda_names,
+        config_values = config_values,
+        configs = {file: config for config, file in configs.items()},
+        flow = src,
+        project = project,
+        project_lock = project_lock,
+        python = python,
+        read = read,
+        deps = deps,
+        **hidden
+    )
+    flow_spec(
+        name = name + ".spec",
+        reading = reading,
         **common
     )
     lock_files = native.glob([name + ".lock/*"], allow_empty = True)
-    py_test(
-        name = name + ".lock_test",
-        size = "small",
-        srcs = [Label("//mfbazel/lock:__main__.py")],
-        args = ["test", "--flow", "$(rootpath {})".format(src), "--lock-dir", _path(name + ".lock")] + lock_options,
-        data = [src] + lock_files,
-        legacy_create_init = 0,
-        main = Label("//mfbazel/lock:__main__.py"),
-        deps = [Label("//mfbazel/lock:lib")] + deps,
-        **common
-    )
+    _reader(py_binary, name, "explain", "explain", [], label, reading, lock_files, common)
+    options = ["--metaflow", metaflow, "--resolver", resolver, "--glibc", glibc, "--infer", infer]
+    for requirement in launcher:
+        options += ["--launcher", requirement]
+    for module, distribution in imports.items():
+        options += ["--import", "{}={}".format(module, distribution)]
+    _reader(py_binary, name, "lock", "lock", ["flow"] + options, label, reading, [], common)
+    _reader(py_test, name, "lock_test", "lock", ["test"] + options, label, reading, lock_files, common)
+    if infer != "off":
+        _reader(py_test, name, "imports_test", "lock", ["imports"] + options, label, reading, lock_files, common)
     package = lock_package(native.package_relative_label(name))
     lock = LOCKS.get(package)
     if lock == None:
@@ -95,15 +123,14 @@ def metaflow_flow(
 
     flow_lock_check(
         name = "_{}.lock_check".format(name),
-        arguments = lock_options[2:],
-        flow = src,
+        arguments = options,
         flow_label = label,
         lock = name + ".lock/flow.json",
         lock_files = lock_files,
-        deps = deps,
+        reading = reading,
         **hidden
     )
-    _launcher(name, label, src, deps, package, lock, hidden, common)
+    _launcher(name, label, src, deps, configs, config_values, package, lock, hidden, common)
     _step_images(name, package, lock, base, interpreter, files, env, common)
     flow_images(
         name = name + ".images",
@@ -122,6 +149,26 @@ def _path(file):
     """Path of a file of this package, from the workspace's root."""
     return native.package_name() + "/" + file if native.package_name() else file
 
+def _reader(kind, name, suffix, front, arguments, label, reading, data, common):
+    """A command line of mfbazel, or a test, that reads the flow."""
+    target = "{}.{}".format(name, suffix)
+    main = Label("//mfbazel/{}:__main__.py".format(front))
+    kind(
+        name = target,
+        srcs = [main],
+        args = arguments[:1] + ["@$(rootpath {})".format(reading), "--lock-dir", _path(name + ".lock"), "--label", label] + arguments[1:],
+        data = [reading] + data,
+        env = {"MFBAZEL_TARGET": "//{}:{}".format(native.package_name(), target)},
+        legacy_create_init = 0,
+        main = main,
+        deps = [Label("//mfbazel/{}:lib".format(front))],
+        **dict(common, **({"size": "small"} if kind == py_test else {}))
+    )
+
+def _quoted(text):
+    """text as one argument of an executable, whose args Bazel expands and splits."""
+    return "'{}'".format(text.replace("$", "$$").replace("'", "'\\''"))
+
 def _step_images(name, package, lock, base, interpreter, files, env, common):
     support = {
         python: support_layers("_{}.python{}".format(name, python), name, base, python, interpreter, files, common["tags"])
@@ -139,8 +186,13 @@ def _step_images(name, package, lock, base, interpreter, files, env, common):
             **common
         )
 
-def _launcher(name, label, src, deps, package, lock, hidden, common):
+def _launcher(name, label, src, deps, configs, config_values, package, lock, hidden, common):
     runtime = "_{}.runtime".format(name)
+    config_options = []
+    for config, file in configs.items():
+        config_options += ["--config", "{}=$(rootpath {})".format(config, file)]
+    for config, value in config_values.items():
+        config_options += ["--config-value", _quoted("{}={}".format(config, value))]
     flow_runtime(
         name = runtime,
         sites = {
@@ -165,9 +217,10 @@ def _launcher(name, label, src, deps, package, lock, hidden, common):
             _path(runtime + ".sites.json"),
             "--first-party",
             _path(runtime + ".first_party.json"),
-            "--",
-        ],
-        data = [src, name + ".lock/flow.json", runtime],
+            "--import-roots",
+            _path(runtime + ".import_roots.json"),
+        ] + config_options + ["--"],
+        data = [src, name + ".lock/flow.json", runtime] + configs.values(),
         legacy_create_init = 0,
         main = Label("//mfbazel/launch:__main__.py"),
         deps = [Label("//mfbazel/launch:lib")] + deps,
