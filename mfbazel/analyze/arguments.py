@@ -22,16 +22,16 @@ def add_read_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--python", metavar="X.Y", help="for steps that declare none (default: the running one)")
     group.add_argument("--read", choices=WAYS, default="auto", help="default: auto, statically where that can be")
     group.add_argument(
-        "--config", action="append", default=[], type=_pair, metavar="NAME=FILE", help="for a Config; repeatable"
+        "--config", action="append", default=[], type=pair, metavar="NAME=FILE", help="for a Config; repeatable"
     )
     group.add_argument(
-        "--config-value", action="append", default=[], type=_pair, metavar="NAME=JSON", help="for a Config; repeatable"
+        "--config-value", action="append", default=[], type=pair, metavar="NAME=JSON", help="for a Config; repeatable"
     )
     group.add_argument(
         "--conda-name",
         action="append",
         default=[],
-        type=_pair,
+        type=pair,
         metavar="NAME=DIST",
         help="distribution of a conda package, empty to leave it out; repeatable",
     )
@@ -51,7 +51,8 @@ def read_options(arguments: argparse.Namespace, resolve: Callable[[Path], Path] 
     )
 
 
-def _pair(text: str) -> tuple[str, str]:
+def pair(text: str) -> tuple[str, str]:
+    """Read ``NAME=VALUE``; a type of argparse."""
     name, equals, value = text.partition("=")
     if not name or not equals:
         raise argparse.ArgumentTypeError(f"'{text}' is not of the form NAME=VALUE")

@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         mfbazel.analyze.AnalyzeError: the flow cannot be read.
     """
-    parser = argparse.ArgumentParser(prog="python -m mfbazel.analyze", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m mfbazel.analyze", description=__doc__, fromfile_prefix_chars="@")
     add_read_arguments(parser)
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
     arguments = parser.parse_args(argv)

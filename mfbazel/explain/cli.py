@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m mfbazel.explain",
         description="Show the steps of a flow, their packages, and why each package is there.",
+        fromfile_prefix_chars="@",
     )
     add_read_arguments(parser)
     parser.add_argument("--lock-dir", required=True, type=Path, metavar="DIR", help="the lock directory")

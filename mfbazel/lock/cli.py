@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mfbazel.analyze.arguments import READ_ATTRIBUTES, add_read_arguments, pair, read_options
 from mfbazel.errors import MfbazelError
 from mfbazel.lock.changes import changes
 from mfbazel.lock.document import Lock, build, owned, read
 from mfbazel.lock.errors import LockError
-from mfbazel.lock.flow import DEFAULT_METAFLOW, FlowOptions, default_python, read_flow_environments
+from mfbazel.lock.flow import DEFAULT_METAFLOW, INFER, FlowOptions, read_flow_environments
 from mfbazel.lock.model import Environment, Settings
 from mfbazel.lock.resolve import RESOLVERS, Locker, resolve_platforms
 from mfbazel.lock.sizes import Sizes
@@ -32,17 +33,17 @@ _DEFAULT_GLIBC = "2.28"
 # Options that metaflow_flow fills in.
 _ATTRIBUTES = frozenset(
     [
-        "flow",
+        *READ_ATTRIBUTES,
         "lock_dir",
         "label",
         "platform",
         "glibc",
         "resolver",
-        "python",
-        "first_party",
         "metaflow",
         "launcher",
         "runtime",
+        "infer",
+        "imports",
     ]
 )
 
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m mfbazel.lock", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m mfbazel.lock", description=__doc__, fromfile_prefix_chars="@")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     flow = commands.add_parser("flow", help="lock every step of a flow")
@@ -95,16 +96,22 @@ def _common_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _flow_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--flow", required=True, type=Path, metavar="FLOW.py")
-    parser.add_argument("--python", metavar="X.Y", help="for steps that declare none (default: the running one)")
-    parser.add_argument(
-        "--first-party", action="append", default=[], type=Path, metavar="DIR", help="import root; repeatable"
-    )
+    add_read_arguments(parser)
     parser.add_argument("--metaflow", default=DEFAULT_METAFLOW, metavar="REQ", help="what the launcher installs")
     parser.add_argument(
         "--launcher", action="append", default=[], metavar="REQ", help="what launching needs besides; repeatable"
     )
     parser.add_argument("--runtime", action="append", metavar="REQ", help="what Metaflow needs in images; repeatable")
+    parser.add_argument("--infer", choices=INFER, default="check", help="what imports mean for packages")
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        type=pair,
+        metavar="NAME=DIST",
+        help="distribution of an import name; repeatable",
+    )
 
 
 def _resolve_options(parser: argparse.ArgumentParser) -> None:
@@ -134,10 +141,12 @@ def _flow_environments(arguments: argparse.Namespace) -> tuple[dict[str, Any], l
     options = FlowOptions(
         flow=_in_workspace(arguments.flow),
         first_party=tuple(_in_workspace(path) for path in arguments.first_party),
-        python=arguments.python or default_python(),
+        reading=read_options(arguments, _in_workspace),
         metaflow=arguments.metaflow,
         launcher=arguments.launcher,
         runtime=None if arguments.runtime is None else tuple(arguments.runtime),
+        infer=arguments.infer,
+        imports=dict(arguments.imports),
     )
     return read_flow_environments(options)
 

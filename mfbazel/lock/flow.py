@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mfbazel.analyze import FlowSpec, Step, read_flow
+from mfbazel.analyze import FlowSpec, ReadOptions, Step, read_flow
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import LAUNCHER, Environment, Wanted, parse_python, parse_wanted
 
@@ -20,6 +19,9 @@ _EXTENSION_NEEDS = ("packaging",)
 
 _DEFAULT_RUNTIME = ("boto3", "requests")
 
+INFER = ("off", "check", "add")
+"""What the packages that the code imports and nobody declares mean: nothing, an error, or requirements."""
+
 
 @dataclass(frozen=True)
 class FlowOptions:
@@ -28,15 +30,12 @@ class FlowOptions:
 
     flow: Path
     first_party: Sequence[Path]
-    python: str
+    reading: ReadOptions
     metaflow: str = DEFAULT_METAFLOW
     launcher: Sequence[str] = ()
     runtime: Sequence[str] | None = None
-
-
-def default_python() -> str:
-    """Return ``X.Y`` of the running interpreter."""
-    return f"{sys.version_info.major}.{sys.version_info.minor}"
+    infer: str = "check"
+    imports: Mapping[str, str] = field(default_factory=dict)
 
 
 def runtime_requirements() -> list[str]:
@@ -46,7 +45,7 @@ def runtime_requirements() -> list[str]:
         from metaflow.metaflow_config import get_pinned_conda_libs
     except ImportError:
         return list(_DEFAULT_RUNTIME)
-    return sorted(get_pinned_conda_libs(default_python(), "s3"))
+    return sorted(get_pinned_conda_libs(ReadOptions().python, "s3"))
 
 
 def read_flow_environments(options: FlowOptions) -> tuple[dict[str, Any], list[Environment]]:
@@ -56,8 +55,8 @@ def read_flow_environments(options: FlowOptions) -> tuple[dict[str, Any], list[E
         mfbazel.analyze.AnalyzeError: the flow cannot be read.
         LockError: a requirement or a Python version is malformed.
     """
-    spec = read_flow(options.flow, first_party=options.first_party)
-    python = parse_python(options.python, "attribute `python`")
+    spec = read_flow(options.flow, options.first_party, options.reading)
+    python = parse_python(options.reading.python, "attribute `python`")
     texts = runtime_requirements() if options.runtime is None else options.runtime
     runtime = tuple(parse_wanted(text, "attribute `runtime`") for text in texts)
     launcher = Environment(
