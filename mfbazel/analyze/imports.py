@@ -1,20 +1,55 @@
-"""Third-party imports: those that loading the flow executes, and those in what a step reaches."""
+"""Third-party imports of a flow's steps: those that loading its file executes, and those in what a step reaches.
+
+Nothing is imported or run. First-party modules (beside the flow, or in an import root) are followed as Python would.
+What counts:
+
+* for every step, what loading the flow's file executes: the imports at the top level of the file, of the first-party
+  modules that it imports and of the functions that are called on the way;
+* for one step, what is in its function and in the functions, methods and classes that it can reach, its decorators
+  included; ``importlib.import_module`` and ``__import__`` with a constant are imports, too.
+
+What does not: branches that are not taken (``TYPE_CHECKING``, another Python than the step's, ``__main__`` of another
+file), and third-party imports whose failure is caught (``try`` … ``except ImportError``, ``contextlib.suppress``).
+"""
 
 from __future__ import annotations
 
 import ast
-import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from mfbazel.analyze.model import Inferred
+from mfbazel.analyze.classes import Class, Classes
+from mfbazel.analyze.errors import AnalyzeError
+from mfbazel.analyze.imports_scan import (
+    SUPER,
+    Conditions,
+    Import,
+    Reference,
+    Scan,
+    scan_function,
+    scan_nodes,
+)
+from mfbazel.analyze.model import Inferred, Place
 from mfbazel.analyze.options import ReadOptions
-from mfbazel.analyze.raw import RawFlow
-from mfbazel.analyze.source import Binding, FunctionNode, Module, Sources, absolute_module, import_bindings
+from mfbazel.analyze.raw import RawFlow, RawStep
+from mfbazel.analyze.requirements import effective
+from mfbazel.analyze.source import (
+    Binding,
+    FunctionNode,
+    ImportBinding,
+    Module,
+    ModuleBinding,
+    Sources,
+    ValueBinding,
+)
+from mfbazel.analyze.stdlib import is_stdlib
 
-_NOT_THIRD_PARTY = frozenset({*sys.stdlib_module_names, "metaflow", "metaflow_extensions", "__future__"})
-_OPTIONAL = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
-_Method = tuple[Module, FunctionNode]
+_METAFLOW = frozenset({"metaflow", "metaflow_extensions"})
+_CONSTRUCTORS = frozenset({"__init__", "__new__", "__post_init__", "__call__"})
+_DEEPEST = 50
+_Target = tuple[Module, Binding]
 
 
 def read_imports(
@@ -22,190 +57,406 @@ def read_imports(
 ) -> dict[str, tuple[Inferred, ...]]:
     """Return per step of ``raw`` the modules that are neither first-party nor of the standard library.
 
+    Where the class of the flow does not stand in its file (a factory makes it), the functions at the places of the
+    steps are read, with the methods of the class around them if there is one.
+
     Args:
         raw: the flow; ``place`` of a step says where its function stands.
         module: the flow's file.
         sources: its first-party modules.
         options: the Python of steps that declare none.
+
+    Returns:
+        One entry per module path, sorted; it names a place in the flow's own file where there is one.
+
+    Raises:
+        AnalyzeError: a first-party module that is imported does not parse.
     """
-    return {step.name: () for step in raw.steps}
+    readers: dict[tuple[int, int], _Reader] = {}
+    found = {}
+    for step in raw.steps:
+        python = _python(step, options)
+        if python not in readers:
+            readers[python] = _Reader(raw, module, sources, python)
+        found[step.name] = readers[python].step(step)
+    return found
+
+
+def _python(step: RawStep, options: ReadOptions) -> tuple[int, int]:
+    """Return the Python of ``step``; that of the options where it declares none or is disabled."""
+    try:
+        declared = effective(step.pypi, step.conda)
+    except AnalyzeError:  # said later, with its place
+        return _version(options.python)
+    return _version(declared.python if declared.python and not declared.disabled else options.python)
+
+
+def _version(text: str) -> tuple[int, int]:
+    match = re.search(r"(\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2])) if match else _version(ReadOptions().python)
+
+
+class _Entry(NamedTuple):
+    """One third-party name at one place."""
+
+    module: str
+    member: str | None
+    file: str
+    line: int
+
+
+class _Method(NamedTuple):
+    """A function of a class of the flow."""
+
+    module: Module
+    function: FunctionNode
+
+
+class _Todo(NamedTuple):
+    """Something that runs: a module's top level, a function, a class, or the value of a name.
+
+    ``of_flow``: ``self`` in it is the flow. ``nested``: bodies of functions inside count.
+    """
+
+    module: Module
+    node: ast.AST | None = None
+    of_flow: bool = True
+    nested: bool = True
 
 
 @dataclass
-class Reach:
-    """What a piece of code loads: third-party modules found so far, and what has been visited."""
+class _Reach:
+    """What some code reaches: third-party names, and what has been visited (also by what runs before it)."""
 
-    found: set[Inferred] = field(default_factory=set)
-    modules: set[str] = field(default_factory=set)
-    functions: set[int] = field(default_factory=set)
+    found: set[_Entry] = field(default_factory=set)
+    visited: set[tuple[int, bool]] = field(default_factory=set)
+    todo: list[_Todo] = field(default_factory=list)
+
+    def add(self, item: _Todo) -> None:
+        """Plan ``item`` unless it has been."""
+        key = (id(item.node or item.module), item.nested)
+        if key not in self.visited:
+            self.visited.add(key)
+            self.todo.append(item)
 
 
 @dataclass
-class ImportReader:
-    """Reads the imports of a flow whose methods (with those inherited) are ``methods``, ``steps`` among them."""
+class _Family:
+    """The classes of the flow, what they define and what they assign, those that win first."""
 
-    sources: Sources
-    methods: Mapping[str, _Method]
-    steps: Collection[str]
+    classes: set[int] = field(default_factory=set)
+    methods: dict[str, list[_Method]] = field(default_factory=dict)
+    values: dict[str, tuple[Module, ast.expr]] = field(default_factory=dict)
 
-    def of_loading(self, module: Module) -> set[Inferred]:
-        """Return the third-party imports that executing the flow's file causes."""
-        reach = Reach()
-        self._load(module, reach)
-        return reach.found
+    @classmethod
+    def of(cls, definition: Class, classes: Classes) -> _Family:
+        """Collect ``definition`` and its first-party bases; others are left out."""
+        family, waiting = cls(), [definition]
+        while waiting:
+            module, node = waiting.pop(0)
+            if id(node) in family.classes:
+                continue
+            family.classes.add(id(node))
+            family._collect(module, node.body)
+            waiting += classes.parents((module, node))
+        return family
 
-    def of_step(self, name: str) -> set[Inferred]:
-        """Return the third-party imports in the step ``name`` and the functions and methods that it reaches."""
-        reach = Reach()
-        module, function = self.methods[name]
-        self._function(module, function, reach)
-        return reach.found
+    def _collect(self, module: Module, body: Iterable[ast.stmt]) -> None:
+        waiting: list[ast.AST] = list(body)
+        while waiting:
+            node = waiting.pop(0)
+            if isinstance(node, FunctionNode):
+                self.methods.setdefault(node.name, []).append(_Method(module, node))
+            elif isinstance(node, ast.Assign | ast.AnnAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                names = [target.id for target in targets if isinstance(target, ast.Name)]
+                if node.value is not None:
+                    self.values.update({name: (module, node.value) for name in names if name not in self.values})
+            elif isinstance(node, ast.stmt | ast.ExceptHandler) and not isinstance(node, ast.ClassDef):
+                waiting += ast.iter_child_nodes(node)
 
-    def _load(self, module: Module, reach: Reach) -> None:
-        """Follow what executing ``module`` imports, and the first-party functions that its top level calls."""
-        if module.dotted in reach.modules:
+
+class _Reader:
+    """Reads the imports of a flow for one Python."""
+
+    def __init__(self, raw: RawFlow, module: Module, sources: Sources, python: tuple[int, int]) -> None:
+        self._module = module
+        self._python = f"{python[0]}.{python[1]}"
+        self._version = python
+        self._steps = {step.name for step in raw.steps}
+        self._start = raw.start
+        self._lookup = _Lookup(sources)
+        self._functions = _Functions(module, sources)
+        self._classes = Classes(sources, module)
+        self._families: dict[int, _Family] = {}
+        self._class = self._find_class(raw)
+        self._scans: dict[tuple[int, bool], Scan] = {}
+        self._of_loading = self._load()
+
+    def step(self, step: RawStep) -> tuple[Inferred, ...]:
+        """Return what ``step`` imports."""
+        reach = _Reach(set(self._of_loading.found), set(self._of_loading.visited))
+        found = self._functions.at(step.place, step.name)
+        definition = self._class or (found[1] if found else None)
+        family = self._family(definition) if definition else _Family()
+        function = found[0] if found else next(iter(family.methods.get(step.name, ())), None)
+        if function:
+            reach.add(_Todo(function.module, function.function))
+        if step.name == self._start and definition:
+            # Arguments of the flow's decorators run in the first step's image (exit hooks) if anywhere.
+            for decorator in definition[1].decorator_list:
+                reach.add(_Todo(definition[0], decorator))
+        self._run(reach, family)
+        return self._inferred(reach.found)
+
+    def _find_class(self, raw: RawFlow) -> Class | None:
+        binding = self._module.bindings.get(raw.name)
+        return (self._module, binding) if isinstance(binding, ast.ClassDef) else None
+
+    def _family(self, definition: Class) -> _Family:
+        key = id(definition[1])
+        if key not in self._families:
+            self._families[key] = _Family.of(definition, self._classes)
+        return self._families[key]
+
+    def _load(self) -> _Reach:
+        reach = _Reach()
+        reach.add(_Todo(self._module))
+        self._run(reach, _Family())
+        return reach
+
+    def _inferred(self, found: Iterable[_Entry]) -> tuple[Inferred, ...]:
+        """Merge the entries of each module path."""
+        grouped: dict[str, list[_Entry]] = {}
+        for entry in found:
+            if not is_stdlib(entry.module, self._python):
+                grouped.setdefault(entry.module, []).append(entry)
+        result = []
+        for module, entries in sorted(grouped.items()):
+            place = min(entries, key=lambda entry: (entry.file != self._module.shown, entry.file, entry.line))
+            members = tuple(sorted({entry.member for entry in entries if entry.member}))
+            result.append(Inferred(module, place.file, place.line, members))
+        return tuple(result)
+
+    def _run(self, reach: _Reach, family: _Family) -> None:
+        while reach.todo:
+            item = reach.todo.pop()
+            scan = self._scan(item)
+            for imported in scan.imports:
+                self._import(imported, item.module, reach)
+            for reference in scan.references:
+                if item.node is None:
+                    self._loads(reference, item.module, reach)
+                else:
+                    self._reads(reference, item, scan.local, reach, family)
+
+    def _scan(self, item: _Todo) -> Scan:
+        node = item.node
+        key = (id(node or item.module), item.nested)
+        if key not in self._scans:
+            conditions = Conditions(self._version, item.module is self._module)
+            if isinstance(node, FunctionNode):
+                self._scans[key] = scan_function(node, item.module, conditions, nested=item.nested)
+            else:
+                nodes = item.module.tree.body if node is None else [node]
+                self._scans[key] = scan_nodes(nodes, item.module, conditions, nested=node is not None)
+        return self._scans[key]
+
+    def _import(self, imported: Import, module: Module, reach: _Reach) -> None:
+        """Follow what is first-party with the packages around it; note what is third-party."""
+        name = imported.module
+        if name.partition(".")[0] in _METAFLOW:
             return
-        reach.modules.add(module.dotted)
-        for statement in _imports(module.tree.body, functions=False):
-            self._import(statement, module, reach)
-        for expression in _top_level_calls(module.tree):
-            target = self._resolve(expression, module, {})
-            if target and isinstance(target[1], FunctionNode):
-                self._function(target[0], target[1], reach)
+        inner = f"{name}.{imported.member}" if imported.member else name
+        if inner != name and self._lookup.is_first_party(inner):
+            name = inner
+        if self._lookup.is_ours(name, inner):
+            for found in self._lookup.chain(name):
+                reach.add(_Todo(found))
+        elif name and not imported.relative and not imported.optional:
+            reach.found.add(_Entry(name, imported.member, module.shown, imported.line))
 
-    def _import(self, statement: ast.Import | ast.ImportFrom, module: Module, reach: Reach) -> None:
-        if isinstance(statement, ast.Import):
-            names = [alias.name for alias in statement.names]
-        else:
-            source = absolute_module(statement, module.package)
-            inner = [f"{source}.{alias.name}" for alias in statement.names if alias.name != "*"]
-            names = [name for name in inner if self.sources.is_first_party(name)] or [source]
-        for name in names:
-            self._imported(name, Inferred(name.partition(".")[0], module.shown, statement.lineno), reach)
-
-    def _imported(self, dotted: str, entry: Inferred, reach: Reach) -> None:
-        """Follow the first-party module ``dotted`` with the packages around it, or note a third-party one."""
-        if not self.sources.is_first_party(dotted):
-            if entry.module and entry.module not in _NOT_THIRD_PARTY:
-                reach.found.add(entry)
+    def _loads(self, reference: Reference, module: Module, reach: _Reach) -> None:
+        """Follow what the top level of ``module`` calls: functions, constructors, decorators being applied."""
+        if reference.use == "read":
             return
-        parts = dotted.split(".")
-        for end in range(1, len(parts) + 1):
-            module = self.sources.load(".".join(parts[:end]))
-            if module:
-                self._load(module, reach)
-
-    def _function(self, module: Module, function: FunctionNode, reach: Reach) -> None:
-        if id(function) in reach.functions:
-            return
-        reach.functions.add(id(function))
-        local: dict[str, Binding] = {}
-        for statement in _imports(function.body, functions=True):
-            self._import(statement, module, reach)
-            local.update(import_bindings(statement, module.package))
-        for reference in _references(function):
-            self._follow(reference, module, local, reach)
-
-    def _follow(self, reference: ast.expr, module: Module, local: dict[str, Binding], reach: Reach) -> None:
-        match reference:
-            case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name) if name in self.methods:
-                if name not in self.steps:  # `self.next(self.other_step)` does not run the other step here
-                    self._function(*self.methods[name], reach)
-                return
-        target = self._resolve(reference, module, local)
+        target = self._lookup.resolve(reference, module, {})
         if target is None:
             return
         owner, binding = target
         if isinstance(binding, FunctionNode):
-            self._function(owner, binding, reach)
-        elif isinstance(binding, ast.ClassDef) and id(binding) not in reach.functions:
-            reach.functions.add(id(binding))
-            for method in binding.body:
-                if isinstance(method, FunctionNode):
-                    self._function(owner, method, reach)
-            for base in binding.bases:
-                self._follow(base, owner, {}, reach)
+            reach.add(_Todo(owner, binding, nested=reference.use == "call"))
+        elif isinstance(binding, ast.ClassDef):
+            every = reference.use == "decorate"  # a mutator's methods are called wherever the flow is loaded
+            for statement in binding.body:
+                if isinstance(statement, FunctionNode) and (every or statement.name in _CONSTRUCTORS):
+                    reach.add(_Todo(owner, statement, of_flow=False))
 
-    def _resolve(self, reference: ast.expr, module: Module, local: dict[str, Binding]) -> tuple[Module, Binding] | None:
-        """Return the first-party function or class that ``reference`` means, also as ``module.Class.method``."""
-        if isinstance(reference, ast.Name) and reference.id not in local:
-            binding = module.bindings.get(reference.id)
-            if isinstance(binding, FunctionNode | ast.ClassDef):
-                return module, binding
-        qualified = module.qualified(reference, local)
-        while qualified and "." in qualified:
-            found = self.sources.definition(qualified)
+    def _reads(
+        self, reference: Reference, item: _Todo, local: Mapping[str, Binding], reach: _Reach, family: _Family
+    ) -> None:
+        """Follow a name that running code reads."""
+        if reference.root in ("self", "cls", SUPER):
+            if item.of_flow and reference.attributes:
+                self._method(reference, item, reach, family)
+            return
+        target = self._lookup.resolve(reference, item.module, local)
+        if target is None:
+            return
+        owner, binding = target
+        if isinstance(binding, FunctionNode):
+            reach.add(_Todo(owner, binding))
+        elif isinstance(binding, ast.ClassDef) and id(binding) in family.classes:
+            for method in family.methods.get(reference.attributes[0], ()) if reference.attributes else ():
+                reach.add(_Todo(method.module, method.function))
+        elif isinstance(binding, ast.ClassDef):
+            reach.add(_Todo(owner, binding, of_flow=False))
+        elif isinstance(binding, ValueBinding):
+            reach.add(_Todo(owner, binding.value, of_flow=False))
+
+    def _method(self, reference: Reference, item: _Todo, reach: _Reach, family: _Family) -> None:
+        name = reference.attributes[0]
+        methods = family.methods.get(name, [])
+        if reference.root == SUPER:
+            methods = [method for method in methods if method.function is not item.node]
+        elif name in self._steps:  # `self.next(self.other)` does not run the other step here
+            return
+        else:
+            methods = methods[:1]
+        for method in methods:
+            reach.add(_Todo(method.module, method.function))
+        if not methods and name in family.values:
+            owner, value = family.values[name]
+            reach.add(_Todo(owner, value))
+
+
+class _Functions:
+    """Finds the functions that places of steps mean."""
+
+    def __init__(self, module: Module, sources: Sources) -> None:
+        self._module = module
+        self._sources = sources
+        self._by_file: dict[str, list[tuple[_Method, Class | None]]] = {}
+
+    def at(self, place: Place, name: str) -> tuple[_Method, Class | None] | None:
+        """Return the function at ``place`` with the class around it: the one named ``name`` where there are several.
+
+        ``place`` may name the ``def`` or a decorator of it.
+        """
+        if place.file not in self._by_file:
+            module = self._load(place.file)
+            self._by_file[place.file] = list(_functions(module)) if module else []
+        there = [item for item in self._by_file[place.file] if _begin(item[0].function) <= place.line <= _end(item)]
+        named = [item for item in there if item[0].function.name == name]
+        exact = [item for item in there if item[0].function.lineno == place.line]
+        return next(iter(named[-1:] or exact), None)
+
+    def _load(self, file: str) -> Module | None:
+        if file == self._module.shown:
+            return self._module
+        dotted = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        return self._sources.load(dotted) if file.endswith(".py") else None
+
+
+def _functions(module: Module) -> Iterator[tuple[_Method, Class | None]]:
+    waiting: list[tuple[ast.AST, Class | None]] = [(module.tree, None)]
+    while waiting:
+        node, around = waiting.pop()
+        if isinstance(node, FunctionNode):
+            yield _Method(module, node), around
+        if isinstance(node, ast.stmt | ast.Module | ast.ExceptHandler | ast.match_case):
+            inside = (module, node) if isinstance(node, ast.ClassDef) else around
+            waiting.extend((child, inside) for child in ast.iter_child_nodes(node))
+
+
+def _begin(function: FunctionNode) -> int:
+    return min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
+
+
+def _end(item: tuple[_Method, Class | None]) -> int:
+    return item[0].function.body[0].lineno
+
+
+class _Lookup:
+    """What dotted names mean in first-party code."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+        self._tops: dict[str, bool] = {}
+        self._party: dict[str, bool] = {}
+        self._resolved: dict[tuple[int, Reference], _Target | None] = {}
+
+    def is_first_party(self, dotted: str) -> bool:
+        """Say whether ``dotted`` is a first-party module or package, one without ``__init__.py`` included."""
+        if dotted not in self._party:
+            self._party[dotted] = self._may_be(dotted) and self._sources.is_first_party(dotted)
+        return self._party[dotted]
+
+    def _may_be(self, dotted: str) -> bool:
+        """Ask the file system once for the first part, which settles most names."""
+        top = dotted.partition(".")[0]
+        if top not in self._tops:
+            self._tops[top] = top.isidentifier() and any(
+                (root / top).is_dir() or (root / f"{top}.py").is_file() for root in self._sources.roots
+            )
+        return self._tops[top]
+
+    def _load(self, dotted: str) -> Module | None:
+        return self._sources.load(dotted) if self._may_be(dotted) else None
+
+    def is_ours(self, name: str, inner: str) -> bool:
+        """Say whether an import from ``name`` stays in first-party code; ``inner`` is what it imports there.
+
+        A directory without ``__init__.py`` may share its name with others: there ``inner`` decides. In a package with
+        one, what is not found is a mistake, and no third-party package.
+        """
+        if not self._may_be(name):
+            return False
+        if any(True for _ in self.chain(name)):
+            return True
+        return self.is_first_party(inner)
+
+    def chain(self, dotted: str) -> Iterator[Module]:
+        """Yield the first-party modules that importing ``dotted`` loads: packages around it, and itself."""
+        parts = dotted.split(".")
+        for end in range(1, len(parts) + 1):
+            module = self._load(".".join(parts[:end]))
+            if module:
+                yield module
+
+    def resolve(self, reference: Reference, module: Module, local: Mapping[str, Binding]) -> _Target | None:
+        """Return the first-party function, class or value that ``reference`` in ``module`` means, or what holds it."""
+        if reference.root in local:
+            return self._bound(module, local[reference.root], reference.attributes, 0)
+        key = (id(module), reference)
+        if key not in self._resolved:
+            self._resolved[key] = self._name(module, reference.root, reference.attributes, 0)
+        return self._resolved[key]
+
+    def _name(self, module: Module, name: str, attributes: tuple[str, ...], depth: int) -> _Target | None:
+        binding = module.bindings.get(name)
+        if binding is not None:
+            return self._bound(module, binding, attributes, depth)
+        for star in reversed(module.stars):
+            found = self._dotted((*star.split("."), name, *attributes), depth + 1)
             if found:
                 return found
-            qualified = qualified.rpartition(".")[0]
         return None
 
+    def _bound(self, module: Module, binding: Binding, attributes: tuple[str, ...], depth: int) -> _Target | None:
+        if isinstance(binding, ModuleBinding):
+            return self._dotted((*binding.dotted.split("."), *attributes), depth + 1)
+        if isinstance(binding, ImportBinding):
+            source = binding.module.split(".") if binding.module else []
+            return self._dotted((*source, binding.name, *attributes), depth + 1)
+        return module, binding
 
-def _imports(statements: Iterable[ast.stmt], *, functions: bool) -> Iterator[ast.Import | ast.ImportFrom]:
-    """Yield the imports in ``statements`` that count: not those for type checkers, nor those that may fail."""
-    for statement in statements:
-        match statement:
-            case ast.Import() | ast.ImportFrom():
-                yield statement
-            case ast.FunctionDef() | ast.AsyncFunctionDef() if not functions:
-                continue
-            case ast.If(test=test) if _is_type_checking(test):
-                yield from _imports(statement.orelse, functions=functions)
-            case ast.Try() if _may_fail(statement):
-                yield from _imports(statement.finalbody, functions=functions)
-            case _:
-                for body in _inner(statement):
-                    yield from _imports(body, functions=functions)
-
-
-def _inner(statement: ast.stmt) -> Iterator[Sequence[ast.stmt]]:
-    for name in ("body", "orelse", "finalbody"):
-        value = getattr(statement, name, None)
-        if isinstance(value, list):
-            yield value
-    for part in (*getattr(statement, "handlers", ()), *getattr(statement, "cases", ())):
-        yield part.body
-
-
-def _is_type_checking(test: ast.expr) -> bool:
-    return ast.unparse(test).rpartition(".")[2] == "TYPE_CHECKING"
-
-
-def _may_fail(statement: ast.Try) -> bool:
-    """Say whether the failure of an import in ``statement`` is caught."""
-    for handler in statement.handlers:
-        if handler.type is None:
-            return True
-        caught = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
-        if any(ast.unparse(name).rpartition(".")[2] in _OPTIONAL for name in caught):
-            return True
-    return False
-
-
-def _references(function: FunctionNode) -> Iterator[ast.expr]:
-    """Yield the names and attribute chains that the body and the defaults of ``function`` read."""
-    stack: list[ast.AST] = [
-        *function.body,
-        *function.args.defaults,
-        *(item for item in function.args.kw_defaults if item),
-    ]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, ast.Name | ast.Attribute):
-            yield node
-        if not isinstance(node, ast.Name):
-            stack.extend(ast.iter_child_nodes(node))
-
-
-def _top_level_calls(tree: ast.Module) -> Iterator[ast.expr]:
-    """Yield what the top level of a file calls while it is imported."""
-    stack: list[ast.AST] = list(tree.body)
-    while stack:
-        node = stack.pop()
-        if isinstance(node, FunctionNode | ast.Lambda):
-            continue
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'":
-            continue
-        if isinstance(node, ast.Call):
-            yield node.func
-        stack.extend(ast.iter_child_nodes(node))
+    def _dotted(self, parts: tuple[str, ...], depth: int) -> _Target | None:
+        """Resolve an absolute name: the longest module in it, then what that one binds."""
+        if depth > _DEEPEST or not self._may_be(parts[0]):
+            return None
+        for end in range(len(parts) - 1, 0, -1):
+            module = self._load(".".join(parts[:end]))
+            if module:
+                return self._name(module, parts[end], parts[end + 1 :], depth)
+        return None
