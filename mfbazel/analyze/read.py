@@ -36,7 +36,10 @@ def read_flow(path: Path | str, first_party: Sequence[Path | str] = (), options:
     sources = Sources([path.parent, *(Path(root) for root in first_party)])
     module = parse(path, path.name)
     sources.add(module)
-    return assemble(_raw(module, sources, options), module, sources, options)
+    try:
+        return assemble(_raw(module, sources, options), module, sources, options)
+    except RecursionError:
+        raise sources.too_deep(module) from None
 
 
 def _raw(module: Module, sources: Sources, options: ReadOptions) -> RawFlow:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mfbazel.analyze.errors import AnalyzeError
+from mfbazel.analyze.files import read_text
+from mfbazel.analyze.syntax import parse_text
+
+_MAX_PARTS = 100
+"""Of a dotted name; a chain of more attributes means no module or what is in one."""
+
+_DEEP = 150
+"""Levels of a tree that recursive readers may not get through."""
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -60,8 +69,8 @@ class Module:
     def qualified(self, expression: ast.expr, local: dict[str, Binding] | None = None) -> str | None:
         """Return the dotted name that ``expression`` (names and attributes) means through imports, or ``None``."""
         parts: list[str] = []
-        while isinstance(expression, ast.Attribute):
-            parts.insert(0, expression.attr)
+        while isinstance(expression, ast.Attribute) and len(parts) < _MAX_PARTS:
+            parts.append(expression.attr)
             expression = expression.value
         if not isinstance(expression, ast.Name):
             return None
@@ -74,33 +83,39 @@ class Module:
             head = f"{self.stars[-1]}.{expression.id}"
         else:
             head = f"{self.dotted}.{expression.id}"
-        return ".".join([head, *parts])
+        return ".".join([head, *reversed(parts)])
 
 
 def parse(path: Path, shown: str, dotted: str = "__main__", package: str = "") -> Module:
     """Read and parse ``path``.
 
     Raises:
-        AnalyzeError: it cannot be read or does not parse (file, line, column and Python's message).
+        AnalyzeError: it cannot be read, is no text or does not parse (file, line, column and what to do).
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise AnalyzeError(f"{shown}: cannot read the file: {error.strerror}") from error
-    try:
-        tree = ast.parse(content, filename=shown)
-    except SyntaxError as error:
-        place = f"{shown}:{error.lineno or 1}:{error.offset or 1}"
-        raise AnalyzeError(f"{place}: the file does not parse: {error.msg}. Correct it and try again.") from error
-    except ValueError as error:
-        raise AnalyzeError(f"{shown}: the file does not parse: {error}. Correct it and try again.") from error
-    module = Module(path, shown, dotted, package, tree)
-    _bind(module, tree.body, conditional=False)
+    text = read_text(path, shown)
+    module = Module(path, shown, dotted, package, parse_text(text, shown))
+    _bind(module)
+    if "global" in text or ":=" in text:
+        _bind_in_functions(module)
     return module
 
 
-def _bind(module: Module, statements: Sequence[ast.stmt], *, conditional: bool) -> None:
-    for statement in statements:
+def code_of(node: ast.AST, limit: int = 120) -> str:
+    """Return ``node`` as code for messages, on one line and at most ``limit`` characters long; never raises.
+
+    What is nested too deeply to be written, or holds a number with too many digits, is shown as its kind.
+    """
+    try:
+        text = " ".join(ast.unparse(node).split())
+    except (RecursionError, ValueError):
+        text = f"<{type(node).__name__}>"
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _bind(module: Module) -> None:
+    """Note what the top level of ``module`` binds, in the order of the source: the last binding of a name counts."""
+    for statement, conditional in _executed(module.tree.body):
         if conditional:
             module.conditional.add(id(statement))
         match statement:
@@ -113,8 +128,24 @@ def _bind(module: Module, statements: Sequence[ast.stmt], *, conditional: bool) 
             case ast.Assign() | ast.AnnAssign() | ast.AugAssign():
                 _bind_value(module, statement, conditional=conditional)
             case _:
-                for body in _bodies(statement):
-                    _bind(module, body, conditional=True)
+                _bind_otherwise(module, statement)
+
+
+def _executed(statements: Sequence[ast.stmt]) -> Iterator[tuple[ast.stmt, bool]]:
+    """Yield ``statements`` and those nested in them, functions and classes apart; and whether they are nested."""
+    stack = [(statement, False) for statement in reversed(statements)]
+    while stack:
+        statement, conditional = stack.pop()
+        yield statement, conditional
+        if not isinstance(statement, FunctionNode | ast.ClassDef):
+            inner = [nested for body in _bodies(statement) for nested in body]
+            stack.extend((nested, True) for nested in reversed(inner))
+
+
+def _bodies(statement: ast.stmt) -> Iterator[Sequence[ast.stmt]]:
+    for name in ("body", "handlers", "orelse", "finalbody", "cases"):
+        for part in getattr(statement, name, ()):
+            yield [part] if isinstance(part, ast.stmt) else part.body
 
 
 def _bind_value(module: Module, statement: ast.Assign | ast.AnnAssign | ast.AugAssign, *, conditional: bool) -> None:
@@ -122,23 +153,73 @@ def _bind_value(module: Module, statement: ast.Assign | ast.AnnAssign | ast.AugA
     if statement.value is None:
         return
     for target in targets:
-        if isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name):
-            # `PACKAGES["x"] = …` changes what the name holds.
-            previous = module.bindings.get(target.value.id)
-            if isinstance(previous, ValueBinding):
-                module.bindings[target.value.id] = ValueBinding(previous.value, statement.lineno, constant=False)
         if isinstance(target, ast.Name):
             once = not conditional and target.id not in module.bindings and not isinstance(statement, ast.AugAssign)
             module.bindings[target.id] = ValueBinding(statement.value, statement.lineno, once)
+        else:
+            _change(module, target, statement)
 
 
-def _bodies(statement: ast.stmt) -> Iterator[Sequence[ast.stmt]]:
-    for name in ("body", "orelse", "finalbody"):
-        body = getattr(statement, name, None)
-        if isinstance(body, list):
-            yield body
-    for part in (*getattr(statement, "handlers", ()), *getattr(statement, "cases", ())):
-        yield part.body
+def _bind_otherwise(module: Module, statement: ast.stmt) -> None:
+    """Note what a statement that is no assignment changes: targets of loops, ``del``, ``PACKAGES.update(…)``."""
+    match statement:
+        case ast.For(target=target) | ast.AsyncFor(target=target):
+            _change(module, target, statement)
+        case ast.With(items=items) | ast.AsyncWith(items=items):
+            for item in items:
+                if item.optional_vars:
+                    _change(module, item.optional_vars, statement)
+        case ast.Delete(targets=targets):
+            for target in targets:
+                _change(module, target, statement)
+        case ast.Expr(value=ast.Call(func=function, args=arguments)):
+            for target in [function.value, *arguments] if isinstance(function, ast.Attribute) else arguments:
+                _change(module, target, statement)
+        case ast.Try(handlers=handlers) | ast.TryStar(handlers=handlers):
+            for handler in handlers:
+                _rebind(module, handler.name, statement)
+        case ast.Match():
+            for node in ast.walk(statement):
+                _rebind(
+                    module, getattr(node, "rest" if isinstance(node, ast.MatchMapping) else "name", None), statement
+                )
+
+
+def _change(module: Module, target: ast.expr, statement: ast.stmt) -> None:
+    """Note that ``statement`` binds the names in ``target``, or may change in place what they hold."""
+    stack = [target]
+    while stack:
+        match stack.pop():
+            case ast.Name(id=name, ctx=ast.Load()):
+                previous = module.bindings.get(name)
+                if isinstance(previous, ValueBinding) and not isinstance(previous.value, ast.Constant | ast.JoinedStr):
+                    if previous.constant:
+                        stack.append(previous.value)  # `OTHER = PACKAGES`: both names mean what is changed
+                    _rebind(module, name, statement)
+            case ast.Name(id=name):
+                _rebind(module, name, statement)
+            case ast.Subscript(value=inner) | ast.Attribute(value=inner) | ast.Starred(value=inner):
+                stack.append(inner)
+            case ast.Tuple(elts=elements) | ast.List(elts=elements):
+                stack.extend(elements)
+
+
+def _rebind(module: Module, name: str | None, statement: ast.AST) -> None:
+    """Note that ``statement`` may give ``name`` a value that is not known."""
+    previous = module.bindings.get(name) if name else None
+    if name and (previous is None or isinstance(previous, ValueBinding)):
+        value = previous.value if isinstance(previous, ValueBinding) else ast.Constant(None)
+        module.bindings[name] = ValueBinding(value, getattr(statement, "lineno", 1), constant=False)
+
+
+def _bind_in_functions(module: Module) -> None:
+    """Note what ``global`` lets functions change, and what ``:=`` binds in the middle of expressions."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Global):
+            for name in node.names:
+                _rebind(module, name, node)
+        elif isinstance(node, ast.NamedExpr):
+            _rebind(module, node.target.id, node)
 
 
 def absolute_module(statement: ast.ImportFrom, package: str) -> str:
@@ -167,12 +248,30 @@ def import_bindings(statement: ast.Import | ast.ImportFrom, package: str) -> dic
     }
 
 
+def _deepest(tree: ast.Module) -> tuple[int, ast.AST]:
+    """Return the number of levels of ``tree``, and the statement or expression at the lowest of them."""
+    depth = 0
+    level: list[ast.AST] = [*tree.body]
+    lowest = level
+    while level:
+        depth += 1
+        placed = [node for node in level if hasattr(node, "lineno")]
+        lowest = placed or lowest
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+    return depth, lowest[0] if lowest else tree
+
+
+def _is_name(dotted: str) -> bool:
+    return all(part.isidentifier() for part in dotted.split("."))
+
+
 class Sources:
     """Finds and parses first-party modules: those beside the flow file and below the given import roots."""
 
     def __init__(self, roots: Sequence[Path]) -> None:
         self.roots = tuple(roots)
         self._modules: dict[str, Module | None] = {}
+        self._first_party: dict[str, bool] = {}
 
     def add(self, module: Module) -> None:
         """Make ``module`` known, so that it is not read again when another one imports it."""
@@ -189,29 +288,44 @@ class Sources:
             self._modules[dotted] = self._find(dotted)
         return self._modules[dotted]
 
+    def too_deep(self, module: Module) -> AnalyzeError:
+        """Return the error for a recursion that found no end while ``module`` and what it imports were read."""
+        modules = {id(found): found for found in (module, *self._modules.values()) if found}
+        depth, node, owner = max(
+            ((*_deepest(found.tree), found) for found in modules.values()), key=lambda item: item[0]
+        )
+        if depth > _DEEP:
+            return AnalyzeError(
+                f"{owner.where(node)}: the code is nested too deeply to be read, {depth} levels: split it into parts"
+            )
+        return AnalyzeError(f"{module.shown}: constants or classes are defined by themselves: break the circle")
+
     def is_first_party(self, dotted: str) -> bool:
         """Say whether ``dotted`` is a first-party module or package, one without ``__init__.py`` included."""
-        if self.load(dotted):
-            return True
-        directories = (root.joinpath(*dotted.split(".")) for root in self.roots) if dotted else ()
+        if dotted not in self._first_party:
+            self._first_party[dotted] = self.load(dotted) is not None or self._is_namespace(dotted)
+        return self._first_party[dotted]
+
+    def _is_namespace(self, dotted: str) -> bool:
+        if not _is_name(dotted):
+            return False
+        directories = (os.path.join(root, *dotted.split(".")) for root in self.roots)  # noqa: PTH118
         return any(
-            next(directory.glob(pattern), None) is not None
+            next(Path(directory).glob(pattern), None) is not None
             for directory in directories
-            if directory.is_dir()
+            if os.path.isdir(directory)  # noqa: PTH112 - says no where Path.is_dir raises: name too long, no right
             for pattern in ("*.py", "*/*.py")
         )
 
     def _find(self, dotted: str) -> Module | None:
-        parts = dotted.split(".")
-        if not all(part.isidentifier() for part in parts):
+        if not _is_name(dotted):
             return None
+        parts = dotted.split(".")
         for root in self.roots:
-            file = root.joinpath(*parts).with_suffix(".py")
-            if file.is_file():
-                return parse(file, file.relative_to(root).as_posix(), dotted, ".".join(parts[:-1]))
-            init = root.joinpath(*parts, "__init__.py")
-            if init.is_file():
-                return parse(init, init.relative_to(root).as_posix(), dotted, dotted)
+            stem = os.path.join(root, *parts)  # noqa: PTH118
+            for file, package in ((f"{stem}.py", ".".join(parts[:-1])), (f"{stem}/__init__.py", dotted)):
+                if os.path.isfile(file):  # noqa: PTH113 - says no where Path.is_file raises
+                    return parse(Path(file), Path(file).relative_to(root).as_posix(), dotted, package)
         return None
 
     def definition(self, dotted: str, depth: int = 0) -> tuple[Module, Binding] | None:
