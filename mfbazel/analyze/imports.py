@@ -49,6 +49,7 @@ from mfbazel.analyze.stdlib import is_stdlib
 _METAFLOW = frozenset({"metaflow", "metaflow_extensions"})
 _CONSTRUCTORS = frozenset({"__init__", "__new__", "__post_init__", "__call__"})
 _DEEPEST = 50
+_PLAIN = (ast.Expr, ast.Assign, ast.Return)  # statements that hold no other ones
 _Target = tuple[Module, Binding]
 
 
@@ -364,9 +365,12 @@ def _functions(module: Module) -> Iterator[tuple[_Method, Class | None]]:
         node, around = waiting.pop()
         if isinstance(node, FunctionNode):
             yield _Method(module, node), around
-        if isinstance(node, ast.stmt | ast.Module | ast.ExceptHandler | ast.match_case):
-            inside = (module, node) if isinstance(node, ast.ClassDef) else around
-            waiting.extend((child, inside) for child in ast.iter_child_nodes(node))
+        elif isinstance(node, ast.ClassDef):
+            around = (module, node)
+        for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+            inside = getattr(node, name, None)
+            if isinstance(inside, list):  # that of a conditional expression is none
+                waiting.extend([(child, around) for child in inside if not isinstance(child, _PLAIN)])
 
 
 def _begin(function: FunctionNode) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import importlib.util
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from mfbazel.analyze.source import (
     Binding,
@@ -31,7 +32,6 @@ _COMPARISONS = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
 }
-_Defines = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,7 @@ class Import:
     optional: bool
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(NamedTuple):
     """A name that is read, with the attributes behind it. ``use``: ``read``, ``call`` or ``decorate``."""
 
     root: str
@@ -131,8 +130,7 @@ class _Scope:
         return False
 
 
-@dataclass(frozen=True)
-class _Item:
+class _Item(NamedTuple):
     """A node still to be visited. ``scope`` is ``None`` at the top level of modules and classes."""
 
     node: ast.AST
@@ -177,7 +175,7 @@ class _Scanner:
         self, nodes: Iterable[ast.AST], scope: _Scope | None, *, optional: bool = False, use: str = "read"
     ) -> None:
         """Plan to visit ``nodes``."""
-        self._stack.extend(_Item(node, scope, optional, use) for node in nodes)
+        self._stack.extend([_Item(node, scope, optional, use) for node in nodes])
 
     def run(self) -> Scan:
         """Visit everything that is planned; return what was found."""
@@ -197,58 +195,48 @@ class _Scanner:
         return self._found
 
     def _visit(self, item: _Item) -> None:
-        node, scope, optional = item.node, item.scope, item.optional
-        if isinstance(node, ast.Name | ast.Attribute):
-            self._name(node, item)
-        elif isinstance(node, ast.Call):
-            self._call(node, item)
-        elif isinstance(node, ast.Constant | ast.Pass):
+        node, scope, optional, _ = item
+        visit = _VISITS.get(type(node))
+        if visit:
+            visit(self, node, item)
             return
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            self._import(node, item)
-        elif isinstance(node, _Defines):
-            self._function(node, item)
-        elif isinstance(node, ast.ClassDef):
-            self._class(node, item)
-        elif isinstance(node, ast.If):
-            self._if(node, item)
-        elif isinstance(node, ast.Try | ast.TryStar):
-            caught = optional or _is_caught(node)
-            self.push([*node.body, *node.handlers, *node.orelse], scope, optional=caught)
-            self.push(node.finalbody, scope, optional=optional)
-        elif isinstance(node, ast.With | ast.AsyncWith):
-            self.push(node.items, scope, optional=optional)
-            self.push(node.body, scope, optional=optional or any(map(_suppresses, node.items)))
-        elif isinstance(node, ast.AnnAssign):
-            self.push([node.target, *([node.value] if node.value else [])], scope, optional=optional)
-        elif isinstance(node, ast.Global) and scope:
-            scope.globals.update(node.names)
-        else:
-            self._others(node, item)
+        if scope:
+            bound = getattr(node, "name", None) or getattr(node, "rest", None)
+            if isinstance(bound, str):  # `except … as name`, and the names of `match` patterns
+                scope.names.add(bound)
+        self._stack.extend([_Item(child, scope, optional) for child in _children(node)])
 
-    def _others(self, node: ast.AST, item: _Item) -> None:
-        bound = getattr(node, "name", None) or getattr(node, "rest", None)
-        if item.scope and isinstance(bound, str):  # `except … as name`, and the names of `match` patterns
-            item.scope.names.add(bound)
-        self.push(ast.iter_child_nodes(node), item.scope, optional=item.optional)
+    def _try(self, node: ast.Try | ast.TryStar, item: _Item) -> None:
+        caught = item.optional or _is_caught(node)
+        self.push([*node.body, *node.handlers, *node.orelse], item.scope, optional=caught)
+        self.push(node.finalbody, item.scope, optional=item.optional)
+
+    def _with(self, node: ast.With | ast.AsyncWith, item: _Item) -> None:
+        self.push(node.items, item.scope, optional=item.optional)
+        self.push(node.body, item.scope, optional=item.optional or any(map(_suppresses, node.items)))
+
+    def _annotated(self, node: ast.AnnAssign, item: _Item) -> None:
+        self.push([node.target, *([node.value] if node.value else [])], item.scope, optional=item.optional)
+
+    def _global(self, node: ast.Global, item: _Item) -> None:
+        if item.scope:
+            item.scope.globals.update(node.names)
 
     def _name(self, node: ast.Name | ast.Attribute, item: _Item) -> None:
-        attributes: list[str] = []
         base: ast.expr = node
+        attributes: list[str] = []
         while isinstance(base, ast.Attribute):
             attributes.append(base.attr)
             base = base.value
-        attributes.reverse()
-        match base:
-            case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
-                if item.scope:
-                    item.scope.names.add(name)
-            case ast.Name(id=name):
-                self._read.append((Reference(name, tuple(attributes), item.use), item.scope))
-            case ast.Call(func=ast.Name(id="super")):
-                self._read.append((Reference(SUPER, tuple(attributes), item.use), item.scope))
-            case _:
-                self.push([base], item.scope, optional=item.optional)
+        if isinstance(base, ast.Name):
+            if isinstance(base.ctx, ast.Load):
+                self._read.append((Reference(base.id, tuple(reversed(attributes)), item.use), item.scope))
+            elif item.scope:
+                item.scope.names.add(base.id)
+        elif isinstance(base, ast.Call) and isinstance(base.func, ast.Name) and base.func.id == "super":
+            self._read.append((Reference(SUPER, tuple(reversed(attributes)), item.use), item.scope))
+        else:
+            self.push([base], item.scope, optional=item.optional)
 
     def _call(self, node: ast.Call, item: _Item) -> None:
         named = isinstance(node.func, ast.Name)  # of any name: `from importlib import import_module as load`
@@ -328,6 +316,38 @@ class _Scanner:
                 if isinstance(binding, ValueBinding) and binding.constant and isinstance(binding.value, ast.Constant):
                     return binding.value.value if isinstance(binding.value.value, str) else None
         return None
+
+
+_VISITS: dict[type[ast.AST], Callable[[_Scanner, Any, _Item], None]] = {
+    ast.Name: _Scanner._name,
+    ast.Attribute: _Scanner._name,
+    ast.Call: _Scanner._call,
+    ast.Import: _Scanner._import,
+    ast.ImportFrom: _Scanner._import,
+    ast.FunctionDef: _Scanner._function,
+    ast.AsyncFunctionDef: _Scanner._function,
+    ast.Lambda: _Scanner._function,
+    ast.ClassDef: _Scanner._class,
+    ast.If: _Scanner._if,
+    ast.Try: _Scanner._try,
+    ast.TryStar: _Scanner._try,
+    ast.With: _Scanner._with,
+    ast.AsyncWith: _Scanner._with,
+    ast.AnnAssign: _Scanner._annotated,
+    ast.Global: _Scanner._global,
+}
+
+
+def _children(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the children of ``node`` that can hold a name; quicker than :func:`ast.iter_child_nodes`."""
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if isinstance(value, list):
+            for child in value:
+                if isinstance(child, ast.AST) and child._fields and not isinstance(child, ast.Constant):
+                    yield child
+        elif isinstance(value, ast.AST) and value._fields and not isinstance(value, ast.Constant):
+            yield value
 
 
 def _defaults(function: FunctionNode | ast.Lambda) -> list[ast.expr]:
