@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mfbazel.lock.errors import LockError
-from mfbazel.lock.model import LockedEnvironment, Settings
+from mfbazel.lock.model import LockedEnvironment, LockedWheel, Settings
 from mfbazel.lock.requirements_txt import render
 from mfbazel.plan import PlannedWheel, plan_layers
 
@@ -46,6 +46,11 @@ class Lock:
         """Return the sizes of all wheels in bytes by sha256."""
         return {sha: wheel["size"] for sha, wheel in self.document["wheels"].items() if wheel["size"] > 0}
 
+    def modules(self) -> dict[str, tuple[str, ...]]:
+        """Return the modules of the wheels whose modules are known, by sha256; a lock of an older version has none."""
+        wheels = self.document["wheels"]
+        return {sha: tuple(wheel["modules"]) for sha, wheel in wheels.items() if "modules" in wheel}
+
 
 def build(flow: Mapping[str, Any] | None, locked: Sequence[LockedEnvironment], settings: Settings) -> Lock:
     """Make the lock of ``locked`` (and ``flow``, the flow part of the contract, when there is one).
@@ -54,7 +59,7 @@ def build(flow: Mapping[str, Any] | None, locked: Sequence[LockedEnvironment], s
         mfbazel.plan.PlanError: the layers do not fit.
     """
     wheels = {
-        wheel.sha256: {"name": wheel.name, "version": wheel.version, "file": wheel.file, "size": wheel.size}
+        wheel.sha256: _wheel(wheel)
         for environment in locked
         for found in environment.wheels.values()
         for wheel in found
@@ -71,6 +76,11 @@ def build(flow: Mapping[str, Any] | None, locked: Sequence[LockedEnvironment], s
     }
     texts = {environments[item.environment.name]["file"]: render(item, settings.command) for item in locked}
     return Lock(document, texts)
+
+
+def _wheel(wheel: LockedWheel) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": wheel.name, "version": wheel.version, "file": wheel.file, "size": wheel.size}
+    return entry if wheel.modules is None else {**entry, "modules": list(wheel.modules)}
 
 
 def _environment(locked: LockedEnvironment) -> dict[str, Any]:

@@ -143,13 +143,19 @@ class Pin:
 
 @dataclass(frozen=True)
 class LockedWheel:
-    """The wheel that one pin means on one platform. ``size`` in bytes; -1 while it is not known."""
+    """The wheel that one pin means on one platform.
+
+    Attributes:
+        size: in bytes; -1 while it is not known.
+        modules: what can be imported from it (see :func:`mfbazel.lock.modules.modules_of`); ``None``: not asked for.
+    """
 
     name: str
     version: str
     file: str
     sha256: str
     size: int = -1
+    modules: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.explain import explain
 from mfbazel.lock.model import LAUNCHER, Environment, LockedEnvironment, LockedWheel, Pin, Platform, Settings
+from mfbazel.lock.modules import Modules
 from mfbazel.lock.piptools import PipTools
 from mfbazel.lock.request import RUNTIME, WANTED, Request, Resolver, ResolverFailure
 from mfbazel.lock.requirements_txt import rename_sources
@@ -31,6 +32,7 @@ class _Key:
     runtime: tuple[str, ...]
     preferences: tuple[tuple[str, str], ...]
     dependencies: bool
+    launcher: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -48,17 +50,22 @@ class Locker:
     Attributes:
         previous: per environment the versions by name of the old lock, which are kept where possible.
         sizes: sizes known from the old lock.
+        modules: the same for the names of modules; ``None`` when they are not wanted.
         report: called with one line when a resolution is done.
     """
 
     settings: Settings
     previous: Mapping[str, _Preferences] = field(default_factory=dict)
     sizes: Sizes = field(default_factory=Sizes)
+    modules: Modules | None = None
     report: Callable[[str], None] = lambda _line: None
     uv: Uv = field(default_factory=Uv)
+    _results: dict[_Key, _Result] = field(default_factory=dict)
 
     def lock(self, environments: Sequence[Environment]) -> list[LockedEnvironment]:
         """Resolve ``environments``, the launcher's first: its pins hold for runtime requirements elsewhere.
+
+        What has been resolved by this object is not resolved again.
 
         Raises:
             LockError: no solution, no wheel for a platform, or an index is unreachable.
@@ -67,10 +74,10 @@ class Locker:
         others = [environment for environment in environments if environment.name != LAUNCHER]
         results = self._resolve_all(launchers, {})
         results.update(self._resolve_all(others, self._launcher_pins(launchers, results)))
-        known = self.sizes.complete(
-            wheel for result in results.values() for found in result.wheels.values() for wheel in found.values()
-        )
-        return [_locked(environment, results[environment.name], known) for environment in environments]
+        wheels = [wheel for result in results.values() for found in result.wheels.values() for wheel in found.values()]
+        sizes = self.sizes.complete(wheels)
+        modules = self.modules.complete(wheels, sizes) if self.modules else {}
+        return [_locked(environment, results[environment.name], sizes, modules) for environment in environments]
 
     def _launcher_pins(
         self, launchers: Sequence[Environment], results: Mapping[str, _Result]
@@ -93,6 +100,7 @@ class Locker:
             futures = {
                 key: pool.submit(self._resolve, key, members, launcher.get(key.python, {}))
                 for key, members in groups.items()
+                if key not in self._results
             }
             failures = [error for error in (future.exception() for future in futures.values()) if error]
         for error in failures:
@@ -100,7 +108,8 @@ class Locker:
                 raise error
         if failures:
             raise LockError("\n\n".join(dict.fromkeys(str(error) for error in failures)))
-        return {member.name: futures[key].result() for key, members in groups.items() for member in members}
+        self._results.update((key, future.result()) for key, future in futures.items())
+        return {member.name: self._results[key] for key, members in groups.items() for member in members}
 
     def _key(self, environment: Environment, launcher: Mapping[str, _Preferences]) -> _Key:
         """Steps with equal requirements are resolved once, unless their old pins differ."""
@@ -114,6 +123,7 @@ class Locker:
             tuple(environment.runtime_requirements),
             tuple(sorted(preferences.items())),
             environment.dependencies,
+            tuple(sorted(launcher.get(environment.python, {}).items())),
         )
 
     def _resolve(self, key: _Key, members: Sequence[Environment], launcher: _Preferences) -> _Result:
@@ -161,20 +171,23 @@ def _names(members: Sequence[Environment]) -> str:
     return ", ".join(member.name for member in members)
 
 
-def _locked(environment: Environment, result: _Result, sizes: Mapping[str, int]) -> LockedEnvironment:
+def _locked(
+    environment: Environment, result: _Result, sizes: Mapping[str, int], modules: Mapping[str, tuple[str, ...]]
+) -> LockedEnvironment:
     sources = {WANTED: environment.source, RUNTIME: "metaflow (runtime)"}
     return LockedEnvironment(
         environment,
         {platform: rename_sources(pins, sources) for platform, pins in result.pins.items()},
         {
-            platform: [_with_size(wheels[name], sizes) for name in sorted(wheels)]
+            platform: [_locked_wheel(wheels[name], sizes, modules) for name in sorted(wheels)]
             for platform, wheels in result.wheels.items()
         },
     )
 
 
-def _with_size(wheel: FoundWheel, sizes: Mapping[str, int]) -> LockedWheel:
-    return LockedWheel(wheel.name, wheel.version, wheel.file, wheel.sha256, sizes[wheel.sha256])
+def _locked_wheel(wheel: FoundWheel, sizes: Mapping[str, int], modules: Mapping[str, tuple[str, ...]]) -> LockedWheel:
+    sha256 = wheel.sha256
+    return LockedWheel(wheel.name, wheel.version, wheel.file, sha256, sizes[sha256], modules.get(sha256))
 
 
 def resolve_platforms(texts: Sequence[str]) -> tuple[Platform, ...]:
