@@ -107,10 +107,13 @@ def _attach(name: str, flow: Any, graph: Any, environment: Any, flow_datastore: 
 def _merge(deco: Any, base_name: str) -> None:
     """Merge the attributes of the flow's ``base_name`` under those of the step's decorator, as Metaflow does.
 
-    ``declared_python`` is what the flow's author wrote, None where nothing was.
+    ``declared_python`` is what the flow's author wrote, None where nothing was; ``own_attributes`` is what the step's
+    decorator says without the flow's. Metaflow may call it twice.
     """
     bases = deco.flow._flow_decorators.get(base_name)
     attributes = deco.attributes
+    if not hasattr(deco, "own_attributes"):
+        deco.own_attributes = dict(attributes)
     if bases:
         base = bases[0]
         deco._attributes_with_user_values.update(base._attributes_with_user_values)

@@ -4,6 +4,8 @@ Neither this directory nor the ones above hold an ``__init__.py``: with one, Met
 from here also runs in containers, where the package ``mfbazel`` is missing: nothing may import it at module level.
 """
 
+CLIS_DESC = [("flow-spec", ".bazel_flow_spec_cli.cli")]
+
 ENVIRONMENTS_DESC = [("bazel", ".bazel_environment.BazelEnvironment")]
 
 STEP_DECORATORS_DESC = [

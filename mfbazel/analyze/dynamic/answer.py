@@ -1,0 +1,161 @@
+"""From what Metaflow says to a :class:`RawFlow`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mfbazel.analyze.dynamic.places import Places
+from mfbazel.analyze.errors import AnalyzeError, DynamicError
+from mfbazel.analyze.model import Place, Reading, Remote, Requests
+from mfbazel.analyze.raw import RawFlow, RawStep, Written
+from mfbazel.analyze.requirements import Attributes, merge, requirement
+
+_REMOTES = ("batch", "kubernetes")
+_HARDWARE = (*_REMOTES, "resources")
+_ARCH = "kubernetes.io/arch"
+_SYSTEM = "kubernetes.io/os"
+_UNKNOWN = "⟨unknown: "
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Reads what ``bazel_flow_spec.describe`` of the extension wrote."""
+
+    spec: Mapping[str, Any]
+    places: Places
+
+    def flow(self, reading: Reading) -> RawFlow:
+        """Return the flow.
+
+        Raises:
+            DynamicError: an attribute has a value that cannot be known here, or that means nothing.
+        """
+        steps = tuple(self._step(step) for step in self.spec["steps"])
+        return RawFlow(self.spec["name"], self.places.module.shown, self.spec["start"], steps, reading)
+
+    def _step(self, step: Mapping[str, Any]) -> RawStep:
+        place = self.places.step(step)
+        where = f"step '{step['name']}'"
+        hardware = [item for item in step["decorators"] if item["name"] in _HARDWARE]
+        for item in hardware:
+            self._require_known(item["attributes"], f"{where}: @{item['name']}", self._place(item, place))
+        remotes = (self._remote(item, place) for item in hardware if item["name"] in _REMOTES)
+        packages = {name: self._packages(name, found, where, place) for name, found in step["packages"].items()}
+        return RawStep(
+            name=step["name"],
+            type=step["type"],
+            next=tuple(dict.fromkeys(step["next"])),
+            place=place,
+            decorators=tuple(sorted({item["name"] for item in step["decorators"]})),
+            pypi=packages.get("pypi"),
+            conda=packages.get("conda"),
+            remote=tuple(sorted(remotes, key=lambda item: item.decorator)),
+            requests=_requests(hardware, where, place),
+            platform=next(
+                filter(None, (_platform(item["attributes"].get("node_selector")) for item in hardware)), None
+            ),
+        )
+
+    def _place(self, decorator: Mapping[str, Any], otherwise: Place) -> Place:
+        return self.places.decorator(decorator["origin"]) if decorator["origin"] else otherwise
+
+    def _remote(self, decorator: Mapping[str, Any], step: Place) -> Remote:
+        image = decorator["attributes"].get("image")
+        return Remote(decorator["name"], None if image is None else str(image), self._place(decorator, step).line)
+
+    def _packages(self, name: str, found: Mapping[str, Any], where: str, step: Place) -> Attributes[Written] | None:
+        own = self._attributes(name, found["own"], found["origin"], where, step)
+        base = self._attributes(f"{name}_base", found["base"], found["base_origin"], where, step)
+        merged = merge(base, own)
+        expected = {str(key): value for key, value in found["merged"]["packages"]}
+        if merged is None or {key: item.version for key, item in merged.packages.items()} != expected:
+            raise DynamicError(
+                f"{step}: {where}: Metaflow's own @{name} has other packages than the decorators say: {expected}. Is "
+                "another extension of Metaflow installed here that replaces the decorator?"
+            )
+        return merged
+
+    def _attributes(
+        self, name: str, said: Mapping[str, Any] | None, origin: Mapping[str, Any] | None, where: str, step: Place
+    ) -> Attributes[Written] | None:
+        if said is None:
+            return None
+        place = self.places.decorator(origin) if origin else step
+        self._require_known(said, f"{where}: @{name}", place)
+        entries = self.places.packages(origin, [str(key) for key, _ in said["packages"]], step)
+        packages: dict[str, Written] = {}
+        for key, version in said["packages"]:
+            packages[key] = self._written(name, key, version, entries[str(key)], where)
+        python, disabled = said["python"], said["disabled"]
+        if python is not None and not isinstance(python, str):
+            raise DynamicError(f'{place}: {where}: @{name}: `python` is {_shown(python)}, not text: write "{python}"')
+        return Attributes(packages, python or None, None if disabled is None else str(disabled).lower() == "true")
+
+    def _written(self, name: str, key: Any, version: Any, place: Place, where: str) -> Written:
+        if not isinstance(key, str) or not isinstance(version, str):
+            raise DynamicError(
+                f'{place}: {where}: @{name}: the version of "{_shown(key)}" is {_shown(version)}, not text: '
+                f'write "{_shown(version)}"'
+            )
+        try:
+            requirement(key, version)
+        except AnalyzeError as error:
+            raise DynamicError(f"{place}: {where}: @{name}: {error}. Correct the entry.") from error
+        return Written(version, name, place)
+
+    def _require_known(self, attributes: Mapping[str, Any], where: str, place: Place) -> None:
+        """Refuse values that come from a package that is not there."""
+        for attribute, value in attributes.items():
+            for text in _texts(value):
+                if _UNKNOWN in text:
+                    name = text.partition(_UNKNOWN)[2].partition("⟩")[0]
+                    raise DynamicError(
+                        f"{place}: {where}: `{attribute}` comes from `{name}`, and the package "
+                        f"`{name.partition('.')[0]}` is not installed while the flow is read: write the value as a "
+                        "literal, or take it from a Config or from first-party code"
+                    )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield str(key)
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+
+
+def _shown(value: Any) -> str:
+    return str(value["repr"]) if isinstance(value, Mapping) and "repr" in value else str(value)
+
+
+def _requests(hardware: list[Mapping[str, Any]], where: str, place: Place) -> Requests:
+    largest: dict[str, float] = {}
+    for decorator in hardware:
+        for name in ("cpu", "memory", "gpu"):
+            value = decorator["attributes"].get(name)
+            if value in (None, ""):
+                continue
+            try:
+                number = float(value)
+            except (TypeError, ValueError):
+                raise DynamicError(
+                    f"{place}: {where}: `{name}` of @{decorator['name']} is {_shown(value)!r}, not a number"
+                ) from None
+            largest[name] = max(largest.get(name, number), number)
+    memory, gpu = largest.get("memory"), largest.get("gpu")
+    return Requests(largest.get("cpu"), None if memory is None else int(memory), int(gpu) if gpu else None)
+
+
+def _platform(selector: Any) -> str | None:
+    """Return ``os/arch`` of a node selector, a dictionary or ``key=value,…``."""
+    if isinstance(selector, str):
+        selector = dict(item.partition("=")[::2] for item in selector.split(","))
+    if not isinstance(selector, Mapping) or not selector.get(_ARCH):
+        return None
+    return f"{selector.get(_SYSTEM) or 'linux'}/{selector[_ARCH]}"
