@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
-from mfbazel.analyze.errors import AnalyzeError
-from mfbazel.analyze.source import Module, Sources
+from mfbazel.analyze.catalog import FLOW_SPEC, STEP
+from mfbazel.analyze.constants import in_line
+from mfbazel.analyze.errors import AnalyzeError, NeedsRunningError
+from mfbazel.analyze.names import Names, Scope
+from mfbazel.analyze.source import FunctionNode, Module, Sources, code_of
 
-_FLOW_SPEC = ("metaflow.FlowSpec", "metaflow.flowspec.FlowSpec")
-_PLAIN_BASES = ("object", "ABC", "Generic", "Protocol")
+_DEEPEST = 50
 Class = tuple[Module, ast.ClassDef]
 """A class and the module that it is defined in."""
 
@@ -21,71 +24,166 @@ class Classes:
 
     sources: Sources
     module: Module
+    _flows: dict[int, bool] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Start to look names up."""
+        self.names = Names(self.sources)
 
     def flow(self) -> ast.ClassDef:
-        """Return the one flow of the file: the class that is a FlowSpec and that no other one derives from."""
+        """Return the flow of the file: the class that the file starts, else the one that no other derives from.
+
+        Raises:
+            AnalyzeError: there is none, or there are several and the file starts none or several of them.
+            NeedsRunningError: it is not at the top level, or a base of unknown origin may make a class one.
+        """
         classes = [node for node in ast.walk(self.module.tree) if isinstance(node, ast.ClassDef)]
-        flows = [node for node in classes if self._is_flow((self.module, node))]
-        parents = {id(parent[1]) for node in flows for parent in self.parents((self.module, node))}
-        leaves = [node for node in flows if id(node) not in parents]
+        flows = [node for node in classes if self.is_flow((self.module, node))]
+        current = [node for node in flows if self.module.bindings.get(node.name) is node]
+        hidden = next((node for node in flows if not self._at_top(node)), None)
+        started = self._started(current)
+        if len(started) == 1 and self._at_top(started[0]):
+            return started[0]
+        if hidden is not None:
+            raise NeedsRunningError(
+                f"{self.module.where(hidden)}: flow '{hidden.name}' is defined under a condition or inside something, "
+                "so whether it exists cannot be known without running the file. Move it to the top level.",
+                f"the class {hidden.name} under a condition in {in_line(hidden, self.module)}",
+            )
+        parents = {id(parent[1]) for node in current for parent in self.parents((self.module, node))}
+        leaves = [node for node in current if id(node) not in parents]
         if not leaves:
-            raise AnalyzeError(
-                f"{self.module.shown}: there is no flow: no class in this file derives from "
-                f"metaflow.FlowSpec. Is it the right file?"
-            )
+            raise self._no_flow(classes)
         if len(leaves) > 1:
-            names = " and ".join(f"'{node.name}' (line {node.lineno})" for node in leaves)
+            named = " and ".join(f"'{node.name}' (line {node.lineno})" for node in leaves)
             raise AnalyzeError(
-                f"{self.module.shown}: there are {len(leaves)} flows, {names}: move all but one to other files"
-            )
-        if leaves[0] not in self.module.tree.body:
-            raise AnalyzeError(
-                f"{self.module.where(leaves[0])}: flow '{leaves[0].name}' is defined under a condition or "
-                f"inside something: move "
-                "it to the top level of the file"
+                f"{self.module.shown}: there are {len(leaves)} flows, {named}: move all but one to other files, or "
+                'start one with `if __name__ == "__main__":`'
             )
         return leaves[0]
 
-    def _is_flow(self, definition: Class, depth: int = 0) -> bool:
+    def is_flow(self, definition: Class) -> bool:
+        """Say whether a class derives from ``FlowSpec``, as far as first-party code says."""
+        known = self._flows.get(id(definition[1]))
+        if known is None:
+            known = self._flows[id(definition[1])] = self._derives(definition, 0)
+        return known
+
+    def _derives(self, definition: Class, depth: int) -> bool:
         module, node = definition
-        if any(module.qualified(base) in _FLOW_SPEC for base in node.bases):
+        if any(self.names.qualified(base, Scope(module)) in FLOW_SPEC for base in node.bases):
             return True
-        return depth < 50 and any(self._is_flow(parent, depth + 1) for parent in self.parents(definition))
+        return depth < _DEEPEST and any(self._derives(parent, depth + 1) for parent in self.parents(definition))
+
+    def _at_top(self, node: ast.ClassDef) -> bool:
+        return any(node is statement for statement in self.module.tree.body)
+
+    def _started(self, flows: Sequence[ast.ClassDef]) -> list[ast.ClassDef]:
+        """Return the flows that the file starts: those called outside functions, else those called in functions."""
+        names = {node.name: node for node in flows}
+        for inside in (False, True):
+            called = {name for name in _called(self.module.tree.body, inside=inside) if name in names}
+            if called:
+                return [names[name] for name in sorted(called)]
+        return []
+
+    def _no_flow(self, classes: Sequence[ast.ClassDef]) -> AnalyzeError:
+        for node in classes:
+            scope = Scope(self.module)
+            methods = [item for item in node.body if isinstance(item, FunctionNode)]
+            decorated = (decorator for item in methods for decorator in item.decorator_list)
+            has_step = any(
+                self.names.qualified(item.func if isinstance(item, ast.Call) else item, scope) in STEP
+                for item in decorated
+            )
+            unknown = next((base for base in node.bases if not self._is_known(self.module, base)), None)
+            if unknown is not None and (has_step or node.name in _called(self.module.tree.body, inside=False)):
+                return self._foreign_base(self.module, unknown)
+        return AnalyzeError(
+            f"{self.module.shown}: there is no flow: no class in this file derives from metaflow.FlowSpec. "
+            "Is it the right file?"
+        )
 
     def parents(self, definition: Class) -> Iterator[Class]:
         """Yield the base classes of ``definition`` that are first-party."""
         module, node = definition
         for base in node.bases:
-            qualified = module.qualified(base)
-            found = self.sources.definition(qualified) if qualified else None
-            if found and isinstance(found[1], ast.ClassDef) and found[1] is not node:
-                yield found[0], found[1]
+            found = self.names.definition(_generic(base), Scope(module))
+            if found and isinstance(found.binding, ast.ClassDef) and found.binding is not node:
+                yield found.scope.module, found.binding
 
     def lineage(self, definition: Class) -> list[Class]:
         """Return ``definition`` and its bases in Python's method resolution order.
 
         Raises:
-            AnalyzeError: a base is not first-party and could bring steps.
+            AnalyzeError: there is no such order.
+            NeedsRunningError: a base is not first-party and could bring steps.
         """
-        module, node = definition
-        for base in node.bases:
-            self._check_base(module, base)
-        parents = list(self.parents(definition))
-        return [
-            definition,
-            *_merge_orders([self.lineage(parent) for parent in parents] + [parents], module.where(node)),
-        ]
+        return self._lineage(definition, {})
 
-    def _check_base(self, module: Module, base: ast.expr) -> None:
-        qualified = module.qualified(base.value if isinstance(base, ast.Subscript) else base) or ""
-        found = self.sources.definition(qualified)
-        plain = qualified in _FLOW_SPEC or qualified.rpartition(".")[2] in _PLAIN_BASES
-        if not plain and not (found and isinstance(found[1], ast.ClassDef)):
-            raise AnalyzeError(
-                f"{module.where(base)}: the base class `{ast.unparse(base)}` is not found in first-party "
-                f"code, so its steps cannot "
-                "be read: name its import root with `--first-party` (attribute `deps`), or define the steps here"
+    def _lineage(self, definition: Class, known: dict[int, list[Class]]) -> list[Class]:
+        module, node = definition
+        if id(node) not in known:
+            self._check(module, node)
+            parents = list(self.parents(definition))
+            orders = [list(self._lineage(parent, known)) for parent in parents]
+            known[id(node)] = [definition, *_merge_orders([*orders, parents], module.where(node))]
+        return known[id(node)]
+
+    def _check(self, module: Module, node: ast.ClassDef) -> None:
+        """Refuse what may bring steps or decorators from elsewhere."""
+        for base in node.bases:
+            if not self._is_known(module, base):
+                raise self._foreign_base(module, base)
+        hook = next((item for item in node.body if getattr(item, "name", "") == "__init_subclass__"), None)
+        odd = node.keywords[0].value if node.keywords else hook
+        if odd is not None:
+            what = f"`{node.keywords[0].arg}=`" if node.keywords else "`__init_subclass__`"
+            raise NeedsRunningError(
+                f"{module.where(odd)}: class '{node.name}' has {what}, which may change the class when it is made. "
+                "Let the flow be read dynamically, or define the class without it.",
+                f"{what} of the class {node.name} in {in_line(odd, module)}",
             )
+
+    def _is_known(self, module: Module, base: ast.expr) -> bool:
+        """Say whether ``base`` is ``FlowSpec``, of the standard library, or a first-party class."""
+        plain = _generic(base)
+        qualified = self.names.qualified(plain, Scope(module)) or ""
+        if qualified in FLOW_SPEC or qualified.partition(".")[0] in ("builtins", "typing_extensions"):
+            return True
+        found = self.names.defined(qualified)
+        if found is not None:
+            return isinstance(found.binding, ast.ClassDef) and id(found.binding) not in found.scope.module.conditional
+        return qualified.partition(".")[0] in sys.stdlib_module_names
+
+    def _foreign_base(self, module: Module, base: ast.expr) -> NeedsRunningError:
+        return NeedsRunningError(
+            f"{module.where(base)}: the base class `{code_of(base)}` is not found in first-party code, so its "
+            "steps cannot be read: name its import root with `--first-party` (attribute `deps`), or define the steps here",
+            f"the base class {code_of(base)} in {in_line(base, module)}",
+        )
+
+
+def _generic(base: ast.expr) -> ast.expr:
+    """Return ``Base`` of ``Base[T]``."""
+    return base.value if isinstance(base, ast.Subscript) else base
+
+
+def _called(statements: Sequence[ast.stmt], *, inside: bool) -> set[str]:
+    """Return the names called in ``statements``: outside of functions and classes, or (``inside``) in functions."""
+    found: set[str] = set()
+    stack: list[tuple[ast.AST, bool]] = [(statement, False) for statement in statements]
+    while stack:
+        node, within = stack.pop()
+        if isinstance(node, ast.ClassDef):
+            continue
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and within == inside:
+            found.add(node.func.id)
+        within = within or isinstance(node, FunctionNode)
+        if within and not inside:
+            continue
+        stack.extend((child, within) for child in ast.iter_child_nodes(node))
+    return found
 
 
 def _merge_orders(orders: list[list[Class]], where: str) -> list[Class]:

@@ -1,177 +1,278 @@
-"""Values that can be known without running anything: literals, and constants of modules made of them."""
+"""Values that can be known without running anything: literals, and constants of modules and classes made of them."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from mfbazel.analyze.errors import AnalyzeError
-from mfbazel.analyze.source import Binding, Module, Sources, ValueBinding
+from mfbazel.analyze.errors import AnalyzeError, NeedsRunningError
+from mfbazel.analyze.mutations import touched
+from mfbazel.analyze.names import Found, Names, Scope
+from mfbazel.analyze.source import Module, ValueBinding, code_of
 
-_CONSTRUCTS = {
+_KINDS: Mapping[type[ast.expr], str] = {
     ast.Lambda: "a function",
     ast.Call: "a call",
     ast.IfExp: "a conditional expression",
     ast.DictComp: "a comprehension",
+    ast.ListComp: "a comprehension",
+    ast.SetComp: "a comprehension",
     ast.Attribute: "an attribute",
     ast.Name: "a name",
+    ast.Subscript: "an entry",
 }
+_CONFIG = ("metaflow.Config", "metaflow.config_expr")
+_LARGEST = 10_000
+"""Characters or elements of one value; larger ones are made by running only."""
+_MOST_BITS = 1000
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SCALARS = (str, int, float, bool, bytes, type(None))
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A value with the place where it was written."""
+    """A value with the place where it was written.
+
+    ``value`` is a scalar, or a dict, list, tuple or set whose values are :class:`Placed` in turn (the members of a set
+    and the keys of a dict are plain).
+    """
 
     value: Any
     file: str
     line: int
 
+    def plain(self) -> Any:
+        """Return the value without the places inside.
+
+        Raises:
+            RecursionError: it is nested too deeply.
+        """
+        match self.value:
+            case dict():
+                return {key: item.plain() for key, item in self.value.items()}
+            case list() | tuple():
+                return type(self.value)(item.plain() for item in self.value)
+        return self.value
+
 
 @dataclass
 class Evaluator:
-    """Evaluates expressions of first-party modules."""
+    """Evaluates expressions of first-party code; each constant once."""
 
-    sources: Sources
+    names: Names
+    _known: dict[int, Placed] = field(default_factory=dict)
+    _open: set[int] = field(default_factory=set)
+    _touched: dict[int, Mapping[str, int]] = field(default_factory=dict)
 
-    def value(self, expression: ast.expr, module: Module, what: str) -> Any:
+    def value(self, expression: ast.expr, scope: Scope, what: str) -> Placed:
         """Return the value of ``expression``; ``what`` says in errors what it is for.
 
         Raises:
-            AnalyzeError: it is not a literal or a constant.
+            NeedsRunningError: it is made of more than literals and constants.
+            AnalyzeError: a constant is made of itself.
         """
+        return Placed(self._value(expression, scope, what), scope.module.shown, expression.lineno)
+
+    def _value(self, expression: ast.expr, scope: Scope, what: str) -> Any:
         match expression:
-            case ast.Constant(value=value):
-                return value
+            case ast.Constant(value=value) if isinstance(value, _SCALARS):
+                return self._scalar(value, expression, scope, what)
             case ast.Dict():
-                return {key: placed.value for key, placed in self.items(expression, module, what).items()}
-            case ast.List(elts=elements) | ast.Tuple(elts=elements) | ast.Set(elts=elements):
-                return [self.value(element, module, what) for element in elements]
+                return self._dict(expression, scope, what)
+            case ast.List(elts=elements):
+                return self._elements(elements, scope, what)
+            case ast.Tuple(elts=elements):
+                return tuple(self._elements(elements, scope, what))
+            case ast.Set(elts=elements):
+                return {self._key(element, scope, what) for element in elements}
             case ast.JoinedStr(values=values):
-                return "".join(str(self.value(part, module, what)) for part in values)
-            case ast.FormattedValue(value=inner, conversion=-1, format_spec=None):
-                return self.value(inner, module, what)
-            case ast.BinOp(left=left, op=ast.Add(), right=right):
-                return self._add(left, right, expression, module, what)
-            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
-                return -number
+                return self._limited(
+                    "".join(self._formatted(part, scope, what) for part in values), expression, scope, what
+                )
+            case ast.UnaryOp(op=ast.USub() | ast.Not() as operator, operand=operand):
+                return self._unary(operator, operand, expression, scope, what)
+            case ast.BinOp(left=left, op=ast.Add() | ast.BitOr() as operator, right=right):
+                return self._binary(operator, left, right, expression, scope, what)
             case ast.Subscript():
-                return self.value(*self._entry_node(expression, module, what), what)
-        if self._is_dict(expression):
-            return {key: placed.value for key, placed in self.items(expression, module, what).items()}
-        target, found = self._constant(expression, module, what)
-        return self.value(found.value, target, what)
-
-    def items(self, expression: ast.expr, module: Module, what: str) -> dict[str, Placed]:
-        """Return the entries of the dictionary ``expression``, each with its place; later ones win, as in Python.
-
-        Raises:
-            AnalyzeError: it is not a dictionary of literals and constants with text as keys.
-        """
-        result: dict[str, Placed] = {}
-        match expression:
-            case ast.Dict(keys=keys, values=values):
-                for key, value in zip(keys, values, strict=True):
-                    result.update(self._entry(key, value, module, what))
-            case ast.Call(func=ast.Name(id="dict"), args=arguments, keywords=keywords) if len(arguments) <= 1:
-                for argument in arguments:
-                    result.update(self.items(argument, module, what))
-                for keyword in keywords:
-                    name = ast.Constant(keyword.arg) if keyword.arg else None
-                    result.update(self._entry(name, keyword.value, module, what))
-            case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-                result = {**self.items(left, module, what), **self.items(right, module, what)}
+                return self._entry(expression, scope, what)
+            case ast.Call(func=ast.Name(id="dict")) if self.names.qualified(expression.func, scope) == "builtins.dict":
+                return self._dict_call(expression, scope, what)
             case ast.Name() | ast.Attribute():
-                target, found = self._constant(expression, module, what)
-                return self.items(found.value, target, what)
-            case ast.Subscript():
-                return self.items(*self._entry_node(expression, module, what), what)
-            case _:
-                raise self._refuse(expression, module, what)
-        return result
+                return self._constant(expression, scope, what)
+        raise self._unknown(expression, scope, what)
 
-    def _entry_node(self, expression: ast.Subscript, module: Module, what: str) -> tuple[ast.expr, Module]:
-        """Return the expression that stands in a constant dictionary at the key of ``expression``, and its module."""
-        table, owner = expression.value, module
-        if isinstance(table, ast.Subscript):
-            table, owner = self._entry_node(table, module, what)
-        while isinstance(table, ast.Name | ast.Attribute):
-            owner, found = self._constant(table, owner, what)
-            table = found.value
-        name = self.value(expression.slice, module, what)
-        if isinstance(table, ast.Dict):
-            for key, value in reversed(list(zip(table.keys, table.values, strict=True))):
-                if key is None:
-                    break  # `**`: what it brings is not known here
-                if self.value(key, owner, what) == name:
-                    return value, owner
-        raise self._refuse(expression, module, what)
-
-    def _entry(self, key: ast.expr | None, value: ast.expr, module: Module, what: str) -> dict[str, Placed]:
-        if key is None:
-            return self.items(value, module, what)
-        name = self.value(key, module, what)
-        if not isinstance(name, str):
-            raise AnalyzeError(f"{module.where(value)}: {what}: the key {name!r} is not text")
-        return {name: Placed(self.value(value, module, what), module.shown, value.lineno)}
-
-    def _is_dict(self, expression: ast.expr) -> bool:
-        match expression:
-            case ast.Call(func=ast.Name(id="dict")) | ast.BinOp(op=ast.BitOr()):
-                return True
-        return False
-
-    def _add(self, left: ast.expr, right: ast.expr, whole: ast.expr, module: Module, what: str) -> Any:
-        first, second = self.value(left, module, what), self.value(right, module, what)
-        for kind in (str, list):
-            if isinstance(first, kind) and isinstance(second, kind):
-                return first + second  # type: ignore[operator]
-        raise self._refuse(whole, module, what)
-
-    def _constant(self, expression: ast.expr, module: Module, what: str) -> tuple[Module, ValueBinding]:
-        """Return the module and the assignment that a name (or ``module.NAME``) means.
-
-        Raises:
-            AnalyzeError: it is no constant.
-        """
-        target, binding = self._binding(expression, module)
-        if not isinstance(binding, ValueBinding):
-            raise self._refuse(expression, module, what)
-        if not binding.constant:
+    def _scalar(self, value: Any, expression: ast.expr, scope: Scope, what: str) -> Any:
+        if isinstance(value, str) and not value.isascii() and _SURROGATE.search(value):
+            raise AnalyzeError(f"{scope.where(expression)}: {what} holds half of a surrogate pair: remove it")
+        if isinstance(value, int) and value.bit_length() > _MOST_BITS:
             raise AnalyzeError(
-                f"{module.where(expression)}: {what}: `{ast.unparse(expression)}` is assigned more than once "
-                f"or under a "
-                f"condition ({target.shown}:{binding.line}). Assign it once, at the top level."
+                f"{scope.where(expression)}: {what} is a number of more than {_MOST_BITS} bits: correct it"
             )
-        if any(self._names(binding.value, expression)):
-            raise self._refuse(expression, module, what)
-        return target, binding
+        return value
 
-    def _binding(self, expression: ast.expr, module: Module) -> tuple[Module, Binding | None]:
-        binding = module.bindings.get(expression.id) if isinstance(expression, ast.Name) else None
-        if isinstance(binding, ValueBinding):
-            return module, binding
-        qualified = module.qualified(expression)
-        return (self.sources.definition(qualified) if qualified else None) or (module, None)
+    def _elements(self, elements: Sequence[ast.expr], scope: Scope, what: str) -> list[Placed]:
+        found: list[Placed] = []
+        for element in elements:
+            if isinstance(element, ast.Starred):
+                inner = self._value(element.value, scope, what)
+                if not isinstance(inner, list | tuple):
+                    raise self._unknown(element.value, scope, what)
+                found.extend(inner)
+            else:
+                found.append(self.value(element, scope, what))
+        self._limited(found, elements[0] if elements else None, scope, what)
+        return found
 
-    def _names(self, value: ast.expr, expression: ast.expr) -> Iterator[bool]:
-        """Yield true for each mention of the name ``expression`` in ``value``: a constant that is made of itself."""
-        if isinstance(expression, ast.Name):
-            for node in ast.walk(value):
-                if isinstance(node, ast.Name) and node.id == expression.id:
-                    yield True
+    def _dict(self, expression: ast.Dict, scope: Scope, what: str) -> dict[Any, Placed]:
+        found: dict[Any, Placed] = {}
+        for key, value in zip(expression.keys, expression.values, strict=True):
+            if key is None:
+                found.update(self._table(value, scope, what))
+            else:
+                found[self._key(key, scope, what)] = self.value(value, scope, what)
+        return found
 
-    def _refuse(self, expression: ast.expr, module: Module, what: str) -> AnalyzeError:
-        qualified = module.qualified(expression.func) if isinstance(expression, ast.Call) else None
-        if qualified in ("metaflow.config_expr", "metaflow.Config"):
-            kind = f"`{qualified.rpartition('.')[2]}`"
-        else:
-            kind = next((name for node, name in _CONSTRUCTS.items() if isinstance(expression, node)), "an expression")
-        text = ast.unparse(expression)
-        shown = text if len(text) <= 60 else f"{text[:57]}..."
-        return AnalyzeError(
-            f"{module.where(expression)}: {what} is {kind}, `{shown}`, whose value cannot be known without "
-            f"running the flow. "
-            "Write a literal, or the name of a constant that is assigned once at the top level of a module."
+    def _dict_call(self, expression: ast.Call, scope: Scope, what: str) -> dict[Any, Placed]:
+        if len(expression.args) > 1:
+            raise self._unknown(expression, scope, what)
+        found: dict[Any, Placed] = {}
+        for argument in expression.args:
+            found.update(self._table(argument, scope, what))
+        for keyword in expression.keywords:
+            if keyword.arg is None:
+                found.update(self._table(keyword.value, scope, what))
+            else:
+                found[keyword.arg] = self.value(keyword.value, scope, what)
+        return found
+
+    def _table(self, expression: ast.expr, scope: Scope, what: str) -> dict[Any, Placed]:
+        value = self._value(expression, scope, what)
+        if not isinstance(value, dict):
+            raise self._unknown(expression, scope, what)
+        return value
+
+    def _key(self, expression: ast.expr, scope: Scope, what: str) -> Any:
+        value = self._value(expression, scope, what)
+        if not isinstance(value, _SCALARS):
+            raise self._unknown(expression, scope, what)
+        return value
+
+    def _formatted(self, part: ast.expr, scope: Scope, what: str) -> str:
+        if isinstance(part, ast.FormattedValue):
+            if part.conversion not in (-1, ord("s")) or part.format_spec is not None:
+                raise self._unknown(part.value, scope, what)
+            return str(self._key(part.value, scope, what))
+        return str(self._key(part, scope, what))
+
+    def _unary(self, operator: ast.unaryop, operand: ast.expr, whole: ast.expr, scope: Scope, what: str) -> Any:
+        value = self._value(operand, scope, what)
+        if isinstance(operator, ast.Not):
+            return not value
+        if isinstance(value, int | float):
+            return -value
+        raise self._unknown(whole, scope, what)
+
+    def _binary(
+        self, operator: ast.operator, left: ast.expr, right: ast.expr, whole: ast.expr, scope: Scope, what: str
+    ) -> Any:
+        first, second = self._value(left, scope, what), self._value(right, scope, what)
+        if isinstance(operator, ast.BitOr) and isinstance(first, dict) and isinstance(second, dict):
+            return {**first, **second}
+        if isinstance(operator, ast.Add):
+            for kind in (str, list, tuple):
+                if isinstance(first, kind) and isinstance(second, kind):
+                    return self._limited(first + second, whole, scope, what)  # type: ignore[operator]
+        raise self._unknown(whole, scope, what)
+
+    def _entry(self, expression: ast.Subscript, scope: Scope, what: str) -> Any:
+        table = self._value(expression.value, scope, what)
+        key = self._key(expression.slice, scope, what)
+        if isinstance(table, dict) and key in table:
+            return table[key].value
+        if isinstance(table, list | tuple) and isinstance(key, int) and -len(table) <= key < len(table):
+            return table[key].value
+        raise self._unknown(expression, scope, what)
+
+    def _constant(self, expression: ast.expr, scope: Scope, what: str) -> Any:
+        found = self.names.definition(expression, scope)
+        if found is None or not isinstance(found.binding, ValueBinding):
+            raise self._unknown(expression, scope, what)
+        binding, home = found.binding, found.scope
+        if not binding.constant:
+            place = f"{home.module.shown}:{binding.line}"
+            raise self._unknown(expression, scope, what, f"assigned more than once or under a condition ({place})")
+        known = self._known.get(id(binding.value))
+        if known is None:
+            known = self._evaluated(found, binding, what)
+        if isinstance(known.value, dict | list):
+            self._check_untouched(expression, scope, found, what)
+        return known.value
+
+    def _evaluated(self, found: Found, binding: ValueBinding, what: str) -> Placed:
+        identity = id(binding.value)
+        if identity in self._open:
+            raise AnalyzeError(
+                f"{found.scope.module.shown}:{binding.line}: {what}: the constant `{found.name}` is made of itself: "
+                "break the circle"
+            )
+        self._open.add(identity)
+        try:
+            self._known[identity] = self.value(binding.value, found.scope, what)
+        finally:
+            self._open.discard(identity)
+        return self._known[identity]
+
+    def _check_untouched(self, expression: ast.expr, scope: Scope, found: Found, what: str) -> None:
+        """Refuse a dict or list that something changes after it was assigned."""
+        for module, path in ((scope.module, _dotted(expression)), (found.scope.module, found.name)):
+            if id(module) not in self._touched:
+                self._touched[id(module)] = touched(module.tree)
+            line = self._touched[id(module)].get(path)
+            if line is not None:
+                raise self._unknown(expression, scope, what, f"changed after it was assigned ({module.shown}:{line})")
+
+    def _limited(self, value: Any, expression: ast.expr | None, scope: Scope, what: str) -> Any:
+        if len(value) > _LARGEST and expression is not None:
+            raise self._unknown(expression, scope, what, f"longer than {_LARGEST}")
+        return value
+
+    def _unknown(self, expression: ast.expr, scope: Scope, what: str, why: str = "") -> NeedsRunningError:
+        kind = self._kind(expression, scope)
+        text = code_of(expression, 60)
+        reason = f"{kind}, `{text}`, that is {why}" if why else f"{kind}, `{text}`"
+        return NeedsRunningError(
+            f"{scope.where(expression)}: {what} is {reason}, whose value cannot be known without running the flow. "
+            "Write a literal, or the name of a constant that is assigned once at the top level of a module, "
+            "or let the flow be read dynamically.",
+            f"{what} in {in_line(expression, scope.module)} is {reason}",
         )
+
+    def _kind(self, expression: ast.expr, scope: Scope) -> str:
+        root = expression
+        while isinstance(root, ast.Attribute | ast.Subscript | ast.Call):
+            if isinstance(root, ast.Call) and self.names.qualified(root.func, scope) in _CONFIG:
+                return f"a `{str(self.names.qualified(root.func, scope)).rpartition('.')[2]}`"
+            root = root.func if isinstance(root, ast.Call) else root.value
+        found = self.names.definition(root, scope)
+        value = found.binding.value if found and isinstance(found.binding, ValueBinding) else None
+        if found and isinstance(value, ast.Call) and self.names.qualified(value.func, found.scope) == "metaflow.Config":
+            return f"the `Config` of line {value.lineno}"
+        return _KINDS.get(type(expression), "an expression")
+
+
+def in_line(node: ast.AST, module: Module) -> str:
+    """Say in which line ``node`` stands; with the file unless it is the flow's own."""
+    line = f"line {getattr(node, 'lineno', 1)}"
+    return line if module.dotted == "__main__" else f"{line} of {module.shown}"
+
+
+def _dotted(expression: ast.expr) -> str:
+    """Return ``a.b.c`` of names and attributes."""
+    parts: list[str] = []
+    while isinstance(expression, ast.Attribute):
+        parts.append(expression.attr)
+        expression = expression.value
+    return ".".join([expression.id if isinstance(expression, ast.Name) else "", *reversed(parts)])

@@ -3,267 +3,399 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mfbazel.analyze.constants import Evaluator, Placed
-from mfbazel.analyze.errors import AnalyzeError
+from mfbazel.analyze.catalog import (
+    EXTENSION_STEP_DECORATORS,
+    FLOW_DECORATORS,
+    HARDWARE,
+    MUTATORS,
+    READ,
+    REPEATABLE,
+    STEP,
+    STEP_DECORATORS,
+    TRANSPARENT,
+    USER_STEP_DECORATORS,
+)
+from mfbazel.analyze.constants import Evaluator, Placed, in_line
+from mfbazel.analyze.errors import AnalyzeError, NeedsRunningError
+from mfbazel.analyze.hardware import ATTRIBUTES, amount, platform_of
 from mfbazel.analyze.model import Place, Remote
+from mfbazel.analyze.names import Found, Names, Scope
 from mfbazel.analyze.raw import Written
-from mfbazel.analyze.requirements import Attributes, requirement
-from mfbazel.analyze.source import FunctionNode, Module, Sources
+from mfbazel.analyze.requirements import Attributes, is_disabled, requirement
+from mfbazel.analyze.source import FunctionNode, ValueBinding, code_of
 
-STEP_PACKAGES = ("pypi", "conda")
-FLOW_PACKAGES = ("pypi_base", "conda_base")
-REMOTES = ("batch", "kubernetes")
-HARDWARE = (*REMOTES, "resources")
-
-HARMLESS = frozenset(
-    {
-        # Metaflow's own, on steps
-        *HARDWARE, "card", "catch", "environment", "parallel", "pytorch_parallel", "retry", "secrets", "timeout",
-        "argo_workflows_internal", "step_functions_internal", "airflow_internal",
-        # Metaflow's own, on flows
-        "airflow_external_task_sensor", "airflow_s3_key_sensor", "exit_hook", "project", "schedule", "trigger",
-        "trigger_on_finish",
-        # of published extensions
-        "checkpoint", "deepspeed", "gpu_profile", "huggingface_hub", "metaflow_ray", "model", "mpi", "nvct", "nvidia",
-        "ray_parallel", "skypilot_step", "slurm", "snowpark", "tensorflow_parallel", "torchrun",
-    }
-)  # fmt: skip
-"""Decorators of ``metaflow`` that cannot change what a step installs."""
-
-_MUTATORS = ("metaflow.FlowMutator", "metaflow.StepMutator")
-_USER_STEP = ("metaflow.UserStepDecorator", "metaflow.user_step_decorator")
+_DEEPEST = 50
+_WRAPPING = ("functools.wraps", "functools.update_wrapper")
 
 
 @dataclass(frozen=True)
 class Decorator:
-    """A decorator of ``metaflow`` on a step or a flow. ``name`` is its name there; ``node`` its expression."""
+    """A decorator of ``metaflow`` on a step or a flow.
+
+    Attributes:
+        name: its name in ``metaflow``.
+        node: its expression, where ``@name`` stands.
+        call: the call with the arguments, ``None`` without one. It stands elsewhere (in ``scope``) where ``@common`` is
+            written and ``common = pypi(…)`` is a constant.
+    """
 
     name: str
     node: ast.expr
-    module: Module
+    place: Place
+    call: ast.Call | None
+    scope: Scope
 
     @property
-    def line(self) -> int:
-        """The line of the decorator."""
-        return self.node.lineno
+    def shown(self) -> str:
+        """The place of its call, for errors."""
+        return self.scope.where(self.call) if self.call else str(self.place)
 
-    @property
-    def keywords(self) -> Sequence[ast.keyword]:
-        """The keyword arguments, none without a call."""
-        return self.node.keywords if isinstance(self.node, ast.Call) else ()
+
+@dataclass(frozen=True)
+class _Meant:
+    """What the expression of a decorator means."""
+
+    qualified: str
+    call: ast.Call | None
+    scope: Scope
 
 
 @dataclass
 class DecoratorReader:
-    """Reads decorators. ``sources`` finds what first-party decorators are."""
+    """Reads decorators. ``names`` finds what they are."""
 
-    sources: Sources
+    names: Names
     evaluator: Evaluator
 
-    def of_step(self, function: FunctionNode, module: Module) -> list[Decorator] | None:
+    def of_step(self, function: FunctionNode, scope: Scope) -> list[Decorator] | None:
         """Return the decorators above ``@step`` on ``function`` and ``@step`` itself; ``None`` when it is no step.
 
-        Decorators below ``@step`` wrap the plain function and cannot reach Metaflow's decorators.
-
         Raises:
-            AnalyzeError: one above is unknown and could change the step's packages.
+            AnalyzeError: Metaflow refuses one.
+            NeedsRunningError: one is not Metaflow's, and may do anything to the step.
         """
-        names = [module.qualified(_callee(node)) for node in function.decorator_list]
-        steps = [index for index, name in enumerate(names) if name in ("metaflow.step", "metaflow.decorators.step")]
-        if not steps:
+        if not function.decorator_list:
             return None
-        above = function.decorator_list[: steps[0] + 1]
-        return list(self._known(above, module, f"step '{function.name}'"))
+        meant = [self._meant(node, scope) for node in function.decorator_list]
+        first = next((index for index, item in enumerate(meant) if item.qualified in STEP), None)
+        who = f"step '{function.name}'"
+        pairs = list(zip(function.decorator_list, meant, strict=True))
+        for node, item in pairs if first is None else pairs[first + 1 :]:
+            self._check_below(node, item, scope, who, is_step=first is not None)
+        if first is None:
+            return None
+        return list(self._known(pairs[: first + 1], scope, who, STEP_DECORATORS, EXTENSION_STEP_DECORATORS))
 
-    def of_flow(self, flow: ast.ClassDef, module: Module) -> list[Decorator]:
+    def is_step(self, function: FunctionNode, scope: Scope) -> bool:
+        """Say whether ``@step`` stands on ``function``."""
+        return any(self._meant(node, scope).qualified in STEP for node in function.decorator_list)
+
+    def of_flow(self, flow: ast.ClassDef, scope: Scope) -> list[Decorator]:
         """Return the decorators of the class ``flow``.
 
         Raises:
-            AnalyzeError: one is unknown and could change packages.
+            AnalyzeError: Metaflow refuses one.
+            NeedsRunningError: one is not Metaflow's, and may do anything to the flow.
         """
-        return list(self._known(flow.decorator_list, module, f"flow '{flow.name}'"))
+        pairs = [(node, self._meant(node, scope)) for node in flow.decorator_list]
+        return list(self._known(pairs, scope, f"flow '{flow.name}'", FLOW_DECORATORS, frozenset()))
 
-    def _known(self, nodes: Sequence[ast.expr], module: Module, who: str) -> Iterator[Decorator]:
-        known = {*HARMLESS, *STEP_PACKAGES, *FLOW_PACKAGES, "step"}
+    def _meant(self, node: ast.expr, scope: Scope) -> _Meant:
+        call = node if isinstance(node, ast.Call) else None
+        qualified = self.names.qualified(call.func if call else node, scope) or ""
+        if call is None and not qualified.startswith("metaflow."):
+            found = self.names.definition(node, scope)
+            binding = found.binding if found else None
+            if found and isinstance(binding, ValueBinding) and binding.constant and isinstance(binding.value, ast.Call):
+                inner = self.names.qualified(binding.value.func, found.scope) or ""
+                if inner.startswith("metaflow."):
+                    return _Meant(inner, binding.value, found.scope)
+        return _Meant(qualified, call, scope)
+
+    def _known(
+        self,
+        pairs: Sequence[tuple[ast.expr, _Meant]],
+        scope: Scope,
+        who: str,
+        core: Mapping[str, str],
+        extensions: frozenset[str],
+    ) -> Iterator[Decorator]:
         seen: dict[str, Decorator] = {}
-        for node in nodes:
-            qualified = module.qualified(_callee(node)) or ""
-            name = qualified.rpartition(".")[2]
-            if not qualified.startswith("metaflow.") or name not in known:
-                if not self._runs_in_tasks(qualified):
-                    raise self._unknown(node, qualified, module, who)
+        for node, meant in pairs:
+            name = _metaflow_name(meant.qualified)
+            if name is None or (name not in core and name not in extensions and name != "step"):
+                self._check_foreign(node, meant, scope, who)
                 continue
-            decorator = Decorator(name, node, module)
-            if name in seen and name in (*STEP_PACKAGES, *FLOW_PACKAGES, *REMOTES):
+            place = Place(scope.module.shown, node.lineno)
+            decorator = Decorator(name, node, place, meant.call, meant.scope)
+            if name in seen and name in core and name not in REPEATABLE:
                 raise AnalyzeError(
-                    f"{module.where(node)}: {who} has @{name} twice (also in line {seen[name].line}), which "
-                    f"Metaflow refuses: "
+                    f"{place}: {who} has @{name} twice (also in line {seen[name].place.line}), which Metaflow refuses: "
                     "keep one"
                 )
             seen[name] = decorator
+            self._check_arguments(decorator, core.get(name))
             yield decorator
 
-    def _runs_in_tasks(self, qualified: str) -> bool:
-        """Say whether a first-party decorator is a user step decorator, which acts while a task runs and not before."""
-        found = self.sources.definition(qualified)
-        if found is None:
-            return False
-        module, binding = found
-        if isinstance(binding, ast.ClassDef):
-            return any(module.qualified(base) in _USER_STEP for base in binding.bases)
-        if isinstance(binding, FunctionNode):
-            return any(module.qualified(_callee(node)) in _USER_STEP for node in binding.decorator_list)
-        return False
+    def _check_arguments(self, decorator: Decorator, attributes: str | None) -> None:
+        """Refuse positional arguments; attributes that Metaflow 2.19 does not have only a newer one may know."""
+        if decorator.call is None or (attributes is None and decorator.name != "step"):
+            return
+        if any(isinstance(argument, ast.Starred) for argument in decorator.call.args):
+            raise _needs(decorator, f"`*` of @{decorator.name}", "holds arguments that only running can tell")
+        if decorator.call.args:
+            raise AnalyzeError(
+                f"{decorator.shown}: @{decorator.name} takes keyword arguments only: write `@{decorator.name}(name=…)`"
+            )
+        known = (attributes or "start end node_info").split()
+        for keyword in decorator.call.keywords:
+            if keyword.arg is not None and keyword.arg not in known:
+                raise _unknown_attribute(decorator, keyword.arg, known)
 
-    def _unknown(self, node: ast.expr, qualified: str, module: Module, who: str) -> AnalyzeError:
-        shown = ast.unparse(_callee(node))
-        found = self.sources.definition(qualified)
-        kind = "is unknown and could change the packages of the step"
-        if found and isinstance(found[1], ast.ClassDef):
-            bases = [found[0].qualified(base) for base in found[1].bases]
-            mutator = next((base.rpartition(".")[2] for base in bases if base in _MUTATORS), None)
-            if mutator:
-                kind = f"is a {mutator}, which changes decorators when the flow starts"
-        return AnalyzeError(
-            f"{module.where(node)}: {who}: the decorator `@{shown}` {kind}, so the packages cannot be read "
-            f"from the source. "
-            "Write @pypi or @conda out on the step; a decorator that only wraps the function belongs below @step."
-        )
+    def _check_below(self, node: ast.expr, meant: _Meant, scope: Scope, who: str, *, is_step: bool) -> None:
+        """Check a decorator below ``@step``, or on a function without it, which sees the plain function."""
+        name = _metaflow_name(meant.qualified)
+        if name in STEP_DECORATORS or name in FLOW_DECORATORS:
+            wrong = f"stands below @step on {who}" if is_step else f"stands on '{who[6:-1]}', which is no step"
+            raise AnalyzeError(
+                f"{scope.where(node)}: @{name} {wrong}, and Metaflow refuses it: write @step directly above `def`"
+            )
+        if is_step and name != "step":
+            self._check_wrapper(node, meant, scope, who)
+
+    def _check_wrapper(self, node: ast.expr, meant: _Meant, scope: Scope, who: str) -> None:
+        """Refuse a first-party wrapper without ``functools.wraps``: Metaflow would read the wrapper's source."""
+        found = self.names.defined(meant.qualified)
+        if (
+            found
+            and isinstance(found.binding, FunctionNode)
+            and not _keeps_source(found.binding, self.names, found.scope)
+        ):
+            raise _foreign(node, scope, who, "replaces the function that Metaflow would read")
+
+    def _check_foreign(self, node: ast.expr, meant: _Meant, scope: Scope, who: str) -> None:
+        """Check a decorator that is not Metaflow's own, or not one for this place."""
+        name = _metaflow_name(meant.qualified)
+        if name in STEP_DECORATORS or name in FLOW_DECORATORS:
+            right = "a step" if name in STEP_DECORATORS else "the class of the flow"
+            raise AnalyzeError(
+                f"{scope.where(node)}: {who} has @{name}, which Metaflow takes on {right} only: move it there"
+            )
+        if meant.qualified in TRANSPARENT:
+            return
+        kind = self._ancestry(self.names.defined(meant.qualified), 0)
+        if kind == "mutator":
+            raise NeedsRunningError(
+                f"{scope.where(node)}: {who}: @{code_of(_callee(node))} is a mutator, which changes decorators when "
+                "the flow starts. Let the flow be read dynamically, or write @pypi or @conda out.",
+                f"the mutator @{code_of(_callee(node))} in {in_line(node, scope.module)}",
+            )
+        if kind != "in tasks":
+            raise _foreign(node, scope, who, "is unknown and could change the packages of the step")
+
+    def _ancestry(self, found: Found | None, depth: int) -> str:
+        """Say whether a first-party decorator is a ``mutator``, acts ``in tasks`` only, or is unknown (empty text)."""
+        if found is None or depth > _DEEPEST:
+            return ""
+        binding = found.binding
+        if isinstance(binding, FunctionNode):
+            kinds = [self.names.qualified(_callee(node), found.scope) for node in binding.decorator_list]
+            return "in tasks" if len(kinds) == 1 and kinds[0] in USER_STEP_DECORATORS else ""
+        if not isinstance(binding, ast.ClassDef):
+            return ""
+        parents = [self._ancestor(base, found.scope, depth) for base in binding.bases]
+        if "mutator" in parents:
+            return "mutator"
+        return "in tasks" if parents and all(parents) and "in tasks" in parents else ""
+
+    def _ancestor(self, base: ast.expr, scope: Scope, depth: int) -> str:
+        qualified = self.names.qualified(base, scope) or ""
+        if qualified in MUTATORS:
+            return "mutator"
+        if qualified in USER_STEP_DECORATORS:
+            return "in tasks"
+        if qualified == "builtins.object":
+            return "plain"
+        return self._ancestry(self.names.defined(qualified), depth + 1)
 
     def step_flags(self, decorators: Sequence[Decorator]) -> tuple[bool, bool]:
         """Return ``start`` and ``end`` of ``@step(…)``."""
-        flags = {"start": False, "end": False}
-        for decorator in decorators:
-            if decorator.name == "step":
-                for keyword in decorator.keywords:
-                    if keyword.arg in flags:
-                        what = f"`{keyword.arg}` of @step"
-                        flags[keyword.arg] = bool(self.evaluator.value(keyword.value, decorator.module, what))
-        return flags["start"], flags["end"]
+        step = next(item for item in decorators if item.name == "step")
+        attributes = self._attributes(step, ("start", "end"))
+        return tuple(bool(attributes[name].plain()) if name in attributes else False for name in ("start", "end"))  # type: ignore[return-value]
 
     def packages(self, decorator: Decorator) -> Attributes[Written]:
         """Read the attributes of @pypi, @conda, @pypi_base or @conda_base.
 
         Raises:
-            AnalyzeError: an attribute is not a literal or constant, or of the wrong kind, or unknown.
+            NeedsRunningError: an attribute is not a literal or constant.
+            AnalyzeError: it is of the wrong kind, or unknown.
         """
-        if isinstance(decorator.node, ast.Call) and decorator.node.args:
-            place = decorator.module.where(decorator.node)
-            raise AnalyzeError(f"{place}: @{decorator.name} takes keyword arguments only, as in `packages={{…}}`")
-        values = self._keywords(decorator)
-        python = disabled = None
+        values = self._attributes(decorator, ("libraries", "packages", "python", "disabled"))
         packages: dict[str, Written] = {}
         for name in ("libraries", "packages"):
             if name in values:
-                packages.update(self._package_table(decorator, name, *values[name]))
-        if "python" in values:
-            python = self._python(decorator, *values["python"])
-        if "disabled" in values:
-            node, module = values["disabled"]
-            value = self.evaluator.value(node, module, f"`disabled` of @{decorator.name}")
-            disabled = None if value is None else str(value).lower() == "true"
-        return Attributes(packages, python, disabled)
+                packages.update(self._package_table(decorator, name, values[name]))
+        disabled = values["disabled"].plain() if "disabled" in values else None
+        python = self._python(decorator, values["python"]) if "python" in values else None
+        return Attributes(packages, python, None if disabled is None else is_disabled(disabled))
 
-    def _keywords(self, decorator: Decorator) -> dict[str, tuple[ast.expr, Module]]:
-        """Return the attributes; ``**{…}`` and ``**CONSTANT`` are opened."""
-        allowed = {"packages", "python", "disabled"} | ({"libraries"} if decorator.name.startswith("conda") else set())
-        found: dict[str, tuple[ast.expr, Module]] = {}
-        for keyword in decorator.keywords:
-            if keyword.arg is None:
-                opened = self.evaluator.items(keyword.value, decorator.module, f"`**` of @{decorator.name}")
-                found.update({name: (_node(placed), decorator.module) for name, placed in opened.items()})
-            else:
-                found[keyword.arg] = (keyword.value, decorator.module)
-        unknown = sorted(set(found) - allowed)
-        if unknown:
-            place = decorator.module.where(decorator.node)
+    def _package_table(self, decorator: Decorator, attribute: str, table: Placed) -> Iterator[tuple[str, Written]]:
+        if not isinstance(table.value, dict):
             raise AnalyzeError(
-                f"{place}: @{decorator.name} has no attribute `{unknown[0]}`; it has {', '.join(sorted(allowed))}"
+                f"{table.file}:{table.line}: `{attribute}` of @{decorator.name} is {_short(table)}, not a dict: write "
+                f'`{attribute}={{"name": "version"}}`'
             )
-        return found
-
-    def _package_table(
-        self, decorator: Decorator, attribute: str, node: ast.expr, module: Module
-    ) -> Iterator[tuple[str, Written]]:
-        for key, placed in self.evaluator.items(node, module, f"`{attribute}` of @{decorator.name}").items():
-            if not isinstance(placed.value, str):
+        for key, placed in table.value.items():
+            where = f"{placed.file}:{placed.line}: @{decorator.name}"
+            if not isinstance(key, str):
+                raise AnalyzeError(f"{where}: the key {key!r} is not text: write the name of a package")
+            version = _version(decorator.name, placed.value)
+            if version is None:
                 raise AnalyzeError(
-                    f'{placed.file}:{placed.line}: @{decorator.name}: the version of "{key}" is '
-                    f"{placed.value!r}, not text: "
-                    f'write "{placed.value}"'
+                    f'{where}: the version of "{key}" is {_short(placed)}, not text: write "{_short(placed)}"'
                 )
             try:
-                requirement(key, placed.value)
+                requirement(key, version)
             except AnalyzeError as error:
-                raise AnalyzeError(
-                    f"{placed.file}:{placed.line}: @{decorator.name}: {error}. Correct the entry."
-                ) from error
-            yield key, Written(placed.value, decorator.name, Place(placed.file, placed.line))
+                raise AnalyzeError(f"{where}: {error}. Correct the entry.") from error
+            yield key, Written(version, decorator.name, Place(placed.file, placed.line))
 
-    def _python(self, decorator: Decorator, node: ast.expr, module: Module) -> str | None:
-        value = self.evaluator.value(node, module, f"`python` of @{decorator.name}")
-        if value is not None and not isinstance(value, str):
+    def _python(self, decorator: Decorator, placed: Placed) -> str | None:
+        value = placed.value
+        if not value:
+            return None
+        if decorator.name == "conda_base" and isinstance(value, int | float):
+            return str(value)
+        if not isinstance(value, str):
             raise AnalyzeError(
-                f'{module.where(node)}: @{decorator.name}: `python` is {value!r}, not text: write "{value}"'
+                f"{placed.file}:{placed.line}: @{decorator.name}: `python` is {_short(placed)}, not text: "
+                f'write "{_short(placed)}"'
             )
-        return value or None
+        return value
 
     def remote(self, decorator: Decorator) -> Remote:
-        """Read @batch or @kubernetes."""
-        image = None
-        for keyword in decorator.keywords:
-            if keyword.arg is None:
-                raise AnalyzeError(
-                    f"{decorator.module.where(decorator.node)}: @{decorator.name} takes "
-                    f"`**{ast.unparse(keyword.value)}`, which "
-                    "may name an image: write the attributes out"
-                )
-            if keyword.arg == "image":
-                image = _text(keyword.value)
-        return Remote(decorator.name, image, decorator.line)
-
-    def gpu(self, decorator: Decorator) -> int:
-        """Return the number of GPUs that @resources, @batch or @kubernetes asks for.
+        """Read @batch or @kubernetes.
 
         Raises:
-            AnalyzeError: it is not a literal or constant number.
+            NeedsRunningError: the image is not a literal or constant.
+            AnalyzeError: it is no text.
         """
-        for keyword in decorator.keywords:
-            if keyword.arg == "gpu":
-                what = f"`gpu` of @{decorator.name}"
-                value = self.evaluator.value(keyword.value, decorator.module, what)
-                try:
-                    return int(value or 0)
-                except (TypeError, ValueError):
-                    raise AnalyzeError(
-                        f"{decorator.module.where(keyword.value)}: {what} is {value!r}, not a number"
-                    ) from None
-        return 0
+        image = self._attributes(decorator, ("image",)).get("image")
+        if image is not None and image.value and not isinstance(image.value, str):
+            raise AnalyzeError(f"{decorator.shown}: `image` of @{decorator.name} is {_short(image)}, not text")
+        return Remote(decorator.name, image.value or None if image else None, decorator.place.line)
+
+    def platform(self, decorator: Decorator) -> str | None:
+        """Return the platform that @kubernetes selects, ``None`` for any.
+
+        Raises:
+            NeedsRunningError: ``node_selector`` is not a literal or constant.
+            AnalyzeError: it is neither a dict nor text.
+        """
+        selector = self._attributes(decorator, ("node_selector",)).get("node_selector")
+        try:
+            return platform_of(selector.plain()) if selector else None
+        except AnalyzeError as error:
+            raise AnalyzeError(f"{decorator.shown}: @{decorator.name}: {error}") from error
+
+    def hardware(self, decorator: Decorator) -> dict[str, Any]:
+        """Return ``cpu``, ``memory`` and ``gpu`` of @resources, @batch or @kubernetes as they are written.
+
+        Raises:
+            NeedsRunningError: one is not a literal or constant.
+            AnalyzeError: one is no number.
+        """
+        found: dict[str, Any] = {}
+        for name, placed in self._attributes(decorator, ATTRIBUTES).items():
+            try:
+                amount(name, found.setdefault(name, placed.plain()))
+            except AnalyzeError as error:
+                raise AnalyzeError(f"{placed.file}:{placed.line}: @{decorator.name}: {error}") from error
+        return found
+
+    def _attributes(self, decorator: Decorator, wanted: Sequence[str]) -> dict[str, Placed]:
+        """Return those of the ``wanted`` attributes that are given; ``**{…}`` and ``**CONSTANT`` are opened."""
+        found: dict[str, Placed] = {}
+        for keyword in decorator.call.keywords if decorator.call else ():
+            if keyword.arg is None:
+                opened = self._opened(decorator, keyword.value)
+                found.update({name: value for name, value in opened.items() if name in wanted})
+            elif keyword.arg in wanted:
+                what = f"`{keyword.arg}` of @{decorator.name}"
+                found[keyword.arg] = self.evaluator.value(keyword.value, decorator.scope, what)
+        return found
+
+    def _opened(self, decorator: Decorator, expression: ast.expr) -> dict[str, Placed]:
+        what = f"`**` of @{decorator.name}"
+        table = self.evaluator.value(expression, decorator.scope, what).value
+        if not isinstance(table, dict):
+            raise AnalyzeError(f"{decorator.shown}: {what} is `{code_of(expression)}`, not a dict")
+        known = {**STEP_DECORATORS, **FLOW_DECORATORS}.get(decorator.name, "start end node_info").split()
+        for name in table:
+            if name not in known:
+                raise _unknown_attribute(decorator, str(name), known)
+        return table
+
+
+def _metaflow_name(qualified: str) -> str | None:
+    """Return ``name`` of ``metaflow.name``, ``None`` when it is no such name."""
+    if qualified in STEP:
+        return "step"
+    head, _, name = qualified.rpartition(".")
+    return name if head == "metaflow" else None
+
+
+def _version(decorator: str, value: Any) -> str | None:
+    """Return the version as text. Metaflow puts any number into a requirement of conda, but takes text only for pip."""
+    if isinstance(value, str):
+        return value
+    return str(value) if decorator.startswith("conda") and type(value) in (int, float) else None
+
+
+def _keeps_source(function: FunctionNode, names: Names, scope: Scope) -> bool:
+    """Say whether a decorator returns its argument, or a wrapper that ``functools.wraps`` marks."""
+    first = function.args.args[0].arg if function.args.args else None
+    for node in ast.walk(function):
+        if isinstance(node, ast.Name | ast.Attribute) and names.qualified(node, scope) in _WRAPPING:
+            return True
+    returned = [node.value for node in ast.walk(function) if isinstance(node, ast.Return)]
+    return bool(returned) and all(isinstance(value, ast.Name) and value.id == first for value in returned)
+
+
+def _unknown_attribute(decorator: Decorator, name: str, known: Sequence[str]) -> AnalyzeError:
+    said = f"{decorator.shown}: @{decorator.name} has no attribute `{name}`; it has {', '.join(sorted(known))}"
+    if (decorator.name in READ and decorator.name not in HARDWARE) or decorator.name == "step":
+        return AnalyzeError(said)
+    return NeedsRunningError(
+        said, f"`{name}` of @{decorator.name} in {in_line(decorator.node, decorator.scope.module)}"
+    )
+
+
+def _needs(decorator: Decorator, what: str, why: str) -> NeedsRunningError:
+    return NeedsRunningError(
+        f"{decorator.shown}: {what} {why}. Write them out, or let the flow be read dynamically.",
+        f"{what} in {in_line(decorator.node, decorator.scope.module)}",
+    )
+
+
+def _foreign(node: ast.expr, scope: Scope, who: str, why: str) -> NeedsRunningError:
+    name = code_of(_callee(node))
+    return NeedsRunningError(
+        f"{scope.where(node)}: {who}: the decorator `@{name}` {why}. Let the flow be read dynamically, or write @pypi "
+        "or @conda out on the step; a decorator that only wraps the function belongs below @step.",
+        f"the decorator @{name} in {in_line(node, scope.module)}",
+    )
 
 
 def _callee(node: ast.expr) -> ast.expr:
     return node.func if isinstance(node, ast.Call) else node
 
 
-def _text(node: ast.expr) -> str | None:
-    """Return a literal's text, or the expression as it stands in the source."""
-    if isinstance(node, ast.Constant):
-        return None if node.value is None else str(node.value)
-    return ast.unparse(node)
-
-
-def _node(placed: Placed) -> ast.expr:
-    """Return a literal of ``placed`` at its line."""
-    node = _literal(placed.value)
-    for part in ast.walk(node):
-        part.lineno = placed.line  # type: ignore[attr-defined]
-        part.col_offset = 0  # type: ignore[attr-defined]
-    return node
-
-
-def _literal(value: Any) -> ast.expr:
-    return ast.parse(repr(value), mode="eval").body
+def _short(placed: Placed) -> str:
+    text = repr(placed.plain())
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -49,6 +49,11 @@ def merge(base: Attributes[Package] | None, step: Attributes[Package] | None) ->
     )
 
 
+def is_disabled(value: Any) -> bool:
+    """Say whether ``disabled`` has a value with which Metaflow makes no environment: all but false ones and "false"."""
+    return bool(value) and str(value).lower() != "false"
+
+
 def effective(pypi: Attributes[Package] | None, conda: Attributes[Package] | None) -> Effective[Package]:
     """Combine a step's merged @pypi and @conda.
 
@@ -81,7 +86,7 @@ def live_requirements(decorators: Mapping[str, Mapping[str, Any]]) -> Effective[
 def _live(attributes: Mapping[str, Any]) -> Attributes[str]:
     packages = {**(attributes.get("libraries") or {}), **(attributes.get("packages") or {})}
     python = attributes.get("python")
-    return Attributes(packages, str(python) if python else None, str(attributes.get("disabled")).lower() == "true")
+    return Attributes(packages, str(python) if python else None, is_disabled(attributes.get("disabled")))
 
 
 def requirement(package: str, version: str) -> Requirement:

@@ -1,0 +1,159 @@
+"""Which dicts and lists of a module something changes after they were assigned."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+
+_CHANGING = frozenset(
+    (
+        "append",
+        "extend",
+        "insert",
+        "remove",
+        "sort",
+        "reverse",
+        "pop",
+        "popitem",
+        "clear",
+        "update",
+        "setdefault",
+        "add",
+        "discard",
+        "__setitem__",
+        "__delitem__",
+        "__ior__",
+        "__iadd__",
+    )
+)
+"""Methods of dict and list that change the object."""
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_READING = frozenset(
+    (
+        "print",
+        "len",
+        "dict",
+        "list",
+        "tuple",
+        "set",
+        "frozenset",
+        "sorted",
+        "str",
+        "repr",
+        "bool",
+        "any",
+        "all",
+        "sum",
+        "min",
+        "max",
+        "isinstance",
+        "type",
+        "zip",
+        "enumerate",
+        "iter",
+        "map",
+        "filter",
+        "range",
+        "reversed",
+    )
+)
+"""Built-in functions that leave their arguments as they are."""
+
+
+def touched(tree: ast.Module) -> Mapping[str, int]:
+    """Return the line in which each name (``NAME`` or ``module.NAME``) is changed, or may be.
+
+    That is: assigned to an entry or an attribute of it, a method that changes it, ``del``, ``global`` in a function, a
+    name that a loop or ``with`` binds, or being handed to a function while the module is imported. What happens through
+    another name of the same object counts, too. Functions are taken to run. Arguments by keyword are taken to be read
+    only: so Metaflow's decorators and parameters get theirs.
+    """
+    found: dict[str, int] = {}
+    aliases: list[tuple[str, str]] = []
+    stack: list[tuple[ast.AST, bool]] = [(tree, False)]
+    while stack:
+        node, inside = stack.pop()
+        for path in _changed(node, inside=inside):
+            found.setdefault(path, getattr(node, "lineno", 1))
+        aliases.extend(_aliases(node))
+        within = inside or isinstance(node, _SCOPES)
+        stack.extend((child, within) for child in ast.iter_child_nodes(node))
+    for _ in range(len(aliases)):
+        new = {source: found[name] for name, source in aliases if name in found and source not in found}
+        if not new:
+            break
+        found.update(new)
+    return found
+
+
+def _changed(node: ast.AST, *, inside: bool) -> Iterator[str]:
+    match node:
+        case ast.Assign(targets=targets) | ast.Delete(targets=targets):
+            for target in targets:
+                yield from _target(target, names=isinstance(node, ast.Delete) and not inside)
+        case ast.AugAssign(target=target):
+            yield from _target(target, names=not inside)
+        case ast.AnnAssign(target=target):
+            yield from _target(target, names=False)
+        case ast.For(target=target) | ast.AsyncFor(target=target):
+            yield from _target(target, names=not inside)
+        case ast.withitem(optional_vars=ast.expr() as target):
+            yield from _target(target, names=not inside)
+        case ast.NamedExpr(target=ast.Name(id=name)) if not inside:
+            yield name
+        case ast.Global(names=names):
+            yield from names
+        case ast.Call():
+            yield from _called(node, inside=inside)
+
+
+def _target(target: ast.expr, *, names: bool) -> Iterator[str]:
+    match target:
+        case ast.Name(id=name):
+            if names:
+                yield name
+        case ast.Tuple(elts=elements) | ast.List(elts=elements):
+            for element in elements:
+                yield from _target(element, names=names)
+        case ast.Starred(value=value):
+            yield from _target(value, names=names)
+        case ast.Attribute():
+            yield from _path(target)
+        case ast.Subscript(value=value):
+            yield from _path(value)
+
+
+def _called(call: ast.Call, *, inside: bool) -> Iterator[str]:
+    function = call.func
+    if isinstance(function, ast.Attribute) and function.attr in _CHANGING:
+        yield from _path(function.value)
+    name = function.id if isinstance(function, ast.Name) else ""
+    if inside or name in _READING:
+        return
+    for argument in call.args:
+        yield from _path(argument.value if isinstance(argument, ast.Starred) else argument)
+
+
+def _path(expression: ast.expr) -> Iterator[str]:
+    """Yield the dotted name at the root of ``expression``: ``a.b`` of ``a.b["x"].c``."""
+    parts: list[str] = []
+    while True:
+        match expression:
+            case ast.Subscript(value=value) | ast.Call(func=value):
+                parts = []
+                expression = value
+            case ast.Attribute(value=value, attr=name):
+                parts.append(name)
+                expression = value
+            case ast.Name(id=name):
+                yield ".".join([name, *reversed(parts)])
+                return
+            case _:
+                return
+
+
+def _aliases(node: ast.AST) -> Iterator[tuple[str, str]]:
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name | ast.Attribute | ast.Subscript):
+        for target in node.targets:
+            if isinstance(target, ast.Name | ast.Attribute):
+                yield from ((name, source) for name in _path(target) for source in _path(node.value))
