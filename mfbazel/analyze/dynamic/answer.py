@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from mfbazel.analyze.dynamic.places import Places
 from mfbazel.analyze.errors import AnalyzeError, DynamicError
+from mfbazel.analyze.hardware import ATTRIBUTES, amount, platform_of, requests_of
 from mfbazel.analyze.model import Place, Reading, Remote, Requests
 from mfbazel.analyze.raw import RawFlow, RawStep, Written
 from mfbazel.analyze.requirements import Attributes, merge, requirement
 
 _REMOTES = ("batch", "kubernetes")
 _HARDWARE = (*_REMOTES, "resources")
-_ARCH = "kubernetes.io/arch"
-_SYSTEM = "kubernetes.io/os"
 _UNKNOWN = "⟨unknown: "
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,14 @@ class Answer:
         return RawStep(
             name=step["name"],
             type=step["type"],
-            next=tuple(dict.fromkeys(step["next"])),
+            next=() if step["type"] == "end" else tuple(dict.fromkeys(step["next"])),
             place=place,
             decorators=tuple(sorted({item["name"] for item in step["decorators"]})),
             pypi=packages.get("pypi"),
             conda=packages.get("conda"),
             remote=tuple(sorted(remotes, key=lambda item: item.decorator)),
-            requests=_requests(hardware, where, place),
-            platform=next(
-                filter(None, (_platform(item["attributes"].get("node_selector")) for item in hardware)), None
-            ),
+            requests=self._requests(hardware, where, place),
+            platform=self._platform(hardware, where, place),
         )
 
     def _place(self, decorator: Mapping[str, Any], otherwise: Place) -> Place:
@@ -64,6 +63,25 @@ class Answer:
     def _remote(self, decorator: Mapping[str, Any], step: Place) -> Remote:
         image = decorator["attributes"].get("image")
         return Remote(decorator["name"], None if image is None else str(image), self._place(decorator, step).line)
+
+    def _requests(self, hardware: Sequence[Mapping[str, Any]], where: str, step: Place) -> Requests:
+        for item in hardware:
+            for name in ATTRIBUTES:
+                self._checked(partial(amount, name), item, name, where, step)
+        return requests_of(item["attributes"] for item in hardware)
+
+    def _platform(self, hardware: Sequence[Mapping[str, Any]], where: str, step: Place) -> str | None:
+        found = (self._checked(platform_of, item, "node_selector", where, step) for item in hardware)
+        return next((platform for platform in found if platform), None)
+
+    def _checked(
+        self, meaning: Callable[[Any], Found], decorator: Mapping[str, Any], name: str, where: str, step: Place
+    ) -> Found:
+        """Return what the attribute ``name`` of ``decorator`` means, with the place where it means nothing."""
+        try:
+            return meaning(decorator["attributes"].get(name))
+        except AnalyzeError as error:
+            raise DynamicError(f"{self._place(decorator, step)}: {where}: @{decorator['name']}: {error}") from error
 
     def _packages(self, name: str, found: Mapping[str, Any], where: str, step: Place) -> Attributes[Written] | None:
         own = self._attributes(name, found["own"], found["origin"], where, step)
@@ -84,7 +102,7 @@ class Answer:
             return None
         place = self.places.decorator(origin) if origin else step
         self._require_known(said, f"{where}: @{name}", place)
-        entries = self.places.packages(origin, [str(key) for key, _ in said["packages"]], step)
+        entries = self.places.packages(origin, {str(key): version for key, version in said["packages"]}, step)
         packages: dict[str, Written] = {}
         for key, version in said["packages"]:
             packages[key] = self._written(name, key, version, entries[str(key)], where)
@@ -132,30 +150,3 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _shown(value: Any) -> str:
     return str(value["repr"]) if isinstance(value, Mapping) and "repr" in value else str(value)
-
-
-def _requests(hardware: list[Mapping[str, Any]], where: str, place: Place) -> Requests:
-    largest: dict[str, float] = {}
-    for decorator in hardware:
-        for name in ("cpu", "memory", "gpu"):
-            value = decorator["attributes"].get(name)
-            if value in (None, ""):
-                continue
-            try:
-                number = float(value)
-            except (TypeError, ValueError):
-                raise DynamicError(
-                    f"{place}: {where}: `{name}` of @{decorator['name']} is {_shown(value)!r}, not a number"
-                ) from None
-            largest[name] = max(largest.get(name, number), number)
-    memory, gpu = largest.get("memory"), largest.get("gpu")
-    return Requests(largest.get("cpu"), None if memory is None else int(memory), int(gpu) if gpu else None)
-
-
-def _platform(selector: Any) -> str | None:
-    """Return ``os/arch`` of a node selector, a dictionary or ``key=value,…``."""
-    if isinstance(selector, str):
-        selector = dict(item.partition("=")[::2] for item in selector.split(","))
-    if not isinstance(selector, Mapping) or not selector.get(_ARCH):
-        return None
-    return f"{selector.get(_SYSTEM) or 'linux'}/{selector[_ARCH]}"

@@ -13,6 +13,16 @@ from mfbazel.analyze.model import Place
 from mfbazel.analyze.source import FunctionNode, Module, Sources, ValueBinding
 
 _DEPTH = 8
+_CONFIGS = ("metaflow.Config", "metaflow.config_expr")
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """An entry of a dictionary, or a keyword argument."""
+
+    key: str
+    value: ast.expr
+    place: Place
 
 
 @dataclass
@@ -53,22 +63,27 @@ class Places:
         module = self._load(origin)
         return Place(module.shown if module else self.shown(origin["file"]), int(origin["line"]))
 
-    def packages(self, origin: Mapping[str, Any] | None, keys: Sequence[str], otherwise: Place) -> dict[str, Place]:
-        """Return where the entries ``keys`` of a decorator at ``origin`` stand.
+    def packages(
+        self, origin: Mapping[str, Any] | None, versions: Mapping[str, Any], otherwise: Place
+    ) -> dict[str, Place]:
+        """Return where the entries of a decorator at ``origin`` stand, whose ``versions`` are known by key.
 
-        An entry that the source does not name there (a Config's, a mutator's) stands where the decorator does.
+        An entry that the source does not name there, or with another version (a Config's, a mutator's), stands where
+        the decorator does.
         """
         if origin is None:
-            return dict.fromkeys(keys, otherwise)
+            return dict.fromkeys(versions, otherwise)
         place = self.decorator(origin)
         module = self._load(origin)
         if origin["mutator"] or module is None:
-            return dict.fromkeys(keys, place)
+            return dict.fromkeys(versions, place)
         found: dict[str, Place] = {}
         for expression in self._at(module, place.line):
-            for key, entry in self._entries(expression, module, 0):
-                found[key] = entry
-        return {key: found.get(key, place) for key in keys}
+            for entry in self._entries(expression, module, 0):
+                literal = entry.value.value if isinstance(entry.value, ast.Constant) else versions.get(entry.key)
+                if entry.key in versions and literal == versions[entry.key]:
+                    found[entry.key] = entry.place
+        return {key: found.get(key, place) for key in versions}
 
     def _load(self, code: Mapping[str, Any]) -> Module | None:
         """Return the module that ``code`` (with ``module`` and ``file``) lies in."""
@@ -96,8 +111,8 @@ class Places:
             self._calls[key] = decorators or calls[:1]
         return self._calls[key]
 
-    def _entries(self, expression: ast.AST, module: Module, depth: int) -> Iterator[tuple[str, Place]]:
-        """Yield keys and places of the dictionaries in ``expression``; later ones win, as in Python."""
+    def _entries(self, expression: ast.AST, module: Module, depth: int) -> Iterator[_Entry]:
+        """Yield the entries of the dictionaries in ``expression``; later ones win, as in Python."""
         if depth > _DEPTH:
             return
         match expression:
@@ -108,13 +123,13 @@ class Places:
                 # `libraries` lies below `packages`, wherever it is written
                 for keyword in sorted(keywords, key=lambda item: item.arg == "packages"):
                     if keyword.arg is not None:
-                        yield keyword.arg, Place(module.shown, keyword.value.lineno)
+                        yield _Entry(keyword.arg, keyword.value, Place(module.shown, keyword.value.lineno))
                     yield from self._entries(keyword.value, module, depth + 1)
             case ast.Dict(keys=keys, values=values):
                 for name, value in zip(keys, values, strict=True):
                     text = self._text(name, module) if name is not None else None
                     if text is not None:
-                        yield text, Place(module.shown, value.lineno)
+                        yield _Entry(text, value, Place(module.shown, value.lineno))
                     yield from self._entries(value, module, depth + 1)
             case ast.Name() | ast.Attribute():
                 yield from self._bound(expression, module, depth)
@@ -124,10 +139,13 @@ class Places:
                 for child in ast.iter_child_nodes(expression):
                     yield from self._entries(child, module, depth + 1)
 
-    def _bound(self, expression: ast.expr, module: Module, depth: int) -> Iterator[tuple[str, Place]]:
+    def _bound(self, expression: ast.expr, module: Module, depth: int) -> Iterator[_Entry]:
         owner, value = self._value(expression, module)
-        if owner is not None and value is not None:
-            yield from self._entries(value, owner, depth + 1)
+        if owner is None or value is None:
+            return
+        if isinstance(value, ast.Call) and owner.qualified(value.func) in _CONFIGS:
+            return  # the default need not be what holds
+        yield from self._entries(value, owner, depth + 1)
 
     def _text(self, key: ast.expr, module: Module) -> str | None:
         """Return the text of a key: a literal, or a constant's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 from collections.abc import Callable
@@ -18,8 +19,8 @@ def watch(code: Code) -> None:
 
     It is a dictionary of ``module`` (the dotted name, ``__main__`` for the flow's file), ``file`` and ``line`` of the
     first-party code that put the decorator there, or of the mutator's own decorator where a mutator put it there
-    (``mutator`` is true); ``None`` where neither did. ``mfbazel_given`` are the names of the attributes that were
-    given.
+    (``mutator`` is true); ``None`` where neither did. ``mfbazel_given`` has the attributes that were given, before
+    Metaflow fills in others.
     """
     from metaflow.decorators import Decorator
     from metaflow.user_decorators.user_flow_decorator import FlowMutator
@@ -52,11 +53,22 @@ def _after_init(code: Code, mutators: tuple[type, ...]) -> Callable[[Callable[..
 
 def _before_external_init(original: Callable[..., Any], self: Any, args: Any, kwargs: Any) -> Any:
     if not self._ran_init:
-        attributes = self.attributes.items()
-        self.mfbazel_given = frozenset(
-            name for name, value in attributes if name in self.defaults and value is not self.defaults[name]
-        )
+        # Metaflow raises again, and says where, what goes wrong here.
+        with contextlib.suppress(Exception):
+            self.mfbazel_given = _given(self)
     return original(self, *args, **kwargs)
+
+
+def _given(decorator: Any) -> dict[str, Any]:
+    """Return the attributes that ``decorator`` was given, evaluated, as ``external_init`` sees them before ``init``."""
+    from metaflow.user_configs.config_parameters import resolve_delayed_evaluator, unpack_delayed_evaluator
+
+    attributes, unpacked = unpack_delayed_evaluator(dict(decorator.attributes))
+    given = decorator._user_defined_attributes | set(unpacked)
+    # What a mutator gives beside the text of a decorator is in no list of Metaflow's.
+    given |= {name for name, value in attributes.items() if value is not decorator.defaults.get(name)}
+    evaluated = resolve_delayed_evaluator(attributes, to_dict=True)
+    return {name: evaluated[name] for name in given if name in evaluated}
 
 
 def _origin(code: Code, frame: FrameType | None, mutators: tuple[type, ...]) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ def describe(flow: Any, graph: Any) -> dict[str, Any]:
         * ``module``, ``file`` and ``line``: where the code of the step starts (its first decorator where it has any);
         * ``decorators``: those that the flow's author or a mutator put there, each with ``name``, ``attributes`` (of
           the remote decorators and @resources: those the author gave) and ``origin``, where it was put there, which
-          is ``None`` unless who started Metaflow recorded it;
+          is ``None`` unless who started Metaflow recorded it (attributes ``mfbazel_given``, ``mfbazel_origin``);
         * ``packages``: by ``pypi`` and ``conda``, where the step has them: ``own`` and ``base``, what the step and the
           flow say (``None`` where they have no such decorator), ``merged``, what Metaflow makes of it, and ``origin``
           and ``base_origin``. ``packages`` in them is a list of pairs of key and value.
@@ -82,9 +82,10 @@ def _hardware(deco: Any) -> dict[str, Any]:
     """Return what the author said of images and hardware."""
     if deco.name not in _HARDWARE:
         return {}
-    given = deco._user_defined_attributes | getattr(deco, "mfbazel_given", frozenset())
-    found = {name: deco.attributes[name] for name in _HARDWARE_ATTRIBUTES if name in given and name in deco.attributes}
-    return {name: _value(value) for name, value in found.items()}
+    given: Mapping[str, Any] | None = getattr(deco, "mfbazel_given", None)
+    if given is None:
+        given = {name: deco.attributes[name] for name in deco._user_defined_attributes if name in deco.attributes}
+    return {name: _value(given[name]) for name in _HARDWARE_ATTRIBUTES if name in given}
 
 
 def _packages(flow: Any, deco: Any) -> dict[str, Any]:
