@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -163,9 +164,9 @@ class _Family:
         return family
 
     def _collect(self, module: Module, body: Iterable[ast.stmt]) -> None:
-        waiting: list[ast.AST] = list(body)
+        waiting: deque[ast.AST] = deque(body)
         while waiting:
-            node = waiting.pop(0)
+            node = waiting.popleft()
             if isinstance(node, FunctionNode):
                 self.methods.setdefault(node.name, []).append(_Method(module, node))
             elif isinstance(node, ast.Assign | ast.AnnAssign):
@@ -174,7 +175,7 @@ class _Family:
                 if node.value is not None:
                     self.values.update({name: (module, node.value) for name in names if name not in self.values})
             elif isinstance(node, ast.stmt | ast.ExceptHandler) and not isinstance(node, ast.ClassDef):
-                waiting += ast.iter_child_nodes(node)
+                waiting.extend(ast.iter_child_nodes(node))
 
 
 class _Reader:
@@ -422,7 +423,7 @@ class _Lookup:
 
     def chain(self, dotted: str) -> Iterator[Module]:
         """Yield the first-party modules that importing ``dotted`` loads: packages around it, and itself."""
-        parts = dotted.split(".")
+        parts = dotted.split(".", _DEEPEST)[:_DEEPEST]
         for end in range(1, len(parts) + 1):
             module = self._load(".".join(parts[:end]))
             if module:
@@ -459,6 +460,7 @@ class _Lookup:
         """Resolve an absolute name: the longest module in it, then what that one binds."""
         if depth > _DEEPEST or not self._may_be(parts[0]):
             return None
+        parts = parts[:_DEEPEST]
         for end in range(len(parts) - 1, 0, -1):
             module = self._load(".".join(parts[:end]))
             if module:

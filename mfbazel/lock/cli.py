@@ -1,4 +1,4 @@
-"""The command line: ``flow``, ``test`` and ``environments``."""
+"""The command line: ``flow``, ``test``, ``imports`` and ``environments``."""
 
 from __future__ import annotations
 
@@ -20,11 +20,23 @@ from mfbazel.lock.changes import changes
 from mfbazel.lock.document import Lock, build, owned, read
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.flow import DEFAULT_METAFLOW, INFER, FlowOptions, read_flow_environments
-from mfbazel.lock.model import Environment, Settings
+from mfbazel.lock.imports import (
+    Packages,
+    add_imports,
+    check_imports,
+    incomplete,
+    lock_with_imports,
+    parse_names,
+    report,
+    summary,
+)
+from mfbazel.lock.model import Environment, LockedEnvironment, Settings
+from mfbazel.lock.modules import Modules
 from mfbazel.lock.resolve import RESOLVERS, Locker, resolve_platforms
 from mfbazel.lock.sizes import Sizes
 from mfbazel.lock.spec import read_spec
 from mfbazel.lock.stale import check_flow, check_lock
+from mfbazel.lock.web import Web
 from mfbazel.lock.writer import write_directory
 from mfbazel.usage import show_target
 
@@ -78,6 +90,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     test.set_defaults(run=_test)
 
+    imports = commands.add_parser("imports", help="check that what the code imports is declared, without any network")
+    _common_options(imports)
+    _flow_options(imports)
+    imports.add_argument(
+        "--stamp", type=Path, metavar="FILE", help="write it when every import is declared (for a build rule)"
+    )
+    imports.set_defaults(run=_imports)
+
     environments = commands.add_parser("environments", help="lock named environments of a JSON file")
     _common_options(environments)
     environments.add_argument("--spec", required=True, type=Path, metavar="FILE.json")
@@ -102,7 +122,13 @@ def _flow_options(parser: argparse.ArgumentParser) -> None:
         "--launcher", action="append", default=[], metavar="REQ", help="what launching needs besides; repeatable"
     )
     parser.add_argument("--runtime", action="append", metavar="REQ", help="what Metaflow needs in images; repeatable")
-    parser.add_argument("--infer", choices=INFER, default="check", help="what imports mean for packages")
+    parser.add_argument(
+        "--infer",
+        choices=INFER,
+        default="check",
+        help="what becomes of imported packages that nobody declares: nothing, an error of `imports` (default: check), "
+        "or a requirement of the lock",
+    )
     parser.add_argument(
         "--import",
         dest="imports",
@@ -110,7 +136,7 @@ def _flow_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=pair,
         metavar="NAME=DIST",
-        help="distribution of an import name; repeatable",
+        help="distribution of an import name, empty for what the image has anyway; repeatable",
     )
 
 
@@ -137,8 +163,8 @@ def _settings(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> Set
     )
 
 
-def _flow_environments(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Environment]]:
-    options = FlowOptions(
+def _flow(arguments: argparse.Namespace) -> FlowOptions:
+    return FlowOptions(
         flow=_in_workspace(arguments.flow),
         first_party=tuple(_in_workspace(path) for path in arguments.first_party),
         reading=read_options(arguments, _in_workspace),
@@ -148,13 +174,18 @@ def _flow_environments(arguments: argparse.Namespace) -> tuple[dict[str, Any], l
         infer=arguments.infer,
         imports=dict(arguments.imports),
     )
-    return read_flow_environments(options)
 
 
 def _lock_flow(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments, {})
-    flow, environments = _flow_environments(arguments)
-    return _lock(arguments, settings, flow, environments)
+    options = _flow(arguments)
+    names = parse_names(options.imports)
+    flow, environments = read_flow_environments(options)
+
+    def lock(locker: Locker) -> list[LockedEnvironment]:
+        return lock_with_imports(locker, flow, environments, names)
+
+    return _lock(arguments, settings, flow, environments, lock if options.infer == "add" else None)
 
 
 def _lock_environments(arguments: argparse.Namespace) -> int:
@@ -162,44 +193,92 @@ def _lock_environments(arguments: argparse.Namespace) -> int:
     return _lock(arguments, _settings(arguments, spec.options), None, spec.environments)
 
 
-def _test(arguments: argparse.Namespace) -> int:
-    settings = _settings(arguments, {})
-    flow, environments = _flow_environments(arguments)
-    directory = _in_workspace(arguments.lock_dir)
-    lock = read(directory, settings.command)
+def _read_lock(arguments: argparse.Namespace, settings: Settings) -> Lock:
+    lock = read(_in_workspace(arguments.lock_dir), settings.command)
     if lock is None:
         raise LockError(f"{arguments.lock_dir}: there is no lock. Make it with `{settings.command}`.")
+    return lock
+
+
+def _with_imports(
+    options: FlowOptions, flow: Mapping[str, Any], environments: Sequence[Environment], lock: Lock
+) -> list[Environment]:
+    """Return ``environments`` with what is added to them for imports, as far as ``lock`` tells."""
+    if options.infer != "add":
+        return list(environments)
+    packages = {environment.name: Packages.of_lock(lock, environment.name) for environment in environments}
+    return add_imports(flow, environments, packages, parse_names(options.imports))
+
+
+def _test(arguments: argparse.Namespace) -> int:
+    settings = _settings(arguments, {})
+    options = _flow(arguments)
+    flow, environments = read_flow_environments(options)
+    lock = _read_lock(arguments, settings)
+    environments = _with_imports(options, flow, environments, lock)
     problems = [*check_flow(flow, environments, lock, settings), *check_lock(lock)]
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
         raise LockError(f"the lock {arguments.lock_dir} is stale:\n{lines}\nRun `{settings.command}`.")
-    said = f"{arguments.lock_dir} is up to date: {len(environments)} environments"
+    return _say(arguments, f"{arguments.lock_dir} is up to date: {len(environments)} environments")
+
+
+def _imports(arguments: argparse.Namespace) -> int:
+    settings = _settings(arguments, {})
+    options = _flow(arguments)
+    names = parse_names(options.imports)
+    flow, environments = read_flow_environments(options)
+    if options.infer == "off":
+        return _say(arguments, 'the imports are not checked: `infer` is "off"')
+    lock = _read_lock(arguments, settings)
+    found = check_imports(flow, _with_imports(options, flow, environments, lock), lock, names)
+    note = incomplete(lock, settings.command)
+    if found:
+        text = report(flow, found, lock)
+        raise LockError("\n".join([f"{arguments.label}: imports that no declaration accounts for:", text, *note]))
+    return _say(arguments, "\n".join([summary(flow), *note]))
+
+
+def _say(arguments: argparse.Namespace, text: str) -> int:
+    """Write the stamp of a build rule, or tell a person."""
     if arguments.stamp:
-        arguments.stamp.write_text(f"{said}\n", encoding="utf-8")
+        arguments.stamp.write_text(f"{text}\n", encoding="utf-8")
     else:
-        print(said)
+        print(text)
     return 0
 
 
 def _lock(
-    arguments: argparse.Namespace, settings: Settings, flow: dict[str, Any] | None, environments: Sequence[Environment]
+    arguments: argparse.Namespace,
+    settings: Settings,
+    flow: dict[str, Any] | None,
+    environments: Sequence[Environment],
+    lock: Callable[[Locker], list[LockedEnvironment]] | None = None,
 ) -> int:
+    """Lock ``environments`` (by ``lock``, when it is given) and write the lock, or say what would change."""
     begin = time.monotonic()
     directory = _in_workspace(arguments.lock_dir)
     old = _old_lock(directory, settings)
+    web = Web()
     locker = Locker(
         settings,
         previous={item.name: old.versions(item.name) for item in environments} if old else {},
-        sizes=Sizes(old.sizes() if old else {}),
-        report=lambda line: print(f"resolved {line}", file=sys.stderr, flush=True),
+        sizes=Sizes(old.sizes() if old else {}, web=web),
+        # Only a flow's imports are compared with wheels.
+        modules=Modules(old.modules() if old else {}, _progress, web) if flow else None,
+        report=lambda line: _progress(f"resolved {line}"),
     )
-    new = build(flow, locker.lock(environments), settings)
+    new = build(flow, lock(locker) if lock else locker.lock(environments), settings)
     changed = changes(old, new)
     if not arguments.check:
         written = write_directory(directory, new.files(), owned(new.files(), old))
         changed = changed or (["repaired the files"] if written else [])
     _show(new, changed, arguments, time.monotonic() - begin)
     return 1 if arguments.check and changed else 0
+
+
+def _progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _old_lock(directory: Path, settings: Settings) -> Lock | None:

@@ -11,7 +11,7 @@ from mfbazel.lock.document import Lock
 from mfbazel.lock.model import Environment, Settings
 from mfbazel.lock.requirements_txt import PinnedLine, parse_locked
 
-_COMPARED = ("type", "next", "disabled", "python", "gpu")
+_COMPARED = ("type", "next", "disabled", "python", "platform", "gpu")
 """The properties of a step, beside its requirements, that a lock records and images or the launch depend on."""
 
 
@@ -19,7 +19,7 @@ def check_flow(
     flow: Mapping[str, Any], environments: Sequence[Environment], lock: Lock, settings: Settings
 ) -> list[str]:
     """Return one line per difference between the flow as it is now (``flow``, ``environments``) and ``lock``."""
-    problems = _check_settings(lock, settings)
+    problems = [*_check_version(flow, lock), *_check_settings(lock, settings)]
     recorded = lock.document["flow"] or {}
     if recorded.get("name") != flow["name"]:
         problems.append(f"the flow is {flow['name']}, locked is {recorded.get('name')}")
@@ -41,6 +41,21 @@ def check_flow(
 
 def _names(flow: Mapping[str, Any]) -> set[str]:
     return {step["name"] for step in flow["steps"]}
+
+
+def _check_version(flow: Mapping[str, Any], lock: Lock) -> list[str]:
+    """Say what a lock of another version of mfbazel lacks."""
+    problems = []
+    recorded = lock.document["flow"] or {}
+    if recorded and recorded.get("schema") != flow["schema"]:
+        problems.append(
+            f"another version of mfbazel made the lock: it describes the flow by schema {recorded.get('schema')}, "
+            f"this one by {flow['schema']}"
+        )
+    bare = len(lock.document["wheels"]) - len(lock.modules())
+    if bare:
+        problems.append(f"an older mfbazel made the lock: {bare} of its wheels do not say which modules they hold")
+    return problems
 
 
 def _check_settings(lock: Lock, settings: Settings) -> list[str]:
