@@ -27,6 +27,9 @@ EXTENSION = _PACKAGE.parents[1] / "extension"
 MEMORY = 4 * 1024**3
 """Bytes of address space that the subprocess may have."""
 
+NAMESPACES = True
+"""Whether the subprocess leaves the network's namespace where the kernel lets it; the guard stands in either case."""
+
 _SPEC, _OUTCOME = "flow-spec.json", "outcome.json"
 _KEPT = ("LD_LIBRARY_PATH", "PYTHONHOME")
 """Environment variables that an interpreter may need to start."""
@@ -109,6 +112,7 @@ def _request(
         "arguments": ["--quiet", "--no-pylint", *(f"--{name}={value}" for name, value in fixed.items()), *arguments],
         "timeout": timeout,
         "memory": MEMORY,
+        "namespaces": NAMESPACES,
     }
 
 

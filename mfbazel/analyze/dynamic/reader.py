@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mfbazel.analyze.dynamic import process
 from mfbazel.analyze.dynamic.answer import Answer
 from mfbazel.analyze.dynamic.places import Places
-from mfbazel.analyze.dynamic.process import MEMORY, Ended, Outcome, run
+from mfbazel.analyze.dynamic.process import Ended, Outcome
 from mfbazel.analyze.errors import DynamicError
 from mfbazel.analyze.model import Reading
 from mfbazel.analyze.options import ReadOptions
@@ -35,7 +36,7 @@ def read_dynamic(module: Module, sources: Sources, options: ReadOptions, reason:
     """
     roots = list(dict.fromkeys(root.absolute() for root in sources.roots))
     places = Places(module, sources, roots)
-    ended = run(module.path.absolute(), roots, _config_arguments(options), options.timeout)
+    ended = process.run(module.path.absolute(), roots, _config_arguments(options), options.timeout)
     if isinstance(ended, Ended):
         raise DynamicError(_silent(module, ended, options))
     if ended.error is not None:
@@ -92,12 +93,15 @@ def _failed(module: Module, places: Places, outcome: Outcome) -> str:
     place = _where(places, error) if error.get("file") and error.get("line") else module.shown
     message = str(error.get("message", "")).strip()
     match error["kind"]:
-        case "metaflow-missing":
-            return f"{module.shown}: Metaflow cannot be imported where the flow is read: {message}"
+        case "metaflow-broken":
+            return (
+                f"{place}: Metaflow cannot be imported where the flow is read: {message}. Does a first-party module "
+                "have the name of one that Metaflow imports?"
+            )
         case "memory":
             return (
-                f"{place}: loading the flow needs more than {MEMORY // 1024**3} GiB of memory: move what is large "
-                "from the top level of the file into steps"
+                f"{place}: loading the flow needs more than {process.MEMORY // 1024**3} GiB of memory: move what is "
+                "large from the top level of the file into steps"
             )
         case "stubbed-base":
             return (
@@ -125,8 +129,8 @@ def _not_started(module: Module, error: Mapping[str, Any]) -> str:
     if error.get("base"):
         name, _, base = str(error["base"]).partition(" ")
         return (
-            f"{module.shown}: class {name} derives from {base.strip('()')}, of a package that is not installed while "
-            "the flow is read, so its steps cannot be known: define the flow in first-party code"
+            f"{module.shown}: class '{name}' derives from `{base.strip('()')}`, of a package that is not installed "
+            "while the flow is read, so its steps cannot be known: define the flow in first-party code"
         )
     return (
         f'{module.shown}: the file starts no flow: end it with `if __name__ == "__main__":` and a call of the flow\'s '

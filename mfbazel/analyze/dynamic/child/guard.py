@@ -104,6 +104,8 @@ def _writes(arguments: tuple[Any, ...]) -> bool:
 def _subject(event: str, arguments: tuple[Any, ...]) -> Any:
     if event in ("socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg"):
         return arguments[1] if len(arguments) > 1 else ""
+    if event == "socket.getaddrinfo":
+        return arguments[:2]
     if event == "subprocess.Popen" and len(arguments) > 1:
         return arguments[1]
     return arguments[0] if arguments else ""
@@ -113,7 +115,7 @@ def _shown(subject: Any) -> str:
     """Return what was asked for, on one line: host and port, command line, or path."""
     try:
         if isinstance(subject, tuple) and subject and isinstance(subject[0], str | bytes):
-            text = ":".join(str(part) for part in subject[:2])
+            text = ":".join(os.fsdecode(part) if isinstance(part, bytes) else str(part) for part in subject[:2])
         elif isinstance(subject, list | tuple):
             text = " ".join(os.fsdecode(part) for part in subject)
         else:

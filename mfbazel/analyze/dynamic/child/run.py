@@ -38,12 +38,12 @@ def main(request: Path) -> None:
 
     The request has ``flow`` (absolute file), ``roots`` (absolute directories of first-party code, the flow's own
     first), ``path`` (the import path that has Metaflow), ``arguments`` (of Metaflow, before the command), ``timeout``
-    (seconds) and ``memory`` (bytes). Beside it are written :data:`SPEC`, by Metaflow, and :data:`OUTCOME`: ``error``,
-    ``None`` where the flow was read, else with ``kind`` and what :func:`_said` adds; ``refusals``; and ``decisions``,
-    where the value of a stub decided.
+    (seconds), ``memory`` (bytes) and ``namespaces`` (whether to use the kernel's). Beside it are written :data:`SPEC`,
+    by Metaflow, and :data:`OUTCOME`: ``error``, ``None`` where the flow was read, else with ``kind`` and what
+    :func:`_said` adds; ``refusals``; and ``decisions``, where the value of a stub decided.
     """
     asked = json.loads(request.read_text(encoding="utf-8"))
-    isolated = isolate.leave_network()
+    isolated = asked["namespaces"] and isolate.leave_network()
     isolate.limit(asked["timeout"], asked["memory"])
     if isolated:
         isolate.in_own_processes()
@@ -57,8 +57,10 @@ def main(request: Path) -> None:
         sys.path[:] = [*asked["roots"], *asked["path"]]
         try:
             watch = _watch_metaflow(code)
-        except ImportError as missing:
-            error = {"kind": "metaflow-missing", "message": str(missing)}
+        except Exception as broken:  # a first-party module of the name of one that Metaflow imports can raise anything
+            place = _place(broken, code)
+            error = {"kind": "metaflow-broken", "message": _text(broken)}
+            error.update(dict(zip(("file", "line"), place or (None, None), strict=True)))
         else:
             decisions = stubs.install(code, asked["roots"])
             error = _read(asked, code, watch, directory / SPEC)

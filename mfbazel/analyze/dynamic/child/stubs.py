@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import os
 import sys
 import types
@@ -228,7 +229,7 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     Standard library, first-party modules and :data:`REAL` are found as ever, :data:`ALIASES` are Metaflow's copies, and
     everything else is a stub, whether or not it happens to be installed here: the answer must not depend on that.
-    A stub is not given where the code says that it does without (``except ImportError``, ``find_spec``).
+    A stub is not given where the code says that it does without (``except ImportError``).
     Code that is not first-party imports what it likes.
     """
 
@@ -259,7 +260,7 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             return None
         if top in ALIASES:
             return self._spec(top)
-        if _only_asks() or self.code.may_lack(frame.f_code.co_filename, frame.f_lineno):
+        if self.code.may_lack(frame.f_code.co_filename, frame.f_lineno):
             raise ModuleNotFoundError(f"No module named {top!r}", name=top)
         self.stubbed.add(top)
         return self._spec(top)
@@ -274,6 +275,12 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             self._first_party[top] = _is_first_party(top, self.roots)
         return not self._first_party[top]
 
+    def hides(self, top: str) -> bool:
+        """Say whether ``top`` is not there for the first-party code that asks."""
+        frame = self.code.importer()
+        asked = frame is not None and self.code.is_first_party(frame.f_code.co_filename)
+        return asked and top not in ALIASES and self._restricted(top)
+
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
         """Return the stub, or Metaflow's copy."""
         if spec.name in ALIASES and spec.name not in self.stubbed:
@@ -282,16 +289,6 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: types.ModuleType) -> None:
         """Do nothing: stubs have no code, and a copy was executed when it was imported."""
-
-
-def _only_asks() -> bool:
-    """Say whether ``importlib.util.find_spec`` asks, and nothing is to be imported."""
-    frame: types.FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_name == "find_spec" and frame.f_globals.get("__name__") == "importlib.util":
-            return True
-        frame = frame.f_back
-    return False
 
 
 def _is_first_party(top: str, roots: Sequence[str]) -> bool:
@@ -308,5 +305,12 @@ def _is_first_party(top: str, roots: Sequence[str]) -> bool:
 def install(code: Code, roots: Sequence[str]) -> Decisions:
     """Stub from now on; return where stubs decided."""
     Stub.decisions = Decisions(code)
-    sys.meta_path.insert(0, Finder(code, [os.fspath(root) for root in roots]))
+    finder = Finder(code, [os.fspath(root) for root in roots])
+    sys.meta_path.insert(0, finder)
+    original = importlib.util.find_spec
+
+    def find_spec(name: str, package: str | None = None) -> importlib.machinery.ModuleSpec | None:
+        return None if finder.hides(name.partition(".")[0]) else original(name, package)
+
+    importlib.util.find_spec = find_spec
     return Stub.decisions

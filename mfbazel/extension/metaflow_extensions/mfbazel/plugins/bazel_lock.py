@@ -38,7 +38,8 @@ class LockedStep:
     disabled: bool
     python: str | None
     declared: Mapping[str, str]
-    """Version specifier by the package's name as declared; ``""`` where any version would do."""
+    """Version specifier by the package's name in its decorator; ``""`` where any version would do. What the project
+    declares is not among them."""
     requirements_sha256: str
 
 
@@ -129,7 +130,11 @@ def _locked_step(step: Mapping[str, Any]) -> LockedStep:
         environment=step.get("environment") or step["name"],
         disabled=bool(step.get("disabled")),
         python=step.get("python"),
-        declared={package["name"]: package.get("specifier") or "" for package in step.get("declared", ())},
+        declared={
+            package.get("conda") or package["name"]: package.get("specifier") or ""
+            for package in step.get("declared", ())
+            if package.get("decorator") != "project"
+        },
         requirements_sha256=step["requirements_sha256"],
     )
 

@@ -23,14 +23,15 @@ class Requirements:
     """The hash that ``flow.json`` and ``images.json`` hold."""
     python: str | None = None
     declared: Mapping[str, str] = field(default_factory=dict)
-    """Version specifier by package, both as ``flow.json`` writes them; empty for a disabled step."""
+    """Version specifier by package as the decorators name it (the Python index may have another name for it); empty
+    for a disabled step."""
 
 
 def of_step(step: Any) -> Requirements:
     """Return what ``step``, an initialised step of a live flow, declares.
 
     Raises:
-        DependenciesException: both @pypi and @conda name packages, or a package is no requirement.
+        DependenciesException: there is @pypi, and packages from @conda.
         NotStartedByBazelException: the package ``mfbazel`` cannot be imported.
     """
     analyze = _analyze()
@@ -38,8 +39,8 @@ def of_step(step: Any) -> Requirements:
     try:
         found = analyze.live_requirements(attributes)
         python, packages = (None, {}) if found.disabled else (found.python, found.packages)
-        parsed = (analyze.split(analyze.requirement(name, str(version))) for name, version in packages.items())
-        return Requirements(analyze.requirements_sha256(python, packages), python, dict(parsed))
+        declared = dict(analyze.said(name, str(version)) for name, version in packages.items())
+        return Requirements(analyze.requirements_sha256(python, packages), python, declared)
     except analyze.AnalyzeError as error:
         raise DependenciesException(f"Step *{step.name}*: {error}") from error
 
