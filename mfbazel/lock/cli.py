@@ -266,7 +266,7 @@ def _lock(
         sizes=Sizes(old.sizes() if old else {}, web=web),
         # Only a flow's imports are compared with wheels.
         modules=Modules(old.modules() if old else {}, _progress, web) if flow else None,
-        report=lambda line: _progress(f"resolved {line}"),
+        report=_progress,
     )
     new = build(flow, lock(locker) if lock else locker.lock(environments), settings)
     changed = changes(old, new)

@@ -21,6 +21,8 @@ from mfbazel.lock.model import Environment, LockedEnvironment, Pin, Wanted
 from mfbazel.lock.requirements_txt import parse_resolved
 from mfbazel.lock.resolve import Locker
 
+FIRST_PARTY = "Code of your own is found beside the flow and in the import roots of attribute `deps`."
+
 _ROUNDS = 5
 _SHOWN = 6
 _IMPORT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -247,7 +249,8 @@ def _unclear(found: Sequence[Finding]) -> str:
         [
             'several packages could be meant by an import, so that `infer = "add"` cannot choose:',
             *lines,
-            f"Declare the one that is meant in the step, or say it for the whole flow, for example `{said}`.",
+            f"Declare the one that is meant in the step, or say it for the whole flow, for example `{said}`. "
+            f"{FIRST_PARTY}",
         ]
     )
 
@@ -270,12 +273,28 @@ def lock_with_imports(
         wanted = add_imports(flow, environments, packages, names)
         if [item.requirements for item in wanted] == [item.requirements for item in current]:
             _check_added(flow, environments, packages, names)
+            for line in _added(flow, environments, packages, names):
+                locker.report(line)
             return locked
         current = wanted
     raise LockError(
         "the packages that are added for imports change the versions of others in turn, without end: declare them in "
         "the steps"
     )
+
+
+def _added(
+    flow: Mapping[str, Any], environments: Sequence[Environment], packages: Mapping[str, Packages], names: Names
+) -> list[str]:
+    """Say what was added for which import, each once."""
+    by_name = {environment.name: environment for environment in environments}
+    lines: dict[str, list[str]] = {}
+    for step in _enabled(flow):
+        for item in _undeclared(step, by_name[step["name"]], packages, names):
+            answer = item.verdict.answer
+            line = f"{answer.candidates[0]}{_guessed(answer)} for {item.where} ({item.text})"
+            lines.setdefault(line, []).append(step["name"])
+    return [f"{', '.join(steps)}: added {line}" for line, steps in lines.items()]
 
 
 def _check_added(
@@ -306,7 +325,7 @@ def _check_added(
                     'what `infer = "add"` would add for an import does not provide it:',
                     *lines,
                     f"Declare the right package in the step, or name it: `{said}`. An empty name says that the image "
-                    "has it anyway.",
+                    f"has it anyway. {FIRST_PARTY}",
                 ]
             )
         )

@@ -51,7 +51,7 @@ class Locker:
         previous: per environment the versions by name of the old lock, which are kept where possible.
         sizes: sizes known from the old lock.
         modules: the same for the names of modules; ``None`` when they are not wanted.
-        report: called with one line when a resolution is done.
+        report: called with one line when something is done.
     """
 
     settings: Settings
@@ -149,7 +149,8 @@ class Locker:
             if settled:
                 asked = replace(asked, upgrade=False, upgrade_packages=())
             pins[str(platform)], wheels[str(platform)] = self._one(asked, members)
-            self.report(f"{_names(members)}: {len(pins[str(platform)])} packages for {platform}, Python {key.python}")
+            count = len(pins[str(platform)])
+            self.report(f"resolved {_names(members)}: {count} packages for {platform}, Python {key.python}")
         return _Result(pins, wheels)
 
     def _one(self, request: Request, members: Sequence[Environment]) -> tuple[_Pins, Mapping[str, FoundWheel]]:
