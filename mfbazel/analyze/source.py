@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ast
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar, cast
 
 from mfbazel.analyze.errors import AnalyzeError
 from mfbazel.analyze.files import read_text
 from mfbazel.analyze.syntax import parse_text
 
+_FUNCTIONS = frozenset((ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
 _MAX_PARTS = 100
 """Of a dotted name; a chain of more attributes means no module or what is in one."""
 
@@ -48,6 +51,46 @@ class ValueBinding:
 Binding = ModuleBinding | ImportBinding | ValueBinding | FunctionNode | ast.ClassDef
 
 
+_Nodes = dict[type[ast.AST], list[ast.AST]]
+Node = TypeVar("Node", bound=ast.AST)
+
+
+def _sorted_out(tree: ast.Module) -> tuple[_Nodes, _Nodes]:
+    """Return the nodes of ``tree`` by class, those outside of functions and those inside."""
+    outer: list[ast.AST] = [tree]
+    inner: list[ast.AST] = []
+    found: tuple[_Nodes, _Nodes] = (defaultdict(list), defaultdict(list))
+    for nodes, kinds in zip((outer, inner), found, strict=True):
+        for node in nodes:  # the list grows meanwhile
+            kind = node.__class__
+            kinds[kind].append(node)
+            into = inner if kind in _FUNCTIONS else nodes
+            for name in _INNER_FIELDS[kind]:
+                value = getattr(node, name, None)
+                if value.__class__ is list:
+                    into.extend([child for child in value if isinstance(child, ast.AST)])
+                elif isinstance(value, ast.AST):
+                    into.append(value)
+    return found
+
+
+class _InnerFields(dict[type[ast.AST], tuple[str, ...]]):
+    """The fields of a class of nodes that may hold nodes of interest, those of operators and contexts left out."""
+
+    _OTHERS = frozenset(
+        ("arg", "asname", "attr", "conversion", "ctx", "id", "is_async", "kind", "level", "module", "op", "ops")
+        + ("simple", "type_comment")
+    )
+
+    def __missing__(self, kind: type[ast.AST]) -> tuple[str, ...]:
+        fields = () if kind is ast.Constant else tuple(name for name in kind._fields if name not in self._OTHERS)
+        self[kind] = fields
+        return fields
+
+
+_INNER_FIELDS = _InnerFields()
+
+
 @dataclass
 class Module:
     """A parsed file. ``shown`` is its path in results and errors; ``dotted`` its name, ``package`` that of
@@ -61,6 +104,20 @@ class Module:
     bindings: dict[str, Binding] = field(default_factory=dict)
     stars: list[str] = field(default_factory=list)
     conditional: set[int] = field(default_factory=set)
+    _nodes: tuple[_Nodes, _Nodes] | None = None
+
+    def nodes(self, kind: type[Node], *, inside: bool | None = None) -> Sequence[Node]:
+        """Return the nodes of the class ``kind`` (not of subclasses), from the outside in.
+
+        ``inside``: only those in functions and lambdas (their decorators, defaults and annotations included), or only
+        those outside of all; both where it is ``None``. The tree is walked once, for all kinds.
+        """
+        if self._nodes is None:
+            self._nodes = _sorted_out(self.tree)
+        outer, inner = (cast(list[Node], found.get(kind, [])) for found in self._nodes)
+        if inside is None:
+            return [*outer, *inner]
+        return inner if inside else outer
 
     def where(self, node: ast.AST) -> str:
         """Return ``file:line`` of ``node``."""
@@ -96,7 +153,7 @@ def parse(path: Path, shown: str, dotted: str = "__main__", package: str = "") -
     module = Module(path, shown, dotted, package, parse_text(text, shown))
     _bind(module)
     if "global" in text or ":=" in text:
-        _bind_in_functions(module)
+        _bind_in_expressions(module)
     return module
 
 
@@ -131,6 +188,16 @@ def _bind(module: Module) -> None:
                 _bind_otherwise(module, statement)
 
 
+def statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements of ``body`` and those in them at any depth, functions and classes included, in order."""
+    stack = [*reversed(body)]
+    while stack:
+        statement = stack.pop()
+        yield statement
+        inner = [nested for block in _bodies(statement) for nested in block]
+        stack.extend(reversed(inner))
+
+
 def _executed(statements: Sequence[ast.stmt]) -> Iterator[tuple[ast.stmt, bool]]:
     """Yield ``statements`` and those nested in them, functions and classes apart; and whether they are nested."""
     stack = [(statement, False) for statement in reversed(statements)]
@@ -161,7 +228,7 @@ def _bind_value(module: Module, statement: ast.Assign | ast.AnnAssign | ast.AugA
 
 
 def _bind_otherwise(module: Module, statement: ast.stmt) -> None:
-    """Note what a statement that is no assignment changes: targets of loops, ``del``, ``PACKAGES.update(…)``."""
+    """Note what a statement that is no assignment binds: targets of loops, of ``with``, ``except`` and ``match``."""
     match statement:
         case ast.For(target=target) | ast.AsyncFor(target=target):
             _change(module, target, statement)
@@ -171,9 +238,6 @@ def _bind_otherwise(module: Module, statement: ast.stmt) -> None:
                     _change(module, item.optional_vars, statement)
         case ast.Delete(targets=targets):
             for target in targets:
-                _change(module, target, statement)
-        case ast.Expr(value=ast.Call(func=function, args=arguments)):
-            for target in [function.value, *arguments] if isinstance(function, ast.Attribute) else arguments:
                 _change(module, target, statement)
         case ast.Try(handlers=handlers) | ast.TryStar(handlers=handlers):
             for handler in handlers:
@@ -186,19 +250,13 @@ def _bind_otherwise(module: Module, statement: ast.stmt) -> None:
 
 
 def _change(module: Module, target: ast.expr, statement: ast.stmt) -> None:
-    """Note that ``statement`` binds the names in ``target``, or may change in place what they hold."""
+    """Note that ``statement`` binds the names in ``target``; what it changes in place is found elsewhere."""
     stack = [target]
     while stack:
         match stack.pop():
-            case ast.Name(id=name, ctx=ast.Load()):
-                previous = module.bindings.get(name)
-                if isinstance(previous, ValueBinding) and not isinstance(previous.value, ast.Constant | ast.JoinedStr):
-                    if previous.constant:
-                        stack.append(previous.value)  # `OTHER = PACKAGES`: both names mean what is changed
-                    _rebind(module, name, statement)
             case ast.Name(id=name):
                 _rebind(module, name, statement)
-            case ast.Subscript(value=inner) | ast.Attribute(value=inner) | ast.Starred(value=inner):
+            case ast.Starred(value=inner):
                 stack.append(inner)
             case ast.Tuple(elts=elements) | ast.List(elts=elements):
                 stack.extend(elements)
@@ -212,14 +270,13 @@ def _rebind(module: Module, name: str | None, statement: ast.AST) -> None:
         module.bindings[name] = ValueBinding(value, getattr(statement, "lineno", 1), constant=False)
 
 
-def _bind_in_functions(module: Module) -> None:
+def _bind_in_expressions(module: Module) -> None:
     """Note what ``global`` lets functions change, and what ``:=`` binds in the middle of expressions."""
-    for node in ast.walk(module.tree):
-        if isinstance(node, ast.Global):
-            for name in node.names:
-                _rebind(module, name, node)
-        elif isinstance(node, ast.NamedExpr):
-            _rebind(module, node.target.id, node)
+    for declaration in module.nodes(ast.Global):
+        for name in declaration.names:
+            _rebind(module, name, declaration)
+    for expression in module.nodes(ast.NamedExpr, inside=False):
+        _rebind(module, expression.target.id, expression)
 
 
 def absolute_module(statement: ast.ImportFrom, package: str) -> str:
