@@ -78,8 +78,10 @@ class _InnerFields(dict[type[ast.AST], tuple[str, ...]]):
     """The fields of a class of nodes that may hold nodes of interest, those of operators and contexts left out."""
 
     _OTHERS = frozenset(
-        ("arg", "asname", "attr", "conversion", "ctx", "id", "is_async", "kind", "level", "module", "op", "ops")
-        + ("simple", "type_comment")
+        {
+            *("arg", "asname", "attr", "conversion", "ctx", "id", "is_async"),
+            *("kind", "level", "module", "op", "ops", "simple", "type_comment"),
+        }
     )
 
     def __missing__(self, kind: type[ast.AST]) -> tuple[str, ...]:
