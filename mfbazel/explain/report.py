@@ -7,11 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mfbazel.analyze import FlowSpec, Step
 from mfbazel.errors import MfbazelError
+from mfbazel.lock.distributions import import_names
 from mfbazel.lock.document import Lock
+from mfbazel.lock.imports import Packages
 from mfbazel.lock.requirements_txt import parse_resolved
 
 _SOURCE = re.compile(r".+ \((?P<what>.+)\)")
@@ -22,18 +25,30 @@ class Reason:
     """Why a package is in a step.
 
     Attributes:
-        kind: ``declared`` (by a decorator), ``project`` (by the project), ``imported`` (added because the code imports
-            it), ``runtime`` (Metaflow needs it in every image), or ``needed`` (by another package).
-        where: ``file:line (@decorator)``; for ``needed`` the other package, for ``runtime`` ``metaflow``.
+        kind: ``declared`` (by a decorator), ``project`` (by the project), ``added`` (required because the code imports
+            it), ``imported`` (the code imports it), ``runtime`` (Metaflow needs it in every image), or ``needed`` (by
+            another package).
+        where: ``file:line``, for ``declared`` with the decorator; for ``needed`` the other package, for ``runtime``
+            ``metaflow``.
     """
 
     kind: str
     where: str
 
     def __str__(self) -> str:
-        if self.kind == "needed":
-            return f"needed by {self.where}"
-        return "Metaflow needs it in every image" if self.kind == "runtime" else f"{self.kind} in {self.where}"
+        match self.kind:
+            case "needed":
+                return f"needed by {self.where}"
+            case "runtime":
+                return "Metaflow needs it in every image"
+            case "added":
+                return f"added for the import in {self.where}"
+        return f"{self.kind} in {self.where}"
+
+    @property
+    def asks(self) -> bool:
+        """Whether it makes the package a requirement of the step itself."""
+        return self.kind in ("declared", "project", "added")
 
 
 @dataclass(frozen=True)
@@ -54,7 +69,7 @@ class Package:
     @property
     def declared(self) -> bool:
         """Whether a step asks for it, and not only another package."""
-        return any(reason.kind not in ("needed", "runtime") for why in self.steps.values() for reason in why)
+        return any(reason.asks for why in self.steps.values() for reason in why)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -133,19 +148,43 @@ def _of_step(
             yield name, None, None, tuple(_written(step, name))
         return
     pins = parse_resolved(lock.texts.get(locked["file"], ""))
+    imported = _imported(step, lock)
+    required = {canonicalize_name(Requirement(text).name) for text in locked.get("requirements", ())}
     for sha256 in locked["wheels"].get(platform, ()):
         wheel = lock.document["wheels"][sha256]
-        via = pins[wheel["name"]].via if wheel["name"] in pins else ()
-        yield wheel["name"], wheel["version"], wheel["size"], tuple(_reasons(step, wheel["name"], via))
+        name = wheel["name"]
+        via = pins[name].via if name in pins else ()
+        reasons = tuple(_reasons(step, name, imported.get(name, ()), name in required, via))
+        yield name, wheel["version"], wheel["size"], reasons
 
 
-def _reasons(step: Step, name: str, via: Sequence[str]) -> Iterator[Reason]:
-    """Yield why ``name`` is in ``step``: first what is written in the flow, then what the resolver noted (``via``)."""
-    yield from _written(step, name)
+def _reasons(step: Step, name: str, imports: Sequence[str], required: bool, via: Sequence[str]) -> Iterator[Reason]:
+    """Yield why ``name`` is in ``step``.
+
+    First what is written in the flow; then where its code imports the distribution, which is why it is there when it is
+    required though nothing declares it; then what the resolver noted (``via``).
+    """
+    written = list(_written(step, name))
+    yield from written
+    kind = "added" if required and not written else "imported"
+    yield from (Reason(kind, where) for where in imports)
     others = sorted(other for other in via if not _SOURCE.fullmatch(other))
     if "metaflow (runtime)" in via:
         yield Reason("runtime", "metaflow")
     yield from (Reason("needed", other) for other in others)
+
+
+def _imported(step: Step, lock: Lock) -> dict[str, list[str]]:
+    """Return where ``step`` imports each distribution, as the locked wheels' own modules tell it."""
+    provided = Packages.of_lock(lock, step.name).provided
+    found: dict[str, list[str]] = {}
+    for item in step.inferred:
+        answers = (provided.look_up(name) for name in import_names(item.module, item.members))
+        for distribution in sorted({name for answer in answers if answer for name in answer.candidates}):
+            places = found.setdefault(distribution, [])
+            if f"{item.file}:{item.line}" not in places:
+                places.append(f"{item.file}:{item.line}")
+    return found
 
 
 def _written(step: Step, name: str) -> Iterator[Reason]:

@@ -102,7 +102,7 @@ def _matrix(packages: Sequence[Package], steps: Sequence[str], console: Console)
         cells = []
         for step in steps:
             why = package.steps.get(step)
-            own = any(reason.kind not in ("needed", "runtime") for reason in why or ())
+            own = any(reason.asks for reason in why or ())
             cells.append("" if why is None else asked if own else needed)
         size = "" if package.size is None else f"{package.size / 1e6:.1f}"
         table.add_row(package.name, package.version or "", size, *cells, style="" if package.declared else "dim")
@@ -123,14 +123,14 @@ def _reasons(package: Package, steps: Sequence[str]) -> Iterator[tuple[tuple[str
     for step in steps:
         for reason in package.steps.get(step, ()):
             holds.setdefault(reason, []).append(step)
-    needed: dict[tuple[str, ...], list[str]] = {}
+    joined: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for reason, where in holds.items():
-        if reason.kind == "needed":
-            needed.setdefault(tuple(where), []).append(reason.where)
+        if reason.kind in ("needed", "imported"):
+            joined.setdefault((reason.kind, tuple(where)), []).append(reason.where)
         else:
             yield tuple(where), str(reason)
-    for steps_of, names in needed.items():
-        yield steps_of, f"needed by {', '.join(names)}"
+    for (kind, steps_of), names in joined.items():
+        yield steps_of, str(Reason(kind, ", ".join(names)))
 
 
 def _say_lock(report: Report, console: Console, command: str) -> None:

@@ -117,6 +117,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
         values = {"workspace": WORKSPACE, "host": registry.host, "digest": digest}
         directory.joinpath("MODULE.bazel").write_text(MODULE.format(**values))
         directory.joinpath("examples/churn/BUILD.bazel").write_text(BUILD.replace("{host}", registry.host))
+        forecast = directory / "examples/forecast/BUILD.bazel"
+        forecast.write_text(
+            forecast.read_text().replace("//rules:defs", "@mfbazel//rules:defs").replace("@python_base", "@base")
+        )
         made = Workspace(directory, scratch / "output_base", registry.host)
         try:
             yield made
@@ -179,6 +183,35 @@ def test_the_archive_that_an_engine_loads_holds_the_image(workspace: Workspace) 
         (descriptor,) = json.load(index)["manifests"]
     expected = json.loads((workspace.output("training") / "index.json").read_text())["manifests"][0]["digest"]
     assert descriptor["digest"] == expected
+
+
+def test_a_flow_that_must_be_run_to_be_read_is_read_as_here(workspace: Workspace) -> None:
+    workspace.built("build", "//examples/forecast:forecast_flow.spec")
+    spec = json.loads((workspace.directory / "bazel-bin/examples/forecast/forecast_flow.spec.json").read_text())
+    assert spec == json.loads((RUNFILES / "examples" / "forecast" / "forecast_flow.spec.json").read_text())
+    assert spec["reading"]["way"] == "dynamic"
+
+
+def test_explain_shows_why_a_package_is_there(workspace: Workspace) -> None:
+    said = workspace.built("run", "//examples/churn:churn_flow.explain", "--", "--package", "scipy").stdout
+    assert re.search(r"^scipy [0-9.]+\n  needed by scikit-learn \(train\)$", said, re.MULTILINE)
+
+
+def test_an_import_that_nobody_declares_fails_the_imports_test_with_the_line_to_add(workspace: Workspace) -> None:
+    workspace.built("test", "//examples/churn:churn_flow.imports_test")
+    source = workspace.directory / "examples" / "churn" / "churn_flow.py"
+    text = source.read_text()
+    changed = text.replace("    def start(self):\n", "    def start(self):\n        import pandas\n")
+    line = changed[: changed.index("import pandas\n")].count("\n") + 1
+    source.write_text(changed)
+    try:
+        done = workspace.bazel("test", "//examples/churn:churn_flow.imports_test", "--test_output=errors")
+    finally:
+        source.write_text(text)
+    assert done.returncode != 0
+    said = done.stdout + done.stderr
+    assert f"churn_flow.py:{line}" in said
+    assert re.search(r'"pandas": "[0-9.]+"', said)
 
 
 def test_a_flow_without_a_lock_says_which_command_makes_it(workspace: Workspace) -> None:

@@ -25,6 +25,8 @@ class DemoFlow(FlowSpec):
     @pypi(packages={"alpha": "1.0"})
     @step
     def train(self):
+        import alpha.linear
+        from beta import thing
         self.next(self.end)
 
     @pypi(disabled=True)
@@ -33,9 +35,9 @@ class DemoFlow(FlowSpec):
         pass
 """
 WHEELS = {
-    "a" * 64: {"name": "alpha", "version": "1.0", "file": "alpha-1.0-py3-none-any.whl", "size": 2_500_000},
-    "b" * 64: {"name": "beta", "version": "2.0", "file": "beta-2.0-py3-none-any.whl", "size": 1_000_000},
-    "c" * 64: {"name": "boto3", "version": "3.0", "file": "boto3-3.0-py3-none-any.whl", "size": 100_000},
+    "a" * 64: {"name": "alpha", "version": "1.0", "file": "a.whl", "size": 2_500_000, "modules": ["alpha"]},
+    "b" * 64: {"name": "beta", "version": "2.0", "file": "b.whl", "size": 1_000_000, "modules": ["beta"]},
+    "c" * 64: {"name": "boto3", "version": "3.0", "file": "c.whl", "size": 100_000, "modules": ["boto3"]},
 }
 TRAIN = """
 alpha==1.0
@@ -51,11 +53,11 @@ def write_flow(directory: Path, text: str = FLOW) -> None:
     (directory / "demo_flow.py").write_text(textwrap.dedent(text), encoding="utf-8")
 
 
-def write_lock(directory: Path) -> None:
+def write_lock(directory: Path, *requirements: str) -> None:
     """Lock the flow as it is in ``directory`` now."""
     environments = {
         "start": {"file": "start.txt", "wheels": {"linux/amd64": ["c" * 64]}},
-        "train": {"file": "train.txt", "wheels": {"linux/amd64": list(WHEELS)}},
+        "train": {"file": "train.txt", "wheels": {"linux/amd64": list(WHEELS)}, "requirements": requirements},
         "end": {"file": "end.txt", "wheels": {"linux/amd64": ["c" * 64]}},
     }
     document = {
@@ -122,8 +124,19 @@ def test_each_package_says_why_it_is_there(tmp_path: Path, capsys: pytest.Captur
     write_lock(tmp_path)
     lines = run(capsys).splitlines()
     assert lines[lines.index("alpha 1.0") + 1] == "  declared in demo_flow.py:11 (@pypi) (train)"
-    assert lines[lines.index("beta 2.0") + 1] == "  needed by alpha (train)"
+    assert lines[lines.index("alpha 1.0") + 2] == "  imported in demo_flow.py:14 (train)"
+    assert lines[lines.index("beta 2.0") + 1 :][:2] == [
+        "  imported in demo_flow.py:15 (train)",
+        "  needed by alpha (train)",
+    ]
     assert lines[lines.index("boto3 3.0") + 1] == "  Metaflow needs it in every image (every step)"
+
+
+def test_what_was_locked_for_an_import_alone_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_lock(tmp_path, "alpha==1.0", "beta")
+    lines = run(capsys).splitlines()
+    assert lines[lines.index("beta 2.0") + 1] == "  added for the import in demo_flow.py:15 (train)"
+    assert row("\n".join(lines), "beta", "2.0", "1.0") == ["beta", "2.0", "1.0", "●"]
 
 
 def test_json_holds_the_flow_spec_and_the_reasons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,7 +148,12 @@ def test_json_holds_the_flow_spec_and_the_reasons(tmp_path: Path, capsys: pytest
             "name": "alpha",
             "version": "1.0",
             "size": 2_500_000,
-            "steps": {"train": [{"kind": "declared", "where": "demo_flow.py:11 (@pypi)"}]},
+            "steps": {
+                "train": [
+                    {"kind": "declared", "where": "demo_flow.py:11 (@pypi)"},
+                    {"kind": "imported", "where": "demo_flow.py:14"},
+                ]
+            },
         }
     ]
     assert (table["platform"], table["stale"]) == ("linux/amd64", [])
