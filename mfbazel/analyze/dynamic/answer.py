@@ -12,7 +12,7 @@ from mfbazel.analyze.errors import AnalyzeError, DynamicError
 from mfbazel.analyze.hardware import ATTRIBUTES, amount, platform_of, requests_of
 from mfbazel.analyze.model import Place, Reading, Remote, Requests
 from mfbazel.analyze.raw import RawFlow, RawStep, Written
-from mfbazel.analyze.requirements import Attributes, merge, requirement
+from mfbazel.analyze.requirements import Attributes, is_disabled, merge
 
 _REMOTES = ("batch", "kubernetes")
 _HARDWARE = (*_REMOTES, "resources")
@@ -47,7 +47,7 @@ class Answer:
         return RawStep(
             name=step["name"],
             type=step["type"],
-            next=() if step["type"] == "end" else tuple(dict.fromkeys(step["next"])),
+            next=() if step["type"] == "end" else tuple(step["next"]),
             place=place,
             decorators=tuple(sorted({item["name"] for item in step["decorators"]})),
             pypi=packages.get("pypi"),
@@ -61,8 +61,10 @@ class Answer:
         return self.places.decorator(decorator["origin"]) if decorator["origin"] else otherwise
 
     def _remote(self, decorator: Mapping[str, Any], step: Place) -> Remote:
-        image = decorator["attributes"].get("image")
-        return Remote(decorator["name"], None if image is None else str(image), self._place(decorator, step).line)
+        image, place = decorator["attributes"].get("image"), self._place(decorator, step)
+        if image and not isinstance(image, str):
+            raise DynamicError(f"{place}: `image` of @{decorator['name']} is {_shown(image)}, not text")
+        return Remote(decorator["name"], image or None, place.line)
 
     def _requests(self, hardware: Sequence[Mapping[str, Any]], where: str, step: Place) -> Requests:
         for item in hardware:
@@ -87,7 +89,7 @@ class Answer:
         own = self._attributes(name, found["own"], found["origin"], where, step)
         base = self._attributes(f"{name}_base", found["base"], found["base_origin"], where, step)
         merged = merge(base, own)
-        expected = {str(key): value for key, value in found["merged"]["packages"]}
+        expected = {str(key): _version(name, value) for key, value in _pairs(found["merged"]["packages"])}
         if merged is None or {key: item.version for key, item in merged.packages.items()} != expected:
             raise DynamicError(
                 f"{step}: {where}: Metaflow's own @{name} has other packages than the decorators say: {expected}. Is "
@@ -102,26 +104,36 @@ class Answer:
             return None
         place = self.places.decorator(origin) if origin else step
         self._require_known(said, f"{where}: @{name}", place)
+        if isinstance(said["packages"], Mapping):
+            raise DynamicError(
+                f"{place}: {where}: `packages` of @{name} is {_shown(said['packages'])}, not a dict: write "
+                '`packages={"name": "version"}`'
+            )
         entries = self.places.packages(origin, {str(key): version for key, version in said["packages"]}, step)
         packages: dict[str, Written] = {}
         for key, version in said["packages"]:
-            packages[key] = self._written(name, key, version, entries[str(key)], where)
+            packages[str(key)] = self._written(name, key, version, entries[str(key)], where)
         python, disabled = said["python"], said["disabled"]
-        if python is not None and not isinstance(python, str):
-            raise DynamicError(f'{place}: {where}: @{name}: `python` is {_shown(python)}, not text: write "{python}"')
-        return Attributes(packages, python or None, None if disabled is None else str(disabled).lower() == "true")
+        if name == "conda_base" and isinstance(python, int | float):
+            python = str(python)
+        if python and not isinstance(python, str):
+            raise DynamicError(
+                f'{place}: {where}: @{name}: `python` is {_shown(python)}, not text: write "{_shown(python)}"'
+            )
+        return Attributes(packages, python or None, None if disabled is None else is_disabled(disabled))
 
     def _written(self, name: str, key: Any, version: Any, place: Place, where: str) -> Written:
-        if not isinstance(key, str) or not isinstance(version, str):
+        if not isinstance(key, str):
             raise DynamicError(
-                f'{place}: {where}: @{name}: the version of "{_shown(key)}" is {_shown(version)}, not text: '
+                f"{place}: {where}: @{name}: the key {_shown(key)} is not text: write the name of a package"
+            )
+        text = _version(name, version)
+        if not isinstance(text, str):
+            raise DynamicError(
+                f'{place}: {where}: @{name}: the version of "{key}" is {_shown(version)}, not text: '
                 f'write "{_shown(version)}"'
             )
-        try:
-            requirement(key, version)
-        except AnalyzeError as error:
-            raise DynamicError(f"{place}: {where}: @{name}: {error}. Correct the entry.") from error
-        return Written(version, name, place)
+        return Written(text, name, place)
 
     def _require_known(self, attributes: Mapping[str, Any], where: str, place: Place) -> None:
         """Refuse values that come from a package that is not there."""
@@ -146,6 +158,15 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _texts(item)
+
+
+def _pairs(packages: Any) -> Sequence[Any]:
+    return packages if isinstance(packages, list) else ()
+
+
+def _version(decorator: str, value: Any) -> Any:
+    """Return the version; Metaflow puts any number into a requirement of conda, but takes text only for pip."""
+    return str(value) if decorator.startswith("conda") and type(value) in (int, float) else value
 
 
 def _shown(value: Any) -> str:

@@ -102,8 +102,11 @@ def _packages(flow: Any, deco: Any) -> dict[str, Any]:
 
 def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
     packages = attributes["packages"] or {}
+    is_table = isinstance(packages, Mapping)
     return {
-        "packages": [[_value(key), _value(value)] for key, value in packages.items()],
+        "packages": [[_value(key), _value(value)] for key, value in packages.items()]
+        if is_table
+        else {"repr": repr(packages)},
         "python": _value(attributes["python"]),
         "disabled": _value(attributes["disabled"]),
     }
