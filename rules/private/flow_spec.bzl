@@ -12,7 +12,7 @@ def _flow_spec_impl(ctx):
         inputs = reading.default_runfiles.files,
         outputs = [spec],
         mnemonic = "FlowSpec",
-        progress_message = "Reading the flow of {}".format(ctx.label),
+        progress_message = "Reading the flow of %{label}",
     )
     return [DefaultInfo(files = depset([spec]))]
 
