@@ -130,25 +130,15 @@ class _Scope:
         return False
 
 
-class _Item(NamedTuple):
-    """A node still to be visited. ``scope`` is ``None`` at the top level of modules and classes."""
-
-    node: ast.AST
-    scope: _Scope | None
-    optional: bool
-    use: str = "read"
-
-
 def scan_function(function: FunctionNode, module: Module, conditions: Conditions, *, nested: bool = True) -> Scan:
     """Return what calling ``function`` runs.
 
     The bodies of functions in it are counted only if ``nested``: a decorator's are not run when it is applied.
     """
     scanner = _Scanner(module, conditions, nested=nested)
-    scope = _Scope(None, function)
-    scanner.push(function.body, scope)
+    scanner.push(function.body, _Scope(None, function))
     scanner.push(_defaults(function), None)
-    scanner.push(function.decorator_list, None, use="decorate")
+    scanner.decorate(function.decorator_list, None, optional=False)
     return scanner.run()
 
 
@@ -160,132 +150,160 @@ def scan_nodes(nodes: Iterable[ast.AST], module: Module, conditions: Conditions,
 
 
 class _Scanner:
-    """One pass; a list of its own instead of recursion, since trees may be deep."""
+    """One pass, by lists of nodes still to be visited instead of recursion, since trees may be deep.
+
+    The nodes of one list share the function around them (``scope``; ``None`` at the top level of modules and classes)
+    and whether an ImportError is caught (``optional``).
+    """
 
     def __init__(self, module: Module, conditions: Conditions, *, nested: bool) -> None:
         self._module = module
         self._conditions = conditions
         self._nested = nested
-        self._stack: list[_Item] = []
+        self._waiting: list[tuple[list[ast.AST], _Scope | None, bool]] = []
         self._found = Scan()
-        self._read: list[tuple[Reference, _Scope | None]] = []
-        self._calls: list[_Item] = []
+        self._read: dict[tuple[str, tuple[str, ...], str, _Scope | None], None] = {}
+        self._calls: list[tuple[ast.Call, bool]] = []
 
-    def push(
-        self, nodes: Iterable[ast.AST], scope: _Scope | None, *, optional: bool = False, use: str = "read"
-    ) -> None:
+    def push(self, nodes: Iterable[ast.AST], scope: _Scope | None, *, optional: bool = False) -> None:
         """Plan to visit ``nodes``."""
-        self._stack.extend([_Item(node, scope, optional, use) for node in nodes])
+        self._waiting.append((list(nodes), scope, optional))
+
+    def decorate(self, decorators: Iterable[ast.expr], scope: _Scope | None, *, optional: bool) -> None:
+        """Note that ``decorators`` are applied."""
+        rest: list[ast.AST] = []
+        for node in decorators:
+            if isinstance(node, ast.Call):
+                rest += [*node.args, *node.keywords]
+                node = node.func
+            self._name(node, scope, "decorate", rest)
+        self.push(rest, scope, optional=optional)
 
     def run(self) -> Scan:
         """Visit everything that is planned; return what was found."""
-        while self._stack:
-            self._visit(self._stack.pop())
+        while self._waiting:
+            self._visit(*self._waiting.pop())
         local = self._found.local
         self._found.references = [
-            reference
-            for reference, scope in self._read
-            if reference.root in ("self", "cls", SUPER)
-            or reference.root in local
-            or scope is None
-            or not scope.hides(reference.root)
+            Reference(root, attributes, use)
+            for root, attributes, use, scope in self._read
+            if root in ("self", "cls", SUPER) or root in local or scope is None or not scope.hides(root)
         ]
-        for item in self._calls:
-            self._dynamic(item)
+        for call, optional in self._calls:
+            self._dynamic(call, optional=optional)
         return self._found
 
-    def _visit(self, item: _Item) -> None:
-        node, scope, optional, _ = item
-        visit = _VISITS.get(type(node))
-        if visit:
-            visit(self, node, item)
-            return
-        if scope:
-            bound = getattr(node, "name", None) or getattr(node, "rest", None)
-            if isinstance(bound, str):  # `except … as name`, and the names of `match` patterns
-                scope.names.add(bound)
-        self._stack.extend([_Item(child, scope, optional) for child in _children(node)])
+    def _visit(self, nodes: list[ast.AST], scope: _Scope | None, optional: bool) -> None:
+        while nodes:
+            node = nodes.pop()
+            kind = type(node)
+            visit = _VISITS.get(kind)
+            if kind is ast.Name or kind is ast.Attribute:
+                self._name(node, scope, "read", nodes)
+            elif kind is ast.Call:
+                self._call(node, scope, optional, nodes)  # type: ignore[arg-type]
+            elif visit:
+                visit(self, node, scope, optional)
+            else:
+                for field in node._fields:
+                    value = getattr(node, field, None)
+                    if type(value) is list:
+                        nodes.extend([child for child in value if type(child) not in _LEAVES])
+                    elif type(value) not in _LEAVES:
+                        nodes.append(value)  # type: ignore[arg-type]
 
-    def _try(self, node: ast.Try | ast.TryStar, item: _Item) -> None:
-        caught = item.optional or _is_caught(node)
-        self.push([*node.body, *node.handlers, *node.orelse], item.scope, optional=caught)
-        self.push(node.finalbody, item.scope, optional=item.optional)
-
-    def _with(self, node: ast.With | ast.AsyncWith, item: _Item) -> None:
-        self.push(node.items, item.scope, optional=item.optional)
-        self.push(node.body, item.scope, optional=item.optional or any(map(_suppresses, node.items)))
-
-    def _annotated(self, node: ast.AnnAssign, item: _Item) -> None:
-        self.push([node.target, *([node.value] if node.value else [])], item.scope, optional=item.optional)
-
-    def _global(self, node: ast.Global, item: _Item) -> None:
-        if item.scope:
-            item.scope.globals.update(node.names)
-
-    def _name(self, node: ast.Name | ast.Attribute, item: _Item) -> None:
-        base: ast.expr = node
+    def _name(self, node: ast.AST, scope: _Scope | None, use: str, rest: list[ast.AST]) -> None:
+        """Note the name, or attributes of a name, ``node``; what else it stands on is still to be visited."""
+        base = node
         attributes: list[str] = []
         while isinstance(base, ast.Attribute):
             attributes.append(base.attr)
             base = base.value
+        attributes.reverse()
         if isinstance(base, ast.Name):
             if isinstance(base.ctx, ast.Load):
-                self._read.append((Reference(base.id, tuple(reversed(attributes)), item.use), item.scope))
-            elif item.scope:
-                item.scope.names.add(base.id)
+                self._read[base.id, tuple(attributes), use, scope] = None
+            elif scope:
+                scope.names.add(base.id)
         elif isinstance(base, ast.Call) and isinstance(base.func, ast.Name) and base.func.id == "super":
-            self._read.append((Reference(SUPER, tuple(reversed(attributes)), item.use), item.scope))
+            self._read[SUPER, tuple(attributes), use, scope] = None
         else:
-            self.push([base], item.scope, optional=item.optional)
+            rest.append(base)
 
-    def _call(self, node: ast.Call, item: _Item) -> None:
-        named = isinstance(node.func, ast.Name)  # of any name: `from importlib import import_module as load`
-        if named or (isinstance(node.func, ast.Attribute) and node.func.attr in ("import_module", "__import__")):
-            self._calls.append(item)
-        use = item.use if item.use == "decorate" else "call"
-        self.push([node.func], item.scope, optional=item.optional, use=use)
-        self.push([*node.args, *(keyword.value for keyword in node.keywords)], item.scope, optional=item.optional)
+    def _call(self, node: ast.Call, scope: _Scope | None, optional: bool, rest: list[ast.AST]) -> None:
+        function = node.func
+        # Of any name: `from importlib import import_module as load`.
+        if isinstance(function, ast.Name) or getattr(function, "attr", "") in ("import_module", "__import__"):
+            self._calls.append((node, optional))
+        self._name(function, scope, "call", rest)
+        rest.extend(node.args)
+        rest.extend([keyword.value for keyword in node.keywords])
 
-    def _import(self, node: ast.Import | ast.ImportFrom, item: _Item) -> None:
+    def _try(self, node: ast.Try | ast.TryStar, scope: _Scope | None, optional: bool) -> None:
+        caught = optional or _is_caught(node)
+        self.push([*node.body, *node.handlers, *node.orelse], scope, optional=caught)
+        self.push(node.finalbody, scope, optional=optional)
+
+    def _with(self, node: ast.With | ast.AsyncWith, scope: _Scope | None, optional: bool) -> None:
+        self.push(node.items, scope, optional=optional)
+        self.push(node.body, scope, optional=optional or any(map(_suppresses, node.items)))
+
+    def _annotated(self, node: ast.AnnAssign, scope: _Scope | None, optional: bool) -> None:
+        self.push([node.target, *([node.value] if node.value else [])], scope, optional=optional)
+
+    def _global(self, node: ast.Global, scope: _Scope | None, _optional: bool) -> None:
+        if scope:
+            scope.globals.update(node.names)
+
+    def _handler(self, node: ast.ExceptHandler, scope: _Scope | None, optional: bool) -> None:
+        if scope and node.name:
+            scope.names.add(node.name)
+        self.push([*([node.type] if node.type else []), *node.body], scope, optional=optional)
+
+    def _pattern(self, node: ast.MatchAs | ast.MatchStar | ast.MatchMapping, scope: _Scope | None, opt: bool) -> None:
+        name = node.rest if isinstance(node, ast.MatchMapping) else node.name
+        if scope and name:
+            scope.names.add(name)
+        self.push(ast.iter_child_nodes(node), scope, optional=opt)
+
+    def _import(self, node: ast.Import | ast.ImportFrom, scope: _Scope | None, optional: bool) -> None:
         if isinstance(node, ast.Import):
             names: list[tuple[str, str | None]] = [(alias.name, None) for alias in node.names]
         else:
             source = absolute_module(node, self._module.package)
             names = [(source, None if alias.name == "*" else alias.name) for alias in node.names]
         relative = isinstance(node, ast.ImportFrom) and node.level > 0
-        self._found.imports += [Import(name, member, node.lineno, relative, item.optional) for name, member in names]
-        if item.scope:
+        self._found.imports += [Import(name, member, node.lineno, relative, optional) for name, member in names]
+        if scope:
             self._found.local.update(import_bindings(node, self._module.package))
 
-    def _function(self, node: FunctionNode | ast.Lambda, item: _Item) -> None:
-        self.push(_defaults(node), item.scope, optional=item.optional)
+    def _function(self, node: FunctionNode | ast.Lambda, scope: _Scope | None, optional: bool) -> None:
+        self.push(_defaults(node), scope, optional=optional)
         if not isinstance(node, ast.Lambda):
-            self.push(node.decorator_list, item.scope, optional=item.optional, use="decorate")
-            if item.scope:
-                item.scope.names.add(node.name)
+            self.decorate(node.decorator_list, scope, optional=optional)
+            if scope:
+                scope.names.add(node.name)
         if self._nested:
             body = [node.body] if isinstance(node, ast.Lambda) else node.body
-            self.push(body, _Scope(item.scope, node))
+            self.push(body, _Scope(scope, node))
 
-    def _class(self, node: ast.ClassDef, item: _Item) -> None:
-        if item.scope:
-            item.scope.names.add(node.name)
-        self.push(node.decorator_list, item.scope, optional=item.optional, use="decorate")
+    def _class(self, node: ast.ClassDef, scope: _Scope | None, optional: bool) -> None:
+        if scope:
+            scope.names.add(node.name)
+        self.decorate(node.decorator_list, scope, optional=optional)
         bases = [*node.bases, *(keyword.value for keyword in node.keywords)]
-        self.push([*bases, *node.body], _Scope(item.scope, None) if item.scope else None, optional=item.optional)
+        self.push([*bases, *node.body], _Scope(scope, None) if scope else None, optional=optional)
 
-    def _if(self, node: ast.If, item: _Item) -> None:
+    def _if(self, node: ast.If, scope: _Scope | None, optional: bool) -> None:
         value = self._conditions.value(node.test)
-        self.push([node.test], item.scope, optional=item.optional)
+        self.push([node.test], scope, optional=optional)
         if value is not False:
-            self.push(node.body, item.scope, optional=item.optional)
+            self.push(node.body, scope, optional=optional)
         if value is not True:
-            self.push(node.orelse, item.scope, optional=item.optional)
+            self.push(node.orelse, scope, optional=optional)
 
-    def _dynamic(self, item: _Item) -> None:
+    def _dynamic(self, call: ast.Call, *, optional: bool) -> None:
         """Note ``importlib.import_module`` and ``__import__`` with a constant."""
-        call = item.node
-        assert isinstance(call, ast.Call)
         if isinstance(call.func, ast.Name) and call.func.id == "__import__":
             if "__import__" in self._module.bindings:
                 return
@@ -301,7 +319,7 @@ class _Scanner:
         except (ImportError, ValueError):
             return
         if all(part.isidentifier() for part in dotted.split(".")):
-            self._found.imports.append(Import(dotted, None, call.lineno, name.startswith("."), item.optional))
+            self._found.imports.append(Import(dotted, None, call.lineno, name.startswith("."), optional))
 
     def _text(self, expression: ast.expr | None) -> str | None:
         match expression:
@@ -318,10 +336,7 @@ class _Scanner:
         return None
 
 
-_VISITS: dict[type[ast.AST], Callable[[_Scanner, Any, _Item], None]] = {
-    ast.Name: _Scanner._name,
-    ast.Attribute: _Scanner._name,
-    ast.Call: _Scanner._call,
+_VISITS: dict[type[ast.AST], Callable[[_Scanner, Any, _Scope | None, bool], None]] = {
     ast.Import: _Scanner._import,
     ast.ImportFrom: _Scanner._import,
     ast.FunctionDef: _Scanner._function,
@@ -331,23 +346,22 @@ _VISITS: dict[type[ast.AST], Callable[[_Scanner, Any, _Item], None]] = {
     ast.If: _Scanner._if,
     ast.Try: _Scanner._try,
     ast.TryStar: _Scanner._try,
+    ast.ExceptHandler: _Scanner._handler,
     ast.With: _Scanner._with,
     ast.AsyncWith: _Scanner._with,
     ast.AnnAssign: _Scanner._annotated,
     ast.Global: _Scanner._global,
+    ast.MatchAs: _Scanner._pattern,
+    ast.MatchStar: _Scanner._pattern,
+    ast.MatchMapping: _Scanner._pattern,
 }
-
-
-def _children(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the children of ``node`` that can hold a name; quicker than :func:`ast.iter_child_nodes`."""
-    for name in node._fields:
-        value = getattr(node, name, None)
-        if isinstance(value, list):
-            for child in value:
-                if isinstance(child, ast.AST) and child._fields and not isinstance(child, ast.Constant):
-                    yield child
-        elif isinstance(value, ast.AST) and value._fields and not isinstance(value, ast.Constant):
-            yield value
+# What a node may hold and what no name can be in.
+_LEAVES = frozenset(
+    {
+        *(kind for kind in vars(ast).values() if isinstance(kind, type) and not getattr(kind, "_fields", ())),
+        *(ast.Constant, str, int, float, complex, bytes, bool, type(None), type(...)),
+    }
+)
 
 
 def _defaults(function: FunctionNode | ast.Lambda) -> list[ast.expr]:
