@@ -24,6 +24,8 @@ SUPER = "super()"
 _NARROW = frozenset({"ImportError", "ModuleNotFoundError"})
 _BROAD = frozenset({"Exception", "BaseException"})
 _DYNAMIC = frozenset({"importlib.import_module", "importlib.__import__"})
+_KNOWN = {"sys.platform": "linux", "os.name": "posix"}
+"""What holds in every image."""
 _COMPARISONS = {
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
@@ -71,7 +73,7 @@ class Scan:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What is known of conditions: the target Python (``X.Y``) and whether the file is the one that is run."""
+    """What is known of conditions: the target Python, that images are Linux, and whether the file is the one run."""
 
     python: tuple[int, int]
     main: bool
@@ -83,21 +85,32 @@ class Conditions:
                 return bool(constant)
             case ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING"):
                 return False
-            case ast.UnaryOp(op=ast.Not(), operand=ast.Name() | ast.Attribute() | ast.Compare() as operand):
+            case ast.UnaryOp(
+                op=ast.Not(), operand=ast.Name() | ast.Attribute() | ast.Compare() | ast.Call() as operand
+            ):
                 value = self.value(operand)
                 return None if value is None else not value
             case ast.BoolOp(op=ast.And(), values=values):
                 known = [self.value(item) for item in values if not isinstance(item, ast.BoolOp)]
                 return False if False in known else None
+            case ast.Call(
+                func=ast.Attribute(value=ast.Attribute(value=ast.Name(id="sys"), attr="platform"), attr="startswith"),
+                args=[ast.Constant(value=str() as text)],
+            ):
+                return _KNOWN["sys.platform"].startswith(text)
             case ast.Compare(left=left, ops=[operation], comparators=[right]):
                 return self._compare(left, operation, right)
         return None
 
     def _compare(self, left: ast.expr, operation: ast.cmpop, right: ast.expr) -> bool | None:
-        match left, operation, right:
-            case ast.Name(id="__name__"), ast.Eq(), ast.Constant(value="__main__"):
+        match left, right:
+            case ast.Name(id="__name__"), ast.Constant(value="__main__") if isinstance(operation, ast.Eq):
                 return self.main
-            case ast.Attribute(value=ast.Name(id="sys"), attr="version_info"), _, ast.Tuple(elts=elements):
+            case ast.Attribute(value=ast.Name(id=module), attr=attribute), ast.Constant(value=str() as text):
+                known = _KNOWN.get(f"{module}.{attribute}")
+                if known and isinstance(operation, ast.Eq | ast.NotEq):
+                    return (known == text) is isinstance(operation, ast.Eq)
+            case ast.Attribute(value=ast.Name(id="sys"), attr="version_info"), ast.Tuple(elts=elements):
                 numbers = [item.value for item in elements if isinstance(item, ast.Constant)]
                 compare = _COMPARISONS.get(type(operation))
                 if compare and 1 <= len(numbers) == len(elements) <= 2 and all(isinstance(x, int) for x in numbers):
@@ -235,6 +248,9 @@ class _Scanner:
         # Of any name: `from importlib import import_module as load`.
         if isinstance(function, ast.Name) or getattr(function, "attr", "") in ("import_module", "__import__"):
             self._calls.append((node, optional))
+        match node:
+            case ast.Call(func=ast.Name(id="getattr"), args=[ast.Name(id=root), ast.Constant(value=str() as name), *_]):
+                self._read[root, (name,), "read", scope] = None
         self._name(function, scope, "call", rest)
         rest.extend(node.args)
         rest.extend([keyword.value for keyword in node.keywords])

@@ -1,6 +1,7 @@
 """Locks: resolving what environments require, to the exact wheel per platform, and writing it down.
 
-``python -m mfbazel.lock flow|test|environments`` is the front; docs/design/interfaces.md specifies the directory.
+``python -m mfbazel.lock flow|test|imports|environments`` is the front; docs/design/interfaces.md specifies the
+directory.
 """
 
 from __future__ import annotations
