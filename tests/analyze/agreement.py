@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from mfbazel.analyze.options import ReadOptions
 from tests.analyze.metaflow_oracle import Answer, Oracle, StepAnswer
 
 CORPUS = Path(__file__).absolute().parent / "corpus"
+RUN = {"04-playlist-plus"}
+"""Directories of the tutorials that must be run to be known: its @conda_base has ``python=get_python_version()``."""
 _HEADER = re.compile(r"^# (expect|metaflow|roots|stubs|config|config-value): (.+)$", re.MULTILINE)
 _WAY = re.compile(r"^(static|dynamic|refused)(?: \((.+)\))?$")
 
@@ -231,10 +235,24 @@ def out_of_order(flow: FlowSpec) -> list[str]:
 
 def identifier(item: Sample | Path) -> str:
     """Return a test's name for a flow."""
-    path = item.path if isinstance(item, Sample) else item
-    return path.stem.removesuffix("_flow")
+    return item.path.stem.removesuffix("_flow") if isinstance(item, Sample) else item.parent.name
 
 
-def first_line(errors: Sequence[str]) -> str:
-    """Return differences as an assertion's message."""
-    return "\n".join(errors)
+def distributed(suffix: str) -> list[Path]:
+    """Return the files of the installed metaflow distribution whose names end in ``suffix``, vendored ones apart."""
+    files = [file for file in metadata.files("metaflow") or () if file.suffix == suffix and "_vendor" not in file.parts]
+    return sorted(path for path in (Path(str(file.locate())) for file in files) if path.is_file())
+
+
+def shipped() -> list[Path]:
+    """Return the files of the metaflow distribution that define a flow: a class with a step in it."""
+    return [path for path in distributed(".py") if _defines_a_flow(path.read_bytes())]
+
+
+def _defines_a_flow(content: bytes) -> bool:
+    if b"FlowSpec" not in content:
+        return False
+    classes = (node for node in ast.walk(ast.parse(content)) if isinstance(node, ast.ClassDef))
+    functions = (item for node in classes for item in node.body if isinstance(item, ast.FunctionDef))
+    decorators = (decorator for function in functions for decorator in function.decorator_list)
+    return any(ast.unparse(getattr(item, "func", item)).rpartition(".")[2] == "step" for item in decorators)

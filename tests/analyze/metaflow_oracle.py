@@ -30,7 +30,7 @@ class StepAnswer:
     """One step as Metaflow has it.
 
     Attributes:
-        type: that of ``DAGNode``; ``next``: its ``out_funcs``, each once.
+        type: that of ``DAGNode``; ``next``: its ``out_funcs``.
         file, line: where Metaflow says that ``def`` stands.
         decorators: names of what stands on the step or was put there by a mutator, sorted, each once.
         attributes: per name the attributes that the flow gives, before Metaflow fills in defaults and merges others.

@@ -6,6 +6,7 @@ line. It knows nothing of this project.
 
 from __future__ import annotations
 
+import importlib
 import importlib.abc
 import importlib.machinery
 import json
@@ -32,6 +33,8 @@ Json = dict[str, Any]
 
 
 def _serve(directory: str) -> None:
+    for name in ("boto3", "botocore.config", "botocore.exceptions"):  # what else each child would import again
+        importlib.import_module(name)
     answers = Path(directory, "answer.json")
     for line in sys.stdin:
         answers.unlink(missing_ok=True)
@@ -170,7 +173,7 @@ def _step(node: Any, step: Any, state: Any) -> Json:
     return {
         "name": node.name,
         "type": node.type,
-        "next": list(dict.fromkeys(node.out_funcs)),
+        "next": list(node.out_funcs),
         "file": node.source_file,
         "line": node.func_lineno,
         "decorators": sorted(attributes),
@@ -219,21 +222,23 @@ class _Pip(Pip):  # type: ignore[misc]
 
 def _pip_arguments(environment: Json) -> list[str]:
     """Return the requirements on the command line of ``pip install``."""
+    if not environment["packages"]:
+        return []
     try:
         _Pip(_Micromamba()).solve("id", environment["packages"], environment["python"], "linux-64")
     except _Called as call:
-        count = len(environment["packages"])
-        return call.arguments[-count:] if count else []
+        return call.arguments[-len(environment["packages"]) :]
     raise AssertionError("Metaflow's Pip did not call pip")
 
 
 def _micromamba_arguments(environment: Json) -> list[str]:
     """Return the specs on the command line of ``micromamba create``, Python apart."""
+    if not environment["packages"]:
+        return []
     try:
         _Micromamba().solve("id", environment["packages"], None, "linux-64")
     except _Called as call:
-        count = len(environment["packages"])
-        return call.arguments[-count:] if count else []
+        return call.arguments[-len(environment["packages"]) :]
     raise AssertionError("Metaflow's Micromamba did not call micromamba")
 
 

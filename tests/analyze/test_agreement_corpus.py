@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import pytest
 
-from mfbazel.analyze import AnalyzeError, read_flow
+from mfbazel.analyze import AnalyzeError, FlowSpec, read_flow
 from mfbazel.analyze.errors import NeedsRunningError
 from tests.analyze.agreement import Sample, corpus, differences, identifier
 from tests.analyze.metaflow_oracle import Oracle
@@ -26,15 +27,19 @@ def test_the_corpus_has_at_least_forty_flows() -> None:
     assert len(SAMPLES) >= 40
 
 
+@functools.cache
+def read(sample: Sample) -> FlowSpec:
+    return read_flow(sample.path, sample.roots, sample.options())
+
+
 @pytest.mark.parametrize("sample", READ, ids=identifier)
 def test_steps_graph_decorators_and_packages_are_metaflows(sample: Sample, oracle: Oracle) -> None:
-    flow = read_flow(sample.path, sample.roots, sample.options())
-    assert differences(flow, sample.ask(oracle)) == []
+    assert differences(read(sample), sample.ask(oracle)) == []
 
 
 @pytest.mark.parametrize("sample", READ, ids=identifier)
 def test_a_flow_is_read_in_the_expected_way(sample: Sample) -> None:
-    reading = read_flow(sample.path, sample.roots, sample.options()).reading
+    reading = read(sample).reading
     assert reading.way == sample.way
     assert sample.reason.lower() in reading.reason.lower()
 

@@ -3,6 +3,8 @@
 
 from metaflow import FlowSpec, batch, kubernetes, pypi, step
 
+DIGEST = "sha256:5b0bcabd1ed22e9fb1310cf6c2dec7cdef19f0ad69efa1f392e94a4333501270"
+
 
 class BatchAndKubernetesFlow(FlowSpec):
     @kubernetes
@@ -11,7 +13,7 @@ class BatchAndKubernetesFlow(FlowSpec):
         self.next(self.train)
 
     @pypi(packages={"torch": "2.4.1"})
-    @batch(image="registry.example.com/ml/train@sha256:" + "0" * 64, queue="gpu")
+    @batch(image=f"registry.example.com/ml/train@{DIGEST}", queue="gpu")
     @step
     def train(self):
         self.next(self.score)

@@ -1,5 +1,5 @@
 """A decorator with its arguments may be kept in a variable and be used for several steps."""
-# expect: dynamic (science)
+# expect: static
 
 from metaflow import FlowSpec, pypi, step
 

@@ -1,5 +1,5 @@
 """A FlowMutator that gives every step its packages while the flow starts."""
-# expect: dynamic (FlowMutator)
+# expect: dynamic (mutator @needs_pandas)
 
 from metaflow import FlowMutator, FlowSpec, pypi, step
 

@@ -1,5 +1,5 @@
 """Mutators from another directory: one adds a base and a decorator to all, one takes packages away."""
-# expect: dynamic (FlowMutator)
+# expect: dynamic (mutator @standard)
 # roots: shared
 
 from metaflow import FlowSpec, pypi, retry, step

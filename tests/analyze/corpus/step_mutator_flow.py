@@ -1,5 +1,5 @@
 """A StepMutator that adds packages to the one step that it stands on, and takes what it is told as arguments."""
-# expect: dynamic (StepMutator)
+# expect: dynamic (mutator @trains)
 
 from metaflow import FlowSpec, StepMutator, resources, step
 
