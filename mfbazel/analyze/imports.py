@@ -19,6 +19,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from os.path import isdir, isfile
 from typing import NamedTuple
 
 from mfbazel.analyze.classes import Class, Classes
@@ -52,6 +53,7 @@ _CONSTRUCTORS = frozenset({"__init__", "__new__", "__post_init__", "__call__"})
 _DEEPEST = 50
 _PLAIN = (ast.Expr, ast.Assign, ast.Return)  # statements that hold no other ones
 _Target = tuple[Module, Binding]
+_Python = tuple[int, int]
 
 
 def read_imports(
@@ -74,17 +76,11 @@ def read_imports(
     Raises:
         AnalyzeError: a first-party module that is imported does not parse.
     """
-    readers: dict[tuple[int, int], _Reader] = {}
-    found = {}
-    for step in raw.steps:
-        python = _python(step, options)
-        if python not in readers:
-            readers[python] = _Reader(raw, module, sources, python)
-        found[step.name] = readers[python].step(step)
-    return found
+    reader = _Reader(raw, module, sources)
+    return {step.name: reader.step(step, _python(step, options)) for step in raw.steps}
 
 
-def _python(step: RawStep, options: ReadOptions) -> tuple[int, int]:
+def _python(step: RawStep, options: ReadOptions) -> _Python:
     """Return the Python of ``step``; that of the options where it declares none or is disabled."""
     try:
         declared = effective(step.pypi, step.conda)
@@ -93,7 +89,7 @@ def _python(step: RawStep, options: ReadOptions) -> tuple[int, int]:
     return _version(declared.python if declared.python and not declared.disabled else options.python)
 
 
-def _version(text: str) -> tuple[int, int]:
+def _version(text: str) -> _Python:
     match = re.search(r"(\d+)\.(\d+)", text)
     return (int(match[1]), int(match[2])) if match else _version(ReadOptions().python)
 
@@ -179,12 +175,10 @@ class _Family:
 
 
 class _Reader:
-    """Reads the imports of a flow for one Python."""
+    """Reads the imports of a flow. What does not depend on the Python is scanned and loaded once for all."""
 
-    def __init__(self, raw: RawFlow, module: Module, sources: Sources, python: tuple[int, int]) -> None:
+    def __init__(self, raw: RawFlow, module: Module, sources: Sources) -> None:
         self._module = module
-        self._python = f"{python[0]}.{python[1]}"
-        self._version = python
         self._steps = {step.name for step in raw.steps}
         self._start = raw.start
         self._lookup = _Lookup(sources)
@@ -192,12 +186,13 @@ class _Reader:
         self._classes = Classes(sources, module)
         self._families: dict[int, _Family] = {}
         self._class = self._find_class(raw)
-        self._scans: dict[tuple[int, bool], Scan] = {}
-        self._of_loading = self._load()
+        self._scans: dict[tuple[int, bool, _Python | None], Scan] = {}
+        self._loadings: dict[_Python | None, _Reach] = {}
 
-    def step(self, step: RawStep) -> tuple[Inferred, ...]:
-        """Return what ``step`` imports."""
-        reach = _Reach(set(self._of_loading.found), set(self._of_loading.visited))
+    def step(self, step: RawStep, python: _Python) -> tuple[Inferred, ...]:
+        """Return what ``step`` imports in ``python``."""
+        loading = self._load(python)
+        reach = _Reach(set(loading.found), set(loading.visited))
         found = self._functions.at(step.place, step.name)
         definition = self._class or (found[1] if found else None)
         family = self._family(definition) if definition else _Family()
@@ -208,8 +203,8 @@ class _Reader:
             # Arguments of the flow's decorators run in the first step's image (exit hooks) if anywhere.
             for decorator in definition[1].decorator_list:
                 reach.add(_Todo(definition[0], decorator))
-        self._run(reach, family)
-        return self._inferred(reach.found)
+        self._run(reach, family, python)
+        return self._inferred(reach.found, f"{python[0]}.{python[1]}")
 
     def _find_class(self, raw: RawFlow) -> Class | None:
         binding = self._module.bindings.get(raw.name)
@@ -221,17 +216,21 @@ class _Reader:
             self._families[key] = _Family.of(definition, self._classes)
         return self._families[key]
 
-    def _load(self) -> _Reach:
-        reach = _Reach()
-        reach.add(_Todo(self._module))
-        self._run(reach, _Family())
-        return reach
+    def _load(self, python: _Python) -> _Reach:
+        """Return what loading the flow's file reaches."""
+        found = self._loadings.get(None) or self._loadings.get(python)
+        if found is None:
+            found = _Reach()
+            found.add(_Todo(self._module))
+            decisive = self._run(found, _Family(), python)
+            self._loadings[python if decisive else None] = found
+        return found
 
-    def _inferred(self, found: Iterable[_Entry]) -> tuple[Inferred, ...]:
+    def _inferred(self, found: Iterable[_Entry], python: str) -> tuple[Inferred, ...]:
         """Merge the entries of each module path."""
         grouped: dict[str, list[_Entry]] = {}
         for entry in found:
-            if not is_stdlib(entry.module, self._python):
+            if not is_stdlib(entry.module, python):
                 grouped.setdefault(entry.module, []).append(entry)
         result = []
         for module, entries in sorted(grouped.items()):
@@ -240,10 +239,13 @@ class _Reader:
             result.append(Inferred(module, place.file, place.line, members))
         return tuple(result)
 
-    def _run(self, reach: _Reach, family: _Family) -> None:
+    def _run(self, reach: _Reach, family: _Family, python: _Python) -> bool:
+        """Follow everything planned; say whether something depended on the Python."""
+        decisive = False
         while reach.todo:
             item = reach.todo.pop()
-            scan = self._scan(item)
+            scan, depends = self._scan(item, python)
+            decisive = decisive or depends
             for imported in scan.imports:
                 self._import(imported, item.module, reach)
             for reference in scan.references:
@@ -251,18 +253,23 @@ class _Reader:
                     self._loads(reference, item.module, reach)
                 else:
                     self._reads(reference, item, scan.local, reach, family)
+        return decisive
 
-    def _scan(self, item: _Todo) -> Scan:
+    def _scan(self, item: _Todo, python: _Python) -> tuple[Scan, bool]:
+        """Return the scan of ``item`` and whether it depends on the Python."""
         node = item.node
         key = (id(node or item.module), item.nested)
-        if key not in self._scans:
-            conditions = Conditions(self._version, item.module is self._module)
-            if isinstance(node, FunctionNode):
-                self._scans[key] = scan_function(node, item.module, conditions, nested=item.nested)
-            else:
-                nodes = item.module.tree.body if node is None else [node]
-                self._scans[key] = scan_nodes(nodes, item.module, conditions, nested=node is not None)
-        return self._scans[key]
+        for kept in (None, python):
+            if (*key, kept) in self._scans:
+                return self._scans[*key, kept], kept is not None
+        conditions = Conditions(python, item.module is self._module)
+        if isinstance(node, FunctionNode):
+            scan = scan_function(node, item.module, conditions, nested=item.nested)
+        else:
+            nodes = item.module.tree.body if node is None else [node]
+            scan = scan_nodes(nodes, item.module, conditions, nested=node is not None)
+        self._scans[*key, python if conditions.decisive else None] = scan
+        return scan, conditions.decisive
 
     def _import(self, imported: Import, module: Module, reach: _Reach) -> None:
         """Follow what is first-party with the packages around it; note what is third-party."""
@@ -387,6 +394,7 @@ class _Lookup:
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
+        self._roots = [str(root) for root in sources.roots]
         self._tops: dict[str, bool] = {}
         self._party: dict[str, bool] = {}
         self._resolved: dict[tuple[int, Reference], _Target | None] = {}
@@ -401,9 +409,9 @@ class _Lookup:
         """Ask the file system once for the first part, which settles most names."""
         top = dotted.partition(".")[0]
         if top not in self._tops:
-            self._tops[top] = top.isidentifier() and any(
-                (root / top).is_dir() or (root / f"{top}.py").is_file() for root in self._sources.roots
-            )
+            # Not pathlib: for a large part of what reading a flow takes, this is it.
+            places = [f"{root}/{top}" for root in self._roots] if top.isidentifier() else []
+            self._tops[top] = any(isfile(f"{place}.py") or isdir(place) for place in places)
         return self._tops[top]
 
     def _load(self, dotted: str) -> Module | None:

@@ -71,12 +71,16 @@ class Scan:
     local: dict[str, Binding] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Conditions:
-    """What is known of conditions: the target Python, that images are Linux, and whether the file is the one run."""
+    """What is known of conditions: the target Python, that images are Linux, and whether the file is the one run.
+
+    ``decisive`` becomes true when something has depended on the Python.
+    """
 
     python: tuple[int, int]
     main: bool
+    decisive: bool = False
 
     def value(self, test: ast.expr) -> bool | None:
         """Return what ``test`` is, or ``None`` when that cannot be known."""
@@ -114,6 +118,7 @@ class Conditions:
                 numbers = [item.value for item in elements if isinstance(item, ast.Constant)]
                 compare = _COMPARISONS.get(type(operation))
                 if compare and 1 <= len(numbers) == len(elements) <= 2 and all(isinstance(x, int) for x in numbers):
+                    self.decisive = True
                     # A longer tuple is greater: 3.12 stands for (3, 12, …).
                     return bool(compare((*self.python, 0), tuple(numbers)))
         return None
