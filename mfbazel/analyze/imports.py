@@ -411,7 +411,7 @@ class _Lookup:
         if top not in self._tops:
             # Not pathlib: for a large part of what reading a flow takes, this is it.
             places = [f"{root}/{top}" for root in self._roots] if top.isidentifier() else []
-            self._tops[top] = any(isfile(f"{place}.py") or isdir(place) for place in places)
+            self._tops[top] = any(isfile(f"{place}.py") or isdir(place) for place in places)  # noqa: PTH112, PTH113
         return self._tops[top]
 
     def _load(self, dotted: str) -> Module | None:
