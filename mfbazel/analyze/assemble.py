@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from mfbazel.analyze.declared import declared
 from mfbazel.analyze.errors import AnalyzeError
 from mfbazel.analyze.graph import topological
 from mfbazel.analyze.imports import read_imports
-from mfbazel.analyze.model import Declared, FlowSpec, Inferred, Step
+from mfbazel.analyze.model import FlowSpec, Inferred, Step
 from mfbazel.analyze.options import ReadOptions
-from mfbazel.analyze.raw import RawFlow, RawStep, Written
-from mfbazel.analyze.requirements import Effective, effective, requirement, split
+from mfbazel.analyze.project import Project, read_project
+from mfbazel.analyze.raw import RawFlow, RawStep
+from mfbazel.analyze.requirements import effective
 from mfbazel.analyze.source import Module, Sources
 
 
@@ -16,21 +18,24 @@ def assemble(raw: RawFlow, module: Module, sources: Sources, options: ReadOption
     """Return the flow spec of ``raw``, which was read from ``module``.
 
     Raises:
-        AnalyzeError: a package is no requirement, or a step has packages from @pypi and from @conda.
+        AnalyzeError: a package is no requirement, a step has packages from @pypi and from @conda, or the project's
+            dependencies cannot be read.
     """
     inferred = read_imports(raw, module, sources, options)
     steps = {step.name: step for step in raw.steps}
+    project = read_project(options.project) if options.project else None
     ordered = topological(raw.start, {step.name: step.next for step in raw.steps})
-    return FlowSpec(
-        raw.name, raw.source, tuple(_step(steps[name], inferred[name], options) for name in ordered), raw.reading
-    )
+    found = tuple(_step(steps[name], inferred[name], options, project) for name in ordered)
+    return FlowSpec(raw.name, raw.source, found, raw.reading)
 
 
-def _step(raw: RawStep, inferred: tuple[Inferred, ...], options: ReadOptions) -> Step:
+def _step(raw: RawStep, inferred: tuple[Inferred, ...], options: ReadOptions, project: Project | None) -> Step:
     try:
         packages = effective(raw.pypi, raw.conda)
     except AnalyzeError as error:
         raise AnalyzeError(f"{raw.place}: step '{raw.name}': {error}") from error
+    if project and not packages.disabled:
+        project.check_python(packages.python or options.python, raw.name)
     return Step(
         name=raw.name,
         type=raw.type,
@@ -42,19 +47,8 @@ def _step(raw: RawStep, inferred: tuple[Inferred, ...], options: ReadOptions) ->
         python=packages.python,
         requests=raw.requests,
         platform=raw.platform,
-        declared=_declared(packages, options),
+        declared=declared(packages, options, project.declared if project else ()),
         inferred=inferred,
         remote=raw.remote,
         requirements=tuple(sorted((name, item.version) for name, item in packages.packages.items())),
     )
-
-
-def _declared(packages: Effective[Written], options: ReadOptions) -> tuple[Declared, ...]:  # noqa: ARG001
-    found = []
-    for key, written in packages.packages.items():
-        try:
-            name, specifier = split(requirement(key, written.version))
-        except AnalyzeError as error:
-            raise AnalyzeError(f"{written.place}: @{written.decorator}: {error}. Correct the entry.") from error
-        found.append(Declared(name, specifier, written.decorator, written.place.file, written.place.line))
-    return tuple(sorted(found, key=lambda item: item.name))

@@ -159,7 +159,7 @@ class Classes:
     def _foreign_base(self, module: Module, base: ast.expr) -> NeedsRunningError:
         return NeedsRunningError(
             f"{module.where(base)}: the base class `{code_of(base)}` is not found in first-party code, so its "
-            "steps cannot be read: name its import root with `--first-party` (attribute `deps`), or define the steps here",
+            "steps cannot be read: name its import root with `--first-party` (attribute `deps`), or define them here",
             f"the base class {code_of(base)} in {in_line(base, module)}",
         )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import operator
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,14 @@ _CONFIG = ("metaflow.Config", "metaflow.config_expr")
 _LARGEST = 10_000
 """Characters or elements of one value; larger ones are made by running only."""
 _MOST_BITS = 1000
+_ARITHMETIC: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SCALARS = (str, int, float, bool, bytes, type(None))
 
@@ -92,10 +101,10 @@ class Evaluator:
                 return self._limited(
                     "".join(self._formatted(part, scope, what) for part in values), expression, scope, what
                 )
-            case ast.UnaryOp(op=ast.USub() | ast.Not() as operator, operand=operand):
-                return self._unary(operator, operand, expression, scope, what)
-            case ast.BinOp(left=left, op=ast.Add() | ast.BitOr() as operator, right=right):
-                return self._binary(operator, left, right, expression, scope, what)
+            case ast.UnaryOp():
+                return self._unary(expression, scope, what)
+            case ast.BinOp():
+                return self._binary(expression, scope, what)
             case ast.Subscript():
                 return self._entry(expression, scope, what)
             case ast.Call(func=ast.Name(id="dict")) if self.names.qualified(expression.func, scope) == "builtins.dict":
@@ -131,6 +140,7 @@ class Evaluator:
         for key, value in zip(expression.keys, expression.values, strict=True):
             if key is None:
                 found.update(self._table(value, scope, what))
+                self._limited(found, value, scope, what)
             else:
                 found[self._key(key, scope, what)] = self.value(value, scope, what)
         return found
@@ -167,25 +177,39 @@ class Evaluator:
             return str(self._key(part.value, scope, what))
         return str(self._key(part, scope, what))
 
-    def _unary(self, operator: ast.unaryop, operand: ast.expr, whole: ast.expr, scope: Scope, what: str) -> Any:
-        value = self._value(operand, scope, what)
-        if isinstance(operator, ast.Not):
-            return not value
-        if isinstance(value, int | float):
-            return -value
-        raise self._unknown(whole, scope, what)
+    def _unary(self, expression: ast.UnaryOp, scope: Scope, what: str) -> Any:
+        value = self._value(expression.operand, scope, what)
+        match expression.op:
+            case ast.Not():
+                return not value
+            case ast.USub() if isinstance(value, int | float):
+                return -value
+            case ast.UAdd() if isinstance(value, int | float):
+                return +value
+        raise self._unknown(expression, scope, what)
 
-    def _binary(
-        self, operator: ast.operator, left: ast.expr, right: ast.expr, whole: ast.expr, scope: Scope, what: str
-    ) -> Any:
-        first, second = self._value(left, scope, what), self._value(right, scope, what)
-        if isinstance(operator, ast.BitOr) and isinstance(first, dict) and isinstance(second, dict):
-            return {**first, **second}
-        if isinstance(operator, ast.Add):
-            for kind in (str, list, tuple):
-                if isinstance(first, kind) and isinstance(second, kind):
-                    return self._limited(first + second, whole, scope, what)  # type: ignore[operator]
-        raise self._unknown(whole, scope, what)
+    def _binary(self, expression: ast.BinOp, scope: Scope, what: str) -> Any:
+        left, right = self._value(expression.left, scope, what), self._value(expression.right, scope, what)
+        if isinstance(left, int | float) and isinstance(right, int | float):
+            return self._calculated(expression, left, right, scope, what)
+        match expression.op, left, right:
+            case ast.BitOr(), dict(), dict():
+                return self._limited({**left, **right}, expression, scope, what)
+            case (ast.Add(), str(), str()) | (ast.Add(), list(), list()) | (ast.Add(), tuple(), tuple()):
+                return self._limited(left + right, expression, scope, what)
+            case (ast.Mult(), str(), int()) if len(left) * right <= _LARGEST:
+                return left * right
+        raise self._unknown(expression, scope, what)
+
+    def _calculated(self, expression: ast.BinOp, left: Any, right: Any, scope: Scope, what: str) -> Any:
+        calculate = _ARITHMETIC.get(type(expression.op))
+        try:
+            found = calculate(left, right) if calculate else None
+        except (ArithmeticError, ValueError):
+            found = None
+        if found is None:
+            raise self._unknown(expression, scope, what)
+        return self._scalar(found, expression, scope, what)
 
     def _entry(self, expression: ast.Subscript, scope: Scope, what: str) -> Any:
         table = self._value(expression.value, scope, what)

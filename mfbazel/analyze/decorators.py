@@ -25,7 +25,7 @@ from mfbazel.analyze.hardware import ATTRIBUTES, amount, platform_of
 from mfbazel.analyze.model import Place, Remote
 from mfbazel.analyze.names import Found, Names, Scope
 from mfbazel.analyze.raw import Written
-from mfbazel.analyze.requirements import Attributes, is_disabled, requirement
+from mfbazel.analyze.requirements import Attributes, is_disabled
 from mfbazel.analyze.source import FunctionNode, ValueBinding, code_of
 
 _DEEPEST = 50
@@ -188,17 +188,17 @@ class DecoratorReader:
         if meant.qualified in TRANSPARENT:
             return
         kind = self._ancestry(self.names.defined(meant.qualified), 0)
-        if kind == "mutator":
+        if kind.endswith("Mutator"):
             raise NeedsRunningError(
-                f"{scope.where(node)}: {who}: @{code_of(_callee(node))} is a mutator, which changes decorators when "
+                f"{scope.where(node)}: {who}: @{code_of(_callee(node))} is a {kind}, which changes decorators when "
                 "the flow starts. Let the flow be read dynamically, or write @pypi or @conda out.",
-                f"the mutator @{code_of(_callee(node))} in {in_line(node, scope.module)}",
+                f"the {kind} @{code_of(_callee(node))} in {in_line(node, scope.module)}",
             )
         if kind != "in tasks":
             raise _foreign(node, scope, who, "is unknown and could change the packages of the step")
 
     def _ancestry(self, found: Found | None, depth: int) -> str:
-        """Say whether a first-party decorator is a ``mutator``, acts ``in tasks`` only, or is unknown (empty text)."""
+        """Return the mutator that a first-party decorator is, ``in tasks`` when it acts there only, else nothing."""
         if found is None or depth > _DEEPEST:
             return ""
         binding = found.binding
@@ -208,14 +208,15 @@ class DecoratorReader:
         if not isinstance(binding, ast.ClassDef):
             return ""
         parents = [self._ancestor(base, found.scope, depth) for base in binding.bases]
-        if "mutator" in parents:
-            return "mutator"
+        mutator = next((parent for parent in parents if parent.endswith("Mutator")), None)
+        if mutator:
+            return mutator
         return "in tasks" if parents and all(parents) and "in tasks" in parents else ""
 
     def _ancestor(self, base: ast.expr, scope: Scope, depth: int) -> str:
         qualified = self.names.qualified(base, scope) or ""
         if qualified in MUTATORS:
-            return "mutator"
+            return qualified.rpartition(".")[2]
         if qualified in USER_STEP_DECORATORS:
             return "in tasks"
         if qualified == "builtins.object":
@@ -259,10 +260,6 @@ class DecoratorReader:
                 raise AnalyzeError(
                     f'{where}: the version of "{key}" is {_short(placed)}, not text: write "{_short(placed)}"'
                 )
-            try:
-                requirement(key, version)
-            except AnalyzeError as error:
-                raise AnalyzeError(f"{where}: {error}. Correct the entry.") from error
             yield key, Written(version, decorator.name, Place(placed.file, placed.line))
 
     def _python(self, decorator: Decorator, placed: Placed) -> str | None:

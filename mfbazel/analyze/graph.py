@@ -221,7 +221,7 @@ def _switch(node: Node, call: ast.Call, table: ast.Dict) -> tuple[str, ...]:
             f"{node.module.where(call)}: step '{node.name}' switches between fewer than two cases: add one, or write "
             "`self.next(self.a)`"
         )
-    return tuple(cases.values())
+    return tuple(dict.fromkeys(cases.values()))
 
 
 def _case(node: Node, key: ast.expr | None, call: ast.Call) -> object:

@@ -113,9 +113,23 @@ class _Reader:
         if any(True for _ in blocks(statement)) and not isinstance(statement, ast.ClassDef):
             self._refuse_conditional(steps, statement, scope, definition)
         elif isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
+            found = self._named(statement.value, scope)
+            if found is not None:
+                steps.update(dict.fromkeys(_names_bound(statement), found))
+                return
             self._refuse_made(steps, statement.value, statement, scope)
         for name in _names_bound(statement):
             steps.pop(name, None)
+
+    def _named(self, value: ast.expr, scope: Scope) -> _Found | None:
+        """Return the step that ``value`` (``other`` or ``Other.step``) names, if it names one."""
+        if not isinstance(value, ast.Name | ast.Attribute):
+            return None
+        found = self._names.definition(value, scope)
+        if found is None or not isinstance(found.binding, FunctionNode):
+            return None
+        decorators = self._decorators.of_step(found.binding, found.scope)
+        return None if decorators is None else _Found(found.scope.module, found.binding, tuple(decorators))
 
     def _refuse_conditional(
         self, steps: Mapping[str, _Found], statement: ast.stmt, scope: Scope, definition: ast.ClassDef
@@ -135,13 +149,24 @@ class _Reader:
         """Refuse ``name = step(…)``, another name for a step, and a step that a first-party function makes."""
         for node in ast.walk(value):
             if isinstance(node, ast.Name | ast.Attribute):
-                names_step = isinstance(node, ast.Name) and node.id in steps
+                names_step = (isinstance(node, ast.Name) and node.id in steps) or self._may_inherit(node, value, scope)
                 if names_step or self._names.qualified(node, scope) in STEP or self._makes_steps(node, value, scope):
                     raise NeedsRunningError(
                         f"{scope.where(statement)}: `{code_of(statement)}` may make a step. Let the flow be read "
                         "dynamically, or define the step with `def`.",
                         f"a step made by an assignment in {in_line(statement, scope.module)}",
                     )
+
+    def _may_inherit(self, node: ast.expr, value: ast.expr, scope: Scope) -> bool:
+        """Say whether ``value`` is an attribute of a first-party class that the class itself does not define."""
+        if node is not value or not isinstance(node, ast.Attribute):
+            return False
+        owner = self._names.definition(node.value, scope)
+        return (
+            owner is not None
+            and isinstance(owner.binding, ast.ClassDef)
+            and self._names.definition(node, scope) is None
+        )
 
     def _makes_steps(self, node: ast.expr, value: ast.expr, scope: Scope) -> bool:
         if not isinstance(value, ast.Call) or node is not value.func:

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -58,13 +59,15 @@ def effective(pypi: Attributes[Package] | None, conda: Attributes[Package] | Non
     """Combine a step's merged @pypi and @conda.
 
     Raises:
-        AnalyzeError: both declare packages, which Metaflow refuses.
+        AnalyzeError: there is @pypi, and packages from @conda, which Metaflow refuses.
     """
     present = [attributes for attributes in (pypi, conda) if attributes is not None]
     disabled = any(attributes.disabled for attributes in present)
-    if not disabled and len(present) == 2 and all(attributes.packages for attributes in present):
+    if not disabled and pypi is not None and conda is not None and conda.packages:
         raise AnalyzeError(
             "it has packages from both @pypi and @conda, which Metaflow refuses: move them into one of the two"
+            if pypi.packages
+            else "it has packages from @conda, and @pypi besides, which Metaflow refuses: remove @pypi or @pypi_base"
         )
     packages = {name: package for attributes in reversed(present) for name, package in attributes.packages.items()}
     python = next((attributes.python for attributes in present if attributes.python), None)
@@ -89,26 +92,45 @@ def _live(attributes: Mapping[str, Any]) -> Attributes[str]:
     return Attributes(packages, str(python) if python else None, is_disabled(attributes.get("disabled")))
 
 
+@lru_cache(maxsize=8192)
 def requirement(package: str, version: str) -> Requirement:
     """Return the requirement that a key and a value of ``packages`` mean.
 
     Metaflow's rules: a version that starts with ``< > ! ~ @`` is used as it is, an empty one means any, all others
     are pinned with ``==``. The key may hold extras or a URL (``pkg[extra]``, ``pkg@git+https://…``). In addition
     ``==2.2`` is taken as it is, conda's ``=2.2`` means ``==2.2.*``, and conda's ``channel::`` before a name is dropped:
-    all packages come from the Python index.
+    all packages come from the Python index. conda's ``*`` means any version.
 
     Raises:
         AnalyzeError: it is not a requirement.
     """
     name, text = package.rpartition("::")[2].strip(), version.strip()
+    if "@" in name:
+        return _parsed(package, version, _joined(package, name, version, text))
     if text.startswith("=") and not text.startswith("=="):
         text = f"=={text[1:].strip().removesuffix('.*')}.*"
+    elif text == "*":
+        text = ""
     elif text and not text.startswith(("<", ">", "!", "~", "@", "=")):
         text = f"=={text}"
+    return _parsed(package, version, f"{name} {text}" if text.startswith("@") else f"{name}{text}")
+
+
+def _joined(package: str, name: str, version: str, text: str) -> str:
+    """Return a key that holds a URL with its version, which may only be a reference (``@v1``)."""
+    if text and not text.startswith("@"):
+        raise AnalyzeError(f'"{package}": "{version}" is not a requirement: a URL has no version, leave it empty')
+    return f"{name}{text}"
+
+
+def _parsed(package: str, version: str, text: str) -> Requirement:
     try:
-        return Requirement(f"{name} {text}" if text.startswith("@") else f"{name}{text}")
+        text.encode()
+        return Requirement(text)
     except InvalidRequirement as error:
         raise AnalyzeError(f'"{package}": "{version}" is not a requirement: {str(error).splitlines()[0]}') from error
+    except UnicodeEncodeError as error:
+        raise AnalyzeError(f"{package!a}: {version!a} is not a requirement: it is no text") from error
 
 
 def split(parsed: Requirement) -> tuple[str, str]:
@@ -117,6 +139,18 @@ def split(parsed: Requirement) -> tuple[str, str]:
     specifier = f"@ {parsed.url}" if parsed.url else str(parsed.specifier)
     marker = f" ; {parsed.marker}" if parsed.marker else ""
     return f"{canonicalize_name(parsed.name)}{extras}", f"{specifier}{marker}"
+
+
+def said(package: str, version: str) -> tuple[str, str]:
+    """Return what an entry of ``packages`` says, in the form in which equal entries are equal: name and specifier.
+
+    They are those of :func:`split`; of an entry that is no requirement (a conda package that has no distribution may
+    have any name, and a build as its version) the text itself.
+    """
+    try:
+        return split(requirement(package, version))
+    except AnalyzeError:
+        return package.rpartition("::")[2].strip().lower(), version.strip()
 
 
 def requirements_sha256(python: str | None, packages: Mapping[str, str]) -> str:
@@ -131,12 +165,11 @@ def requirements_sha256(python: str | None, packages: Mapping[str, str]) -> str:
         python: as Metaflow's attribute has it after merging.
         packages: likewise; keys and values as in :func:`requirement`.
 
-    Raises:
-        AnalyzeError: a package is not a requirement.
+    Of an entry that is no requirement the text counts; that it cannot be locked is not for the hash to say.
     """
     forms: dict[str, set[str]] = {}
     for package, version in packages.items():
-        name, specifier = split(requirement(package, str(version)))
+        name, specifier = said(package, str(version))
         bare, bracket, extras = name.partition("[")
         forms.setdefault(bare, set()).add(f"{bracket}{extras}{specifier}")
     table = {
@@ -144,4 +177,4 @@ def requirements_sha256(python: str | None, packages: Mapping[str, str]) -> str:
         "python": str(python) if python else None,
     }
     canonical = json.dumps(table, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(canonical.encode("utf-8", "backslashreplace")).hexdigest()
