@@ -11,7 +11,7 @@ from mfbazel.analyze.catalog import FLOW_SPEC, STEP
 from mfbazel.analyze.constants import in_line
 from mfbazel.analyze.errors import AnalyzeError, NeedsRunningError
 from mfbazel.analyze.names import Names, Scope
-from mfbazel.analyze.source import FunctionNode, Module, Sources, code_of
+from mfbazel.analyze.source import FunctionNode, Module, Sources, code_of, statements
 
 _DEEPEST = 50
 Class = tuple[Module, ast.ClassDef]
@@ -37,7 +37,7 @@ class Classes:
             AnalyzeError: there is none, or there are several and the file starts none or several of them.
             NeedsRunningError: it is not at the top level, or a base of unknown origin may make a class one.
         """
-        classes = [node for node in ast.walk(self.module.tree) if isinstance(node, ast.ClassDef)]
+        classes = [node for node in statements(self.module.tree.body) if isinstance(node, ast.ClassDef)]
         flows = [node for node in classes if self.is_flow((self.module, node))]
         current = [node for node in flows if self.module.bindings.get(node.name) is node]
         hidden = next((node for node in flows if not self._at_top(node)), None)

@@ -117,8 +117,9 @@ def _mapping() -> Mapping[str, tuple[str, ...]]:
 def conda_specifier(version: str) -> str:
     """Return what a version of @conda means, as PEP 440 specifiers: empty for any.
 
-    Metaflow gives micromamba ``name==version``, or ``name`` and the version when that starts with an operator. So ``1.2``
-    is exactly that version; ``=1.2`` and ``1.2.*`` are all that start so; ``>=1,<2`` and the like are as in PEP 440.
+    Metaflow gives micromamba ``name==version``, or ``name`` and the version when that starts with an operator. So
+    ``1.2`` is exactly that version; ``=1.2`` and ``1.2.*`` are all that start so;
+    ``>=1,<2`` and the like are as in PEP 440.
 
     Raises:
         AnalyzeError: it has alternatives (``1.2|1.3``), a build (``1.2=py39_0``), or is no version of PEP 440.
@@ -146,8 +147,6 @@ def _clause(clause: str, version: str) -> str:
         return f"=={number}.*"
     if operator in ("", "==", "==="):
         return f"=={number}{everything}"
-    if everything and operator in (">=", "<=", ">", "<", "~="):
-        everything = ""  # conda reads `>=1.2.*` as `>=1.2`
     return f"{operator}{number}{everything}"
 
 

@@ -253,7 +253,7 @@ class Evaluator:
         """Refuse a dict or list that something changes after it was assigned."""
         for module, path in ((scope.module, _dotted(expression)), (found.scope.module, found.name)):
             if id(module) not in self._touched:
-                self._touched[id(module)] = touched(module.tree)
+                self._touched[id(module)] = touched(module)
             line = self._touched[id(module)].get(path)
             if line is not None:
                 raise self._unknown(expression, scope, what, f"changed after it was assigned ({module.shown}:{line})")

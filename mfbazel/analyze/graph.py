@@ -159,6 +159,7 @@ def _check_arguments(nodes: Mapping[str, Node], types: Mapping[str, str]) -> Non
 def _check_parallel(
     nodes: Mapping[str, Node], types: Mapping[str, str], following: Mapping[str, tuple[str, ...]]
 ) -> None:
+    entered = {after: _is_num_parallel(nodes[name]) for name, names in following.items() for after in names}
     for name, node in nodes.items():
         after = following[name]
         if types[name] == "foreach" and types[after[0]] == "join":
@@ -169,6 +170,11 @@ def _check_parallel(
             raise AnalyzeError(
                 f"{nodes[after[0]].where}: step '{after[0]}' runs in parallel (`num_parallel` in step '{name}'), but "
                 "has no @parallel: add it"
+            )
+        if node.parallel and not entered.get(name, False):
+            raise AnalyzeError(
+                f"{node.where}: step '{name}' has @parallel, but nothing leads to it with `num_parallel`: write "
+                f"`self.next(self.{name}, num_parallel=n)` before it"
             )
         if node.parallel and not (after and types[after[0]] == "join"):
             raise AnalyzeError(f"{node.where}: step '{name}' has @parallel: the step after it must be a join")
@@ -221,7 +227,7 @@ def _switch(node: Node, call: ast.Call, table: ast.Dict) -> tuple[str, ...]:
             f"{node.module.where(call)}: step '{node.name}' switches between fewer than two cases: add one, or write "
             "`self.next(self.a)`"
         )
-    return tuple(dict.fromkeys(cases.values()))
+    return tuple(cases.values())
 
 
 def _case(node: Node, key: ast.expr | None, call: ast.Call) -> object:

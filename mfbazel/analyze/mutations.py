@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 
+from mfbazel.analyze.source import Module
+
 _CHANGING = frozenset(
     (
         "append",
@@ -27,7 +29,18 @@ _CHANGING = frozenset(
     )
 )
 """Methods of dict and list that change the object."""
-_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_KINDS: tuple[type[ast.AST], ...] = (
+    ast.Assign,
+    ast.AugAssign,
+    ast.AnnAssign,
+    ast.Delete,
+    ast.For,
+    ast.AsyncFor,
+    ast.withitem,
+    ast.NamedExpr,
+    ast.Global,
+    ast.Call,
+)
 _READING = frozenset(
     (
         "print",
@@ -60,7 +73,7 @@ _READING = frozenset(
 """Built-in functions that leave their arguments as they are."""
 
 
-def touched(tree: ast.Module) -> Mapping[str, int]:
+def touched(module: Module) -> Mapping[str, int]:
     """Return the line in which each name (``NAME`` or ``module.NAME``) is changed, or may be.
 
     That is: assigned to an entry or an attribute of it, a method that changes it, ``del``, ``global`` in a function, a
@@ -69,15 +82,12 @@ def touched(tree: ast.Module) -> Mapping[str, int]:
     only: so Metaflow's decorators and parameters get theirs.
     """
     found: dict[str, int] = {}
-    aliases: list[tuple[str, str]] = []
-    stack: list[tuple[ast.AST, bool]] = [(tree, False)]
-    while stack:
-        node, inside = stack.pop()
-        for path in _changed(node, inside=inside):
-            found.setdefault(path, getattr(node, "lineno", 1))
-        aliases.extend(_aliases(node))
-        within = inside or isinstance(node, _SCOPES)
-        stack.extend((child, within) for child in ast.iter_child_nodes(node))
+    for kind in _KINDS:
+        for inside in (False, True):
+            for node in module.nodes(kind, inside=inside):
+                for path in _changed(node, inside=inside):
+                    found.setdefault(path, getattr(node, "lineno", 1))
+    aliases = [pair for node in module.nodes(ast.Assign) for pair in _aliases(node)]
     for _ in range(len(aliases)):
         new = {source: found[name] for name, source in aliases if name in found and source not in found}
         if not new:

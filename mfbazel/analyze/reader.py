@@ -110,7 +110,7 @@ class _Reader:
 
     def _rebind(self, steps: dict[str, _Found], statement: ast.stmt, scope: Scope, definition: ast.ClassDef) -> None:
         """Take into account what another statement of the class does to steps."""
-        if any(True for _ in blocks(statement)) and not isinstance(statement, ast.ClassDef):
+        if any(blocks(statement)) and not isinstance(statement, ast.ClassDef):
             self._refuse_conditional(steps, statement, scope, definition)
         elif isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
             found = self._named(statement.value, scope)
@@ -210,16 +210,17 @@ class _Reader:
         )
 
 
-def _top_level(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+def _top_level(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
     """Yield the simple statements outside of functions and classes."""
-    for statement in statements:
+    stack = [*reversed(body)]
+    while stack:
+        statement = stack.pop()
         if isinstance(statement, FunctionNode | ast.ClassDef):
             continue
-        inner = list(blocks(statement))
+        inner = [nested for block in blocks(statement) for nested in block]
         if not inner:
             yield statement
-        for block in inner:
-            yield from _top_level(block)
+        stack.extend(reversed(inner))
 
 
 def _changes(statement: ast.stmt, names: set[str]) -> bool:

@@ -59,15 +59,13 @@ def effective(pypi: Attributes[Package] | None, conda: Attributes[Package] | Non
     """Combine a step's merged @pypi and @conda.
 
     Raises:
-        AnalyzeError: there is @pypi, and packages from @conda, which Metaflow refuses.
+        AnalyzeError: both declare packages, which Metaflow refuses.
     """
     present = [attributes for attributes in (pypi, conda) if attributes is not None]
     disabled = any(attributes.disabled for attributes in present)
-    if not disabled and pypi is not None and conda is not None and conda.packages:
+    if not disabled and len(present) == 2 and all(attributes.packages for attributes in present):
         raise AnalyzeError(
             "it has packages from both @pypi and @conda, which Metaflow refuses: move them into one of the two"
-            if pypi.packages
-            else "it has packages from @conda, and @pypi besides, which Metaflow refuses: remove @pypi or @pypi_base"
         )
     packages = {name: package for attributes in reversed(present) for name, package in attributes.packages.items()}
     python = next((attributes.python for attributes in present if attributes.python), None)

@@ -442,7 +442,7 @@ DECORATORS = [
     ("@pypi(package={'a': '1'})", "", "@pypi has no attribute `package`; it has disabled, packages, python"),
     ("@pypi(python=3.9)", "", '@pypi: `python` is 3.9, not text: write "3.9"'),
     ("@pypi(packages=P)", "P = {}\nP = {'a': '1'}", "`P`, that is assigned more than once or under a condit"),
-    ("@pypi(packages=P)", "P = {}\nP['a'] = '1'", "`P`, that is assigned more than once or under a condit"),
+    ("@pypi(packages=P)", "P = {}\nP['a'] = '1'", "`P`, that is changed after it was assigned (flow.py:3)"),
     ("@pypi(packages=P)", "if x:\n    P = {}", "`P`, that is assigned more than once or under a condit"),
     ("@pypi(packages=P)", "P = {**Q}\nQ = P", "flow.py:2: `packages` of @pypi: the constant `P` is made of itself"),
     ("@pypi\n@pypi", "", "flow.py:5: step 'start' has @pypi twice (also in line 4)"),
@@ -452,7 +452,7 @@ DECORATORS = [
     ("@mystery", "", "flow.py:4: step 'start': the decorator `@mystery` is unknown and could change the packages"),
     ("@ours.gpu", "import ours", "flow.py:4: step 'start': the decorator `@ours.gpu` is unknown"),
     ("@wrap", "def wrap(f): return f", "step 'start': the decorator `@wrap` is unknown"),
-    ("@M", "class M(StepMutator): pass", "flow.py:4: step 'start': @M is a mutator, which changes decorators"),
+    ("@M", "class M(StepMutator): pass", "flow.py:4: step 'start': @M is a StepMutator, which changes decorators"),
 ]  # fmt: skip
 
 
@@ -470,7 +470,7 @@ def test_what_cannot_be_read_is_refused_with_place_and_construct(
     [
         (
             "class M(FlowMutator): pass\n@M\nclass F(FlowSpec):\n    @step\n    def start(self): pass\n",
-            "flow.py:3: flow 'F': @M is a mutator",
+            "flow.py:3: flow 'F': @M is a FlowMutator",
         ),
         (
             "class F(FlowSpec):\n    if x:\n        @step\n        def start(self): pass\n",

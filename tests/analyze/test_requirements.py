@@ -26,6 +26,8 @@ from mfbazel.analyze.requirements import requirement, split
         ("conda-forge::pandas", "2.2", "pandas==2.2"),
         ("requests[socks]", "2.3", "requests[socks]==2.3"),
         ("pkg@git+https://example.com/x.git", "", "pkg @ git+https://example.com/x.git"),
+        ("pkg@git+https://example.com/x.git", "@v1.4", "pkg @ git+https://example.com/x.git@v1.4"),
+        ("numpy", "*", "numpy"),
         ("pkg", "@git+https://example.com/x.git", "pkg @ git+https://example.com/x.git"),
     ],
 )
@@ -78,7 +80,15 @@ def test_the_order_of_packages_does_not_count(items: list[tuple[str, str]]) -> N
 
 def test_a_malformed_version_is_an_error() -> None:
     with pytest.raises(AnalyzeError, match='"pandas": "new est" is not a requirement'):
-        requirements_sha256(None, {"pandas": "new est"})
+        requirement("pandas", "new est")
+    with pytest.raises(AnalyzeError, match="a URL has no version, leave it empty"):
+        requirement("x@git+https://example.com/x.git", "1.0")
+
+
+def test_what_is_no_requirement_counts_as_text() -> None:
+    """A conda package that is left out may have a build as its version."""
+    hashes = [requirements_sha256(None, {"_openmp_mutex": text}) for text in ("4.5=2_gnu", " 4.5=2_gnu", "4.5=1_gnu")]
+    assert hashes[0] == hashes[1] != hashes[2]
 
 
 def test_the_steps_values_win_over_the_flows() -> None:

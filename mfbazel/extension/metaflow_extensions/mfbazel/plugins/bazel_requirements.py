@@ -31,7 +31,7 @@ def of_step(step: Any) -> Requirements:
     """Return what ``step``, an initialised step of a live flow, declares.
 
     Raises:
-        DependenciesException: there is @pypi, and packages from @conda.
+        DependenciesException: both @pypi and @conda name packages.
         NotStartedByBazelException: the package ``mfbazel`` cannot be imported.
     """
     analyze = _analyze()
