@@ -148,6 +148,30 @@ def test_where_a_missing_package_decided_the_report_says_so(tmp_path: Path) -> N
     assert "it decided on `torch.cuda.is_available()`, which is not known here (flow.py:3)" in flow.reading.reason
 
 
+def test_packages_made_of_the_rows_of_something_unknown_are_refused(tmp_path: Path) -> None:
+    top = "import pandas\nPACKAGES = {row.name: row.version for row in pandas.read_csv('packages.csv').itertuples()}"
+    assert "`packages` comes from `pandas.read_csv()" in refused(tmp_path, top, "@pypi(packages=PACKAGES)")
+
+
+def test_unknown_values_are_unpacked_to_as_many_names_as_there_are(tmp_path: Path) -> None:
+    top = "import torch\nmajor, (minor, patch), *rest = torch.version(), torch.rest(), 1, 2\na, b, c = torch.shape"
+    assert "`packages` comes from `torch.shape" in refused(tmp_path, top, "@pypi(packages={'torch': c})")
+
+
+def test_a_model_of_a_missing_package_keeps_its_arguments_and_the_report_says_so(tmp_path: Path) -> None:
+    top = """\
+    from pydantic import BaseModel
+
+    class Settings(BaseModel):
+        version: str = "1.0"
+
+    SETTINGS = Settings(version="2.0")
+    """
+    flow = read(tmp_path, top, '@pypi(packages={"numpy": SETTINGS.version})')
+    assert versions(flow) == {"numpy": "2.0"}
+    assert "`pydantic.BaseModel`, which is not known here (flow.py:7)" in flow.reading.reason
+
+
 OPTIONAL = """\
 try:
     import cupy

@@ -109,11 +109,20 @@ def _request(
         "flow": str(flow),
         "roots": [str(root) for root in roots],
         "path": path,
+        "installed": [item for item in path if _is_installed(Path(item), roots)],
         "arguments": ["--quiet", "--no-pylint", *(f"--{name}={value}" for name, value in fixed.items()), *arguments],
         "timeout": timeout,
         "memory": MEMORY,
         "namespaces": NAMESPACES,
     }
+
+
+def _is_installed(directory: Path, roots: Sequence[Path]) -> bool:
+    """Say whether ``directory`` of the import path has installed packages, and not first-party code of a root above."""
+    if directory in roots:
+        return False
+    inside = any(directory.is_relative_to(root) for root in roots)
+    return not inside or directory == EXTENSION or next(directory.glob("*.dist-info"), None) is not None
 
 
 def _environment(directory: Path) -> dict[str, str]:

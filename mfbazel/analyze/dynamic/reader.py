@@ -119,9 +119,11 @@ def _failed(module: Module, places: Places, outcome: Outcome) -> str:
             return _refused(places, place, outcome)
         case "metaflow":
             return _metaflow(place, message, outcome)
+    inside = f" (in {error['inside']})" if error.get("inside") and not error.get("file") else ""
     return (
-        f"{place}: the flow raised while it was loaded: {message}. While a flow is read, third-party packages, network "
-        f"and the environment's variables are not there.{_tried(places, outcome)}"
+        f"{place}: the flow raised while it was loaded: {message}{inside}. While a flow is read, third-party packages, "
+        "network and the environment's variables are not there: let the file load without them, or move what needs "
+        f"them into a step.{_tried(places, outcome)}"
     )
 
 

@@ -37,10 +37,11 @@ def main(request: Path) -> None:
     """Read the flow as the JSON file ``request`` says, and end the process.
 
     The request has ``flow`` (absolute file), ``roots`` (absolute directories of first-party code, the flow's own
-    first), ``path`` (the import path that has Metaflow), ``arguments`` (of Metaflow, before the command), ``timeout``
-    (seconds), ``memory`` (bytes) and ``namespaces`` (whether to use the kernel's). Beside it are written :data:`SPEC`,
-    by Metaflow, and :data:`OUTCOME`: ``error``, ``None`` where the flow was read, else with ``kind`` and what
-    :func:`_said` adds; ``refusals``; and ``decisions``, where the value of a stub decided.
+    first), ``path`` (the import path that has Metaflow), ``installed`` (what of it is not first-party), ``arguments``
+    (of Metaflow, before the command), ``timeout`` (seconds), ``memory`` (bytes) and ``namespaces`` (whether to use the
+    kernel's). Beside it are written :data:`SPEC`, by Metaflow, and :data:`OUTCOME`: ``error``, ``None`` where the flow
+    was read, else with ``kind`` and what :func:`_said` adds; ``refusals``; and ``decisions``, where the value of a stub
+    decided.
     """
     asked = json.loads(request.read_text(encoding="utf-8"))
     isolated = asked["namespaces"] and isolate.leave_network()
@@ -48,7 +49,7 @@ def main(request: Path) -> None:
     if isolated:
         isolate.in_own_processes()
     directory = request.parent
-    code = Code([*asked["roots"]], [item for item in asked["path"] if item not in asked["roots"]])
+    code = Code(asked["roots"], asked["installed"])
     guard = Guard(code, os.path.realpath(directory))
     guard.install()
     error: dict[str, Any] | None
@@ -125,7 +126,7 @@ def _said(error: BaseException, code: Code, watch: _Watch, module: types.ModuleT
         "message": _text(error),
         "file": place[0] if place else None,
         "line": place[1] if place else None,
-        "metaflow": None,
+        "inside": _inside(error),
     }
     refused = next((item for item in chain if isinstance(item, Refused)), None)
     stubbed = next((item for item in chain if isinstance(item, stubs.StubbedBaseError)), None)
@@ -157,6 +158,16 @@ def _place(error: BaseException, code: Code) -> tuple[str, int] | None:
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         return error.filename, error.lineno
     return next((place for item in _chain(error) if (place := code.innermost(item.__traceback__))), None)
+
+
+def _inside(error: BaseException) -> str | None:
+    """Return the innermost code that raised, as ``module:line``."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None:
+        return None
+    return f"{traceback.tb_frame.f_globals.get('__name__')}:{traceback.tb_lineno}"
 
 
 def _chain(error: BaseException | None) -> Any:

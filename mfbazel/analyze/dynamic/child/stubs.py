@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -34,9 +35,6 @@ REAL = frozenset(
 ALIASES = {"yaml": "metaflow._vendor.yaml", "typing_extensions": "metaflow._vendor.typing_extensions"}
 """Top-level names that Metaflow carries a copy of."""
 
-_PROBED = frozenset({"is_step", "IS_PARAMETER", "IS_CONFIG_PARAMETER", "_flow_state", "name", "decorator_name"})
-"""Attributes by which Metaflow knows its own objects."""
-
 
 class StubbedBaseError(Exception):
     """A flow derives from a class of a package that is not there."""
@@ -56,6 +54,14 @@ class Decisions:
             self.found.setdefault(caller[:2], name)
 
 
+def _lacks(name: str) -> bool:
+    """Say whether a stub lacks an attribute: Python's own names, and those by which Metaflow asks whether it is one of
+    its steps, parameters or the like."""
+    if name.startswith("__") and name.endswith("__"):
+        return True
+    return str(sys._getframe(2).f_globals.get("__name__", "")).startswith("metaflow.")
+
+
 class Stub:
     """Anything that comes from a missing package: it has every attribute, and can be called, indexed and so on."""
 
@@ -67,7 +73,7 @@ class Stub:
         self.__dict__.update(_mfbazel_name=name, _mfbazel_result=result)
 
     def __getattr__(self, name: str) -> Any:
-        if (name.startswith("__") and name.endswith("__")) or name in _PROBED:
+        if _lacks(name):
             raise AttributeError(f"{self._mfbazel_name} is not installed while the flow is read: no {name}")
         found = Stub(f"{self._mfbazel_name}.{name}")
         self.__dict__[name] = found
@@ -116,8 +122,9 @@ class Stub:
         return int(self._decide(0))
 
     def __iter__(self) -> Iterator[Any]:
+        """Yield one unknown element, or as many as the running code unpacks."""
         self._decide(None)
-        return iter(())
+        return iter([self._result("[…]") for _ in range(_unpacked(sys._getframe(1)))])
 
     def __contains__(self, item: Any) -> bool:
         return bool(self._decide(False))
@@ -167,6 +174,12 @@ class Stub:
         return self
 
 
+def _unpacked(frame: types.FrameType) -> int:
+    """Return how many names ``frame`` assigns to just now, as in ``a, b = …``; 1 where it does something else."""
+    code, at = frame.f_code.co_code, frame.f_lasti
+    return code[at + 1] if dis.opname[code[at]] == "UNPACK_SEQUENCE" else 1
+
+
 def _unknown(self: Stub, *_: Any) -> Stub:
     return self._result("…")
 
@@ -189,7 +202,7 @@ class _StubClass(type):
     """The class of classes that derive from a stub: they have every attribute, too."""
 
     def __getattr__(cls, name: str) -> Any:
-        if (name.startswith("__") and name.endswith("__")) or name in _PROBED:
+        if _lacks(name):
             raise AttributeError(name)
         return Stub(f"{cls.__name__}.{name}")
 
@@ -200,14 +213,17 @@ class StubInstance(metaclass=_StubClass):
     _mfbazel_of: ClassVar[Stub]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG004 - whatever the base would have taken
+        cls._mfbazel_of._decide(None)
         return super().__new__(cls)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    def __init__(self, *_: Any, **kwargs: Any) -> None:
+        """Keep the keyword arguments, as models of data do."""
+        self.__dict__.update(kwargs)
 
     def __init_subclass__(cls, **kwargs: Any) -> None: ...
 
     def __getattr__(self, name: str) -> Any:
-        if (name.startswith("__") and name.endswith("__")) or name in _PROBED:
+        if _lacks(name):
             raise AttributeError(name)
         return Stub(f"{type(self).__name__}().{name}")
 
@@ -216,7 +232,7 @@ class StubModule(types.ModuleType):
     """A module of a missing package."""
 
     def __getattr__(self, name: str) -> Any:
-        if (name.startswith("__") and name.endswith("__") and name != "__version__") or name in _PROBED:
+        if name != "__version__" and _lacks(name):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r} while the flow is read")
         found = Stub(f"{self.__name__}.{name}")
         self.__dict__[name] = found

@@ -35,8 +35,9 @@ def describe(flow: Any, graph: Any) -> dict[str, Any]:
     """
     return {
         "name": flow.name,
-        "start": graph.start_step,
-        "end": graph.end_step,
+        # Before @step(start=True), these steps had these names.
+        "start": getattr(graph, "start_step", "start"),
+        "end": getattr(graph, "end_step", "end"),
         "bases": [f"{base.__module__}.{base.__qualname__}" for base in type(flow).__mro__],
         "steps": [_step(flow, graph, name) for name in graph.sorted_nodes],
     }
