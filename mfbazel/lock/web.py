@@ -13,6 +13,7 @@ import netrc
 import os
 import re
 import ssl
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -34,13 +35,19 @@ class NoAnswerError(Exception):
 
 @dataclass
 class Web:
-    """Web servers, reached as pip would. ``environment``: variables (default: those of this process)."""
+    """Web servers, reached as pip would; one that could not be reached is not asked again.
+
+    ``environment``: variables (default: those of this process).
+    """
 
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    _unreachable: set[str] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @cached_property
     def _settings(self) -> dict[str, str]:
-        return pip_settings()
+        with self._lock:  # asking pip takes a process: not one per thread
+            return self.__dict__.get("_settings") or pip_settings()
 
     @cached_property
     def _opener(self) -> urllib.request.OpenerDirector:
@@ -95,6 +102,8 @@ class Web:
         try:
             parts = urlsplit(url)
             user, at, place = parts.netloc.rpartition("@")
+            if place in self._unreachable:
+                raise NoAnswerError("unreachable")
             request = urllib.request.Request(urlunsplit(parts._replace(netloc=place)), method=method)
             request.add_header("Accept-Encoding", "identity")
             for name, value in headers.items():
@@ -108,6 +117,8 @@ class Web:
             opener = self._trusting_opener if trusted else self._opener
             response = cast(http.client.HTTPResponse, opener.open(request, timeout=_TIMEOUT_SECONDS))
         except (OSError, http.client.HTTPException, ValueError) as error:
+            if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
+                self._unreachable.add(urlsplit(url).netloc.rpartition("@")[2])
             raise NoAnswerError(type(error).__name__) from error
         encoded = response.headers.get("Content-Encoding", "identity") != "identity"
         if encoded or response.headers.get_content_type() == "text/html":  # a login page

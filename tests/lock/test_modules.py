@@ -9,6 +9,8 @@ import io
 import os
 import re
 import threading
+import urllib.error
+import urllib.request
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +21,7 @@ from mfbazel.lock import modules as subject
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.modules import Modules, modules_of
 from mfbazel.lock.uv import FoundWheel
+from mfbazel.lock.web import NoAnswerError, Web
 
 FILE = "alpha-1.0-py3-none-any.whl"
 PKGUTIL = "__path__ = __import__('pkgutil').extend_path(__path__, __name__)\n"
@@ -245,6 +248,21 @@ def test_what_cannot_be_asked_is_downloaded(server: Server, downloads: list[str]
     assert find(url, content) == ("downloaded",)
     assert downloads == [FILE]
     assert server.sent < len(LARGE)
+
+
+def test_a_server_that_cannot_be_reached_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    web = Web()
+    asked: list[str] = []
+
+    def refuse(request: urllib.request.Request, **_options: object) -> None:
+        asked.append(request.full_url)
+        raise urllib.error.URLError("refused")
+
+    monkeypatch.setattr(web._opener, "open", refuse)
+    for name in ("a", "b"):
+        with pytest.raises(NoAnswerError):
+            web.open(f"http://me:secret@127.0.0.1:1/{name}")
+    assert asked == ["http://127.0.0.1:1/a"]
 
 
 @pytest.mark.parametrize("where", ["url", "index", "netrc"])
