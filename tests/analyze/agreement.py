@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +22,8 @@ from tests.analyze.metaflow_oracle import Answer, Oracle, StepAnswer
 CORPUS = Path(__file__).absolute().parent / "corpus"
 RUN = {"04-playlist-plus"}
 """Directories of the tutorials that must be run to be known: its @conda_base has ``python=get_python_version()``."""
-_HEADER = re.compile(r"^# (expect|metaflow|roots|stubs|config|config-value): (.+)$", re.MULTILINE)
+_HEADER = re.compile(r"^# (expect|roots|stubs|config|config-value|conda-name): (.+)$", re.MULTILINE)
+_PAIRS = ("config", "config-value", "conda-name")
 _WAY = re.compile(r"^(static|dynamic|refused)(?: \((.+)\))?$")
 
 
@@ -35,29 +36,38 @@ class Sample:
         # expect: static                       the way that `auto` takes,
         # expect: dynamic (<construct>)        with a part of the reason,
         # expect: refused (<message>)          or a part of our error
-        # metaflow: refused (<message>)        a part of Metaflow's error, if it does not load the flow
         # roots: shared                        further import roots
         # stubs: torch                         modules that need not be installed
         # config: name=data/file.json          for a Config
         # config-value: name={"a": 1}
+        # conda-name: name=distribution        empty to leave the conda package out
 
     Attributes:
         way: ``static``, ``dynamic`` or ``refused``; ``reason``: a part of the reason or the error, may be empty.
-        refusal: a part of what Metaflow says where it does not load the flow, else ``None``.
     """
 
     path: Path
     way: str
     reason: str = ""
-    refusal: str | None = None
     roots: tuple[Path, ...] = ()
     stubs: tuple[str, ...] = ()
     configs: tuple[tuple[str, Path], ...] = ()
     config_values: tuple[tuple[str, str], ...] = ()
+    conda_names: tuple[tuple[str, str], ...] = ()
 
     def options(self, reading: str = "auto") -> ReadOptions:
         """Return how our reader is to read it."""
-        return ReadOptions(reading=reading, configs=dict(self.configs), config_values=dict(self.config_values))
+        return ReadOptions(
+            reading=reading,
+            configs=dict(self.configs),
+            config_values=dict(self.config_values),
+            conda_names=dict(self.conda_names),
+        )
+
+    @property
+    def left_out(self) -> set[str]:
+        """The conda packages that are to be left out."""
+        return {name for name, distribution in self.conda_names if not distribution}
 
     def ask(self, oracle: Oracle) -> Answer:
         """Return what Metaflow says of it."""
@@ -80,22 +90,24 @@ def _sample(path: Path) -> Sample:
         found.setdefault(key, []).append(value.strip())
     way = _WAY.match(found["expect"][0])
     assert way, f"{path}: `# expect: {found['expect'][0]}` is not understood"
-    refusal = _WAY.match(found["metaflow"][0]) if "metaflow" in found else None
-    pairs = {key: [item.partition("=")[::2] for item in found.get(key, ())] for key in ("config", "config-value")}
+    pairs = {key: [item.partition("=")[::2] for item in found.get(key, ())] for key in _PAIRS}
     return Sample(
         path,
         way[1],
         way[2] or "",
-        refusal[2] if refusal else None,
         tuple(path.parent / item for item in " ".join(found.get("roots", ())).split()),
         tuple(" ".join(found.get("stubs", ())).split()),
         tuple((name, path.parent / file) for name, file in pairs["config"]),
         tuple((name, value) for name, value in pairs["config-value"]),
+        tuple((name, value) for name, value in pairs["conda-name"]),
     )
 
 
-def differences(flow: FlowSpec, answer: Answer) -> list[str]:
-    """Return, in a line each, where our reading of a flow and Metaflow's answer differ."""
+def differences(flow: FlowSpec, answer: Answer, left_out: Collection[str] = ()) -> list[str]:
+    """Return, in a line each, where our reading of a flow and Metaflow's answer differ.
+
+    ``left_out``: conda packages that our reader was told to leave out.
+    """
     assert answer.refusal is None, f"Metaflow does not load the flow: {answer.refusal}"
     ours = {step.name: step for step in flow.steps}
     found = list(_differ("flow", {"name": flow.name, "steps": sorted(ours)}, _flow(answer)))
@@ -103,7 +115,7 @@ def differences(flow: FlowSpec, answer: Answer) -> list[str]:
         theirs = answer.steps[name]
         found += _differ(f"step '{name}'", _our_step(ours[name]), _their_step(theirs))
         if not ours[name].disabled:
-            found += _differ(f"step '{name}'", _our_packages(ours[name]), _their_packages(theirs))
+            found += _differ(f"step '{name}'", _our_packages(ours[name]), _their_packages(theirs, left_out))
     if flow.steps and flow.steps[0].name != answer.start:
         found.append(f"flow: the first step is {flow.steps[0].name}, Metaflow says {answer.start}")
     return found + out_of_order(flow)
@@ -184,8 +196,9 @@ def _our_packages(step: Step) -> dict[str, Any]:
     }
 
 
-def _their_packages(step: StepAnswer) -> dict[str, Any]:
-    return {"pypi": _requirements(step.pypi), "conda": {_conda(spec) for spec in step.conda}}
+def _their_packages(step: StepAnswer, left_out: Collection[str]) -> dict[str, Any]:
+    specs = (_conda(spec) for spec in step.conda)
+    return {"pypi": _requirements(step.pypi), "conda": {item for item in specs if item[0] not in left_out}}
 
 
 def _requirements(texts: Iterable[str]) -> set[str]:
