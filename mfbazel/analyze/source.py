@@ -196,8 +196,7 @@ def statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
     while stack:
         statement = stack.pop()
         yield statement
-        inner = [nested for block in _bodies(statement) for nested in block]
-        stack.extend(reversed(inner))
+        stack.extend(_inner(statement))
 
 
 def _executed(statements: Sequence[ast.stmt]) -> Iterator[tuple[ast.stmt, bool]]:
@@ -207,14 +206,33 @@ def _executed(statements: Sequence[ast.stmt]) -> Iterator[tuple[ast.stmt, bool]]
         statement, conditional = stack.pop()
         yield statement, conditional
         if not isinstance(statement, FunctionNode | ast.ClassDef):
-            inner = [nested for body in _bodies(statement) for nested in body]
-            stack.extend((nested, True) for nested in reversed(inner))
+            stack.extend([(nested, True) for nested in _inner(statement)])
 
 
-def _bodies(statement: ast.stmt) -> Iterator[Sequence[ast.stmt]]:
-    for name in ("body", "handlers", "orelse", "finalbody", "cases"):
-        for part in getattr(statement, name, ()):
-            yield [part] if isinstance(part, ast.stmt) else part.body
+class _Blocks(dict[type[ast.AST], tuple[str, ...]]):
+    """The fields of a class of statements that hold statements, or parts with statements of their own."""
+
+    def __missing__(self, kind: type[ast.AST]) -> tuple[str, ...]:
+        names = ("body", "handlers", "orelse", "finalbody", "cases")
+        fields = tuple(name for name in names if name in kind._fields)
+        self[kind] = fields
+        return fields
+
+
+_BLOCKS = _Blocks()
+
+
+def _inner(statement: ast.stmt) -> list[ast.stmt]:
+    """Return the statements directly in ``statement``, the last one first."""
+    found: list[ast.stmt] = []
+    for name in _BLOCKS[statement.__class__]:
+        for part in getattr(statement, name):
+            if isinstance(part, ast.stmt):
+                found.append(part)
+            else:  # a handler or a case
+                found.extend(part.body)
+    found.reverse()
+    return found
 
 
 def _bind_value(module: Module, statement: ast.Assign | ast.AnnAssign | ast.AugAssign, *, conditional: bool) -> None:
