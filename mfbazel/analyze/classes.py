@@ -13,7 +13,6 @@ from mfbazel.analyze.errors import AnalyzeError, NeedsRunningError
 from mfbazel.analyze.names import Names, Scope
 from mfbazel.analyze.source import FunctionNode, Module, Sources, code_of, statements
 
-_DEEPEST = 50
 Class = tuple[Module, ast.ClassDef]
 """A class and the module that it is defined in."""
 
@@ -40,6 +39,7 @@ class Classes:
         classes = [node for node in statements(self.module.tree.body) if isinstance(node, ast.ClassDef)]
         flows = [node for node in classes if self.is_flow((self.module, node))]
         current = [node for node in flows if self.module.bindings.get(node.name) is node]
+        bound = {node.name for node in current}
         hidden = next((node for node in flows if not self._at_top(node)), None)
         started = self._started(current)
         if len(started) == 1 and self._at_top(started[0]):
@@ -50,10 +50,23 @@ class Classes:
                 "so whether it exists cannot be known without running the file. Move it to the top level.",
                 f"the class {hidden.name} under a condition in {in_line(hidden, self.module)}",
             )
+        renamed = next((node for node in flows if node not in current and node.name not in bound), None)
+        if renamed is not None:
+            raise NeedsRunningError(
+                f"{self.module.where(renamed)}: the name of flow '{renamed.name}' is given to something else below, so "
+                "what becomes of the flow cannot be known without running the file. Give it another name.",
+                f"another meaning of the class {renamed.name} of {in_line(renamed, self.module)}",
+            )
+        foreign = self._with_foreign_base(classes)
+        if foreign is not None:
+            raise foreign
         parents = {id(parent[1]) for node in current for parent in self.parents((self.module, node))}
         leaves = [node for node in current if id(node) not in parents]
         if not leaves:
-            raise self._no_flow(classes)
+            raise AnalyzeError(
+                f"{self.module.shown}: there is no flow: no class in this file derives from metaflow.FlowSpec. "
+                "Is it the right file?"
+            )
         if len(leaves) > 1:
             named = " and ".join(f"'{node.name}' (line {node.lineno})" for node in leaves)
             raise AnalyzeError(
@@ -64,16 +77,12 @@ class Classes:
 
     def is_flow(self, definition: Class) -> bool:
         """Say whether a class derives from ``FlowSpec``, as far as first-party code says."""
-        known = self._flows.get(id(definition[1]))
-        if known is None:
-            known = self._flows[id(definition[1])] = self._derives(definition, 0)
-        return known
-
-    def _derives(self, definition: Class, depth: int) -> bool:
         module, node = definition
-        if any(self.names.qualified(base, Scope(module)) in FLOW_SPEC for base in node.bases):
-            return True
-        return depth < _DEEPEST and any(self._derives(parent, depth + 1) for parent in self.parents(definition))
+        if id(node) not in self._flows:
+            self._flows[id(node)] = False
+            direct = any(self.names.qualified(base, Scope(module)) in FLOW_SPEC for base in node.bases)
+            self._flows[id(node)] = direct or any(self.is_flow(parent) for parent in self.parents(definition))
+        return self._flows[id(node)]
 
     def _at_top(self, node: ast.ClassDef) -> bool:
         return any(node is statement for statement in self.module.tree.body)
@@ -87,22 +96,21 @@ class Classes:
                 return [names[name] for name in sorted(called)]
         return []
 
-    def _no_flow(self, classes: Sequence[ast.ClassDef]) -> AnalyzeError:
+    def _with_foreign_base(self, classes: Sequence[ast.ClassDef]) -> NeedsRunningError | None:
+        """Return the error for a class that may be a flow by a base of unknown origin: it has steps, or is started."""
         for node in classes:
-            scope = Scope(self.module)
-            methods = [item for item in node.body if isinstance(item, FunctionNode)]
-            decorated = (decorator for item in methods for decorator in item.decorator_list)
-            has_step = any(
-                self.names.qualified(item.func if isinstance(item, ast.Call) else item, scope) in STEP
-                for item in decorated
-            )
             unknown = next((base for base in node.bases if not self._is_known(self.module, base)), None)
-            if unknown is not None and (has_step or node.name in _called(self.module.tree.body, inside=False)):
+            if unknown is None or self.is_flow((self.module, node)):
+                continue
+            if self._has_step(node) or node.name in _called(self.module.tree.body, inside=False):
                 return self._foreign_base(self.module, unknown)
-        return AnalyzeError(
-            f"{self.module.shown}: there is no flow: no class in this file derives from metaflow.FlowSpec. "
-            "Is it the right file?"
-        )
+        return None
+
+    def _has_step(self, node: ast.ClassDef) -> bool:
+        methods = [item for item in node.body if isinstance(item, FunctionNode)]
+        decorators = (decorator for item in methods for decorator in item.decorator_list)
+        named = (item.func if isinstance(item, ast.Call) else item for item in decorators)
+        return any(self.names.qualified(item, Scope(self.module, node)) in STEP for item in named)
 
     def parents(self, definition: Class) -> Iterator[Class]:
         """Yield the base classes of ``definition`` that are first-party."""
@@ -124,6 +132,7 @@ class Classes:
     def _lineage(self, definition: Class, known: dict[int, list[Class]]) -> list[Class]:
         module, node = definition
         if id(node) not in known:
+            known[id(node)] = []
             self._check(module, node)
             parents = list(self.parents(definition))
             orders = [list(self._lineage(parent, known)) for parent in parents]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mfbazel.analyze.errors import AnalyzeError, NeedsRunningError
-from mfbazel.analyze.mutations import touched
+from mfbazel.analyze.mutations import rewritten, touched
 from mfbazel.analyze.names import Found, Names, Scope
 from mfbazel.analyze.source import Module, ValueBinding, code_of
 
@@ -225,6 +225,8 @@ class Evaluator:
         if found is None or not isinstance(found.binding, ValueBinding):
             raise self._unknown(expression, scope, what)
         binding, home = found.binding, found.scope
+        if (line := rewritten(home.module)) is not None:
+            raise self._unknown(expression, scope, what, f"in a rewritten module ({home.module.shown}:{line})")
         if not binding.constant:
             place = f"{home.module.shown}:{binding.line}"
             raise self._unknown(expression, scope, what, f"assigned more than once or under a condition ({place})")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mfbazel.analyze.catalog import (
@@ -70,6 +70,7 @@ class DecoratorReader:
 
     names: Names
     evaluator: Evaluator
+    _kinds: dict[int, str] = field(default_factory=dict)
 
     def of_step(self, function: FunctionNode, scope: Scope) -> list[Decorator] | None:
         """Return the decorators above ``@step`` on ``function`` and ``@step`` itself; ``None`` when it is no step.
@@ -201,6 +202,13 @@ class DecoratorReader:
         """Return the mutator that a first-party decorator is, ``in tasks`` when it acts there only, else nothing."""
         if found is None or depth > _DEEPEST:
             return ""
+        identity = id(found.binding)
+        if identity not in self._kinds:
+            self._kinds[identity] = ""
+            self._kinds[identity] = self._kind(found, depth)
+        return self._kinds[identity]
+
+    def _kind(self, found: Found, depth: int) -> str:
         binding = found.binding
         if isinstance(binding, FunctionNode):
             kinds = [self.names.qualified(_callee(node), found.scope) for node in binding.decorator_list]

@@ -41,6 +41,7 @@ _KINDS: tuple[type[ast.AST], ...] = (
     ast.Global,
     ast.Call,
 )
+_NAMESPACE = frozenset(("exec", "globals", "locals", "vars"))
 _READING = frozenset(
     (
         "print",
@@ -94,6 +95,14 @@ def touched(module: Module) -> Mapping[str, int]:
             break
         found.update(new)
     return found
+
+
+def rewritten(module: Module) -> int | None:
+    """Return the line in which the names of ``module`` are changed without being named: ``globals()["A"] = …``."""
+    for node in module.nodes(ast.Call, inside=False):
+        if isinstance(node.func, ast.Name) and node.func.id in _NAMESPACE:
+            return node.lineno
+    return None
 
 
 def _changed(node: ast.AST, *, inside: bool) -> Iterator[str]:
@@ -167,3 +176,6 @@ def _aliases(node: ast.AST) -> Iterator[tuple[str, str]]:
         for target in node.targets:
             if isinstance(target, ast.Name | ast.Attribute):
                 yield from ((name, source) for name in _path(target) for source in _path(node.value))
+    if isinstance(node, ast.Assign) and len(node.targets) > 1:
+        names = [name for target in node.targets for name in _path(target)]
+        yield from ((one, other) for one in names for other in names if one != other)

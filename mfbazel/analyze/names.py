@@ -62,7 +62,8 @@ class Names:
         """Return the first-party definition that ``expression`` means, ``None`` where there is none."""
         if scope.owner is not None and isinstance(expression, ast.Name):
             binding = self.body(scope.owner).get(expression.id)
-            if binding is not None and not isinstance(binding, ModuleBinding | ImportBinding):
+            imported = isinstance(binding, ModuleBinding | ImportBinding)
+            if binding is not None and not imported and _is_before(binding, expression):
                 return Found(scope, expression.id, binding)
         qualified = self.qualified(expression, scope)
         return self.defined(qualified) if qualified else None
@@ -99,16 +100,19 @@ class Names:
             expression = expression.value
         if not isinstance(expression, ast.Name) or depth > _LONGEST:
             return None
-        head = self._name(expression.id, scope, depth)
+        head = self._name(expression, scope, depth)
         return self._canonical([*head.split("."), *reversed(parts)], depth) if head else None
 
-    def _name(self, name: str, scope: Scope, depth: int) -> str | None:
+    def _name(self, expression: ast.Name, scope: Scope, depth: int) -> str | None:
+        name = expression.id
         if scope.owner is not None:
             binding = self.body(scope.owner).get(name)
-            if binding is not None:
+            if binding is not None and _is_before(binding, expression):
                 return self._bound(name, binding, scope, depth)
         binding = scope.module.bindings.get(name)
         if binding is not None:
+            if not _is_before(binding, expression):
+                return None
             return self._bound(name, binding, Scope(scope.module), depth)
         return self._from_star(name, scope.module) or f"builtins.{name}"
 
@@ -159,6 +163,19 @@ class Names:
         if binding is None:
             return self._from_star(name, module)
         return self._bound(name, binding, Scope(module), depth + 1)
+
+
+def _is_before(binding: Binding, expression: ast.Name) -> bool:
+    """Say whether ``binding`` is made before ``expression`` is evaluated, both while the module is imported.
+
+    Of a name that is bound several times only the last binding is known; so one that comes later says that the name
+    means something else. Where imports stand is not known.
+    """
+    if isinstance(binding, ModuleBinding | ImportBinding):
+        return True
+    made: ast.AST = binding.value if isinstance(binding, ValueBinding) else binding
+    end = (getattr(made, "end_lineno", 0) or 0, getattr(made, "end_col_offset", 0) or 0)
+    return end <= (expression.lineno, expression.col_offset)
 
 
 def _bindings(statements: Sequence[ast.stmt], *, conditional: bool = False) -> Iterator[tuple[str, Binding]]:

@@ -14,6 +14,7 @@ from mfbazel.analyze.errors import AnalyzeError, NeedsRunningError
 from mfbazel.analyze.graph import Node, order
 from mfbazel.analyze.hardware import requests_of
 from mfbazel.analyze.model import Place, Reading
+from mfbazel.analyze.mutations import rewritten
 from mfbazel.analyze.names import Names, Scope, blocks
 from mfbazel.analyze.raw import RawFlow, RawStep, Written
 from mfbazel.analyze.requirements import Attributes, merge
@@ -62,13 +63,20 @@ class _Reader:
     def _check_unchanged(self, lineage: Sequence[Class]) -> None:
         """Refuse ``Flow.step = …`` and ``setattr(Flow, …)`` beside the classes."""
         names = {definition.name for _, definition in lineage}
+        line = rewritten(self._module)
+        if line is not None:
+            raise NeedsRunningError(
+                f"{self._module.shown}:{line}: the names of the file are rewritten while it is loaded. Let the flow be "
+                "read dynamically, or assign them by name.",
+                f"names that are rewritten in line {line}",
+            )
         for module in {id(module): module for module, _ in lineage}.values():
             for node in _top_level(module.tree.body):
-                if _changes(node, names):
+                if _changes(node, names) and not isinstance(node, ast.Import | ast.ImportFrom):
                     raise NeedsRunningError(
-                        f"{module.where(node)}: the class of the flow is changed after it was made, `{code_of(node)}`. "
-                        "Let the flow be read dynamically, or write it into the class.",
-                        f"a change of the class in {in_line(node, module)}",
+                        f"{module.where(node)}: the class of the flow may be changed after it was made, "
+                        f"`{code_of(node)}`. Let the flow be read dynamically, or write it into the class.",
+                        f"what is done with the class in {in_line(node, module)}",
                     )
 
     def _flow_packages(self, lineage: Sequence[Class]) -> dict[str, Attributes[Written]]:
@@ -224,24 +232,14 @@ def _top_level(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def _changes(statement: ast.stmt, names: set[str]) -> bool:
-    match statement:
-        case ast.Assign(targets=targets) | ast.Delete(targets=targets):
-            return any(
-                _root(target) in names for target in targets if isinstance(target, ast.Attribute | ast.Subscript)
-            )
-        case ast.AugAssign(target=ast.Attribute() | ast.Subscript() as target):
-            return _root(target) in names
-        case ast.Expr(value=ast.Call(func=function, args=[first, *_])) if isinstance(function, ast.Name):
-            return function.id in ("setattr", "delattr") and _root(first) in names
-        case ast.Expr(value=ast.Call(func=ast.Attribute() as function)):
-            return isinstance(function.value, ast.Attribute) and _root(function) in names
+    """Say whether a statement does more with the classes ``names`` than to call them."""
+    called = set()
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            called.add(id(node.func))
+        elif isinstance(node, ast.Name) and node.id in names and id(node) not in called:
+            return True
     return False
-
-
-def _root(expression: ast.expr) -> str | None:
-    while isinstance(expression, ast.Attribute | ast.Subscript | ast.Call):
-        expression = expression.func if isinstance(expression, ast.Call) else expression.value
-    return expression.id if isinstance(expression, ast.Name) else None
 
 
 def _names_bound(statement: ast.stmt) -> Iterator[str]:

@@ -444,7 +444,7 @@ DECORATORS = [
     ("@pypi(packages=P)", "P = {}\nP = {'a': '1'}", "`P`, that is assigned more than once or under a condit"),
     ("@pypi(packages=P)", "P = {}\nP['a'] = '1'", "`P`, that is changed after it was assigned (flow.py:3)"),
     ("@pypi(packages=P)", "if x:\n    P = {}", "`P`, that is assigned more than once or under a condit"),
-    ("@pypi(packages=P)", "P = {**Q}\nQ = P", "flow.py:2: `packages` of @pypi: the constant `P` is made of itself"),
+    ("@pypi(packages=P)", "P = {**Q}\nQ = P", "flow.py:2: `packages` of @pypi is a name, `Q`"),
     ("@pypi\n@pypi", "", "flow.py:5: step 'start' has @pypi twice (also in line 4)"),
     ("@pypi(packages={'a': '1'})\n@conda(packages={'b': '1'})", "", "step 'start': it has packages from both"),
     ("@resources(gpu=many())", "", "`gpu` of @resources is a call"),
