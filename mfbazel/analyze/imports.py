@@ -339,26 +339,39 @@ class _Reader:
             reach.add(_Todo(owner, value))
 
 
+_Found = tuple[_Method, Class | None]
+
+
 class _Functions:
     """Finds the functions that places of steps mean."""
 
     def __init__(self, module: Module, sources: Sources) -> None:
         self._module = module
         self._sources = sources
-        self._by_file: dict[str, list[tuple[_Method, Class | None]]] = {}
+        self._by_file: dict[str, dict[int, list[_Found]]] = {}
 
-    def at(self, place: Place, name: str) -> tuple[_Method, Class | None] | None:
+    def at(self, place: Place, name: str) -> _Found | None:
         """Return the function at ``place`` with the class around it: the one named ``name`` where there are several.
 
         ``place`` may name the ``def`` or a decorator of it.
         """
         if place.file not in self._by_file:
-            module = self._load(place.file)
-            self._by_file[place.file] = list(_functions(module)) if module else []
-        there = [item for item in self._by_file[place.file] if _begin(item[0].function) <= place.line <= _end(item)]
+            self._by_file[place.file] = self._index(place.file)
+        there = self._by_file[place.file].get(place.line, [])
         named = [item for item in there if item[0].function.name == name]
         exact = [item for item in there if item[0].function.lineno == place.line]
         return next(iter(named[-1:] or exact), None)
+
+    def _index(self, file: str) -> dict[int, list[_Found]]:
+        """Return the functions of ``file`` by line, from the first decorator to the first statement."""
+        module = self._load(file)
+        found: dict[int, list[_Found]] = {}
+        for item in _functions(module) if module else ():
+            function = item[0].function
+            begin = min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
+            for line in range(begin, function.body[0].lineno + 1):
+                found.setdefault(line, []).append(item)
+        return found
 
     def _load(self, file: str) -> Module | None:
         if file == self._module.shown:
@@ -367,7 +380,7 @@ class _Functions:
         return self._sources.load(dotted) if file.endswith(".py") else None
 
 
-def _functions(module: Module) -> Iterator[tuple[_Method, Class | None]]:
+def _functions(module: Module) -> Iterator[_Found]:
     waiting: list[tuple[ast.AST, Class | None]] = [(module.tree, None)]
     while waiting:
         node, around = waiting.pop()
@@ -379,14 +392,6 @@ def _functions(module: Module) -> Iterator[tuple[_Method, Class | None]]:
             inside = getattr(node, name, None)
             if isinstance(inside, list):  # that of a conditional expression is none
                 waiting.extend([(child, around) for child in inside if not isinstance(child, _PLAIN)])
-
-
-def _begin(function: FunctionNode) -> int:
-    return min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
-
-
-def _end(item: tuple[_Method, Class | None]) -> int:
-    return item[0].function.body[0].lineno
 
 
 class _Lookup:
