@@ -14,7 +14,7 @@ import importlib.util
 import json
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +49,20 @@ def conda_requirement(key: str, version: str, names: Mapping[str, str]) -> tuple
     bare, bracket, extras = name.partition("[")
     if not _NAME.fullmatch(bare):
         raise AnalyzeError(f'"{key}" is not the name of a conda package')
-    conda = canonicalize_name(bare)
+    conda = _canonical(bare)
     found = distribution(conda, names)
     if found is None:
         return None
-    specifier = conda_specifier(version)
+    text = f"{found}{bracket}{extras}{conda_specifier(version)}"
     try:
-        return conda, Requirement(f"{found}{bracket}{extras}{specifier}")
+        return conda, _parsed(text)
     except InvalidRequirement as error:
         raise AnalyzeError(f'"{key}": "{found}" is not a requirement: {str(error).splitlines()[0]}') from error
+
+
+@lru_cache(maxsize=8192)
+def _parsed(text: str) -> Requirement:
+    return Requirement(text)
 
 
 def distribution(conda: str, names: Mapping[str, str]) -> str | None:
@@ -66,7 +71,7 @@ def distribution(conda: str, names: Mapping[str, str]) -> str | None:
     Raises:
         AnalyzeError: there is none, or there are several.
     """
-    own: dict[str, str] = {canonicalize_name(name): value for name, value in names.items()}
+    own: dict[str, str] = {_canonical(name): value for name, value in names.items()}
     if conda in own:
         return own[conda] or None
     if conda in DISTRIBUTIONS:
@@ -85,6 +90,12 @@ def distribution(conda: str, names: Mapping[str, str]) -> str | None:
         if pattern.fullmatch(conda):
             raise _none(conda, why)
     return conda
+
+
+def _canonical(name: str) -> str:
+    """Return a conda name in the form in which equal ones are equal; an underscore in front stays."""
+    mark = "_" if name.startswith("_") else ""
+    return mark + canonicalize_name(name.removeprefix("_"))
 
 
 def _none(conda: str, why: str) -> AnalyzeError:
@@ -114,6 +125,7 @@ def _mapping() -> Mapping[str, tuple[str, ...]]:
     return {name: tuple(sorted(found)) for name, found in table.items()}
 
 
+@lru_cache(maxsize=8192)
 def conda_specifier(version: str) -> str:
     """Return what a version of @conda means, as PEP 440 specifiers: empty for any.
 

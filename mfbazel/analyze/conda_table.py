@@ -79,7 +79,7 @@ NO_DISTRIBUTION = {
         ("cuda", "cudatoolkit", "cudnn", "cutensor", "nccl", "pytorch-cuda", "tensorrt-libs", "magma-cuda121"), _CUDA
     ),
     **dict.fromkeys(
-        ("blas", "cpuonly", "nomkl", "mpi", "pytorch-mutex", "py-xgboost-mutex", "python-abi", "libgcc-mutex"), _CHOICE
+        ("blas", "cpuonly", "nomkl", "mpi", "pytorch-mutex", "python-abi"), _CHOICE
     ),
     **dict.fromkeys(
         (
@@ -123,6 +123,7 @@ NO_DISTRIBUTION = {
 """Why there is no distribution, by conda name; the index may have another thing of that name."""
 
 NO_DISTRIBUTION_PATTERNS = (
+    (re.compile(r"_.+"), _CHOICE),
     (re.compile(r"(r|rb|perl|bioconductor|ghc|xorg|m2|m2w64|go|rust)-.+"), _LIBRARY),
     (re.compile(r"(cuda|libcu|libnv|libnpp)(?!-python$|-bindings$|-core$|-pathfinder$)[a-z]*-.+"), _CUDA),
     (re.compile(r"spacy-model-.+"), "the Python index has no models of spaCy: write `@pypi` with the model's URL"),

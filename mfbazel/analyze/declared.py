@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -54,13 +55,16 @@ def _entry(key: str, written: Written, options: ReadOptions) -> Declared | None:
         if mapped is None:
             return None
         conda, parsed = mapped
+        conda = None if conda == canonicalize_name(parsed.name) else conda
+        name, specifier = split(parsed)
     else:
-        parsed = _pip_requirement(key, written.version)
-    name, specifier = split(parsed)
-    differs = conda is not None and conda != canonicalize_name(parsed.name)
-    return Declared(
-        name, specifier, written.decorator, written.place.file, written.place.line, conda if differs else None
-    )
+        name, specifier = _pip_entry(key, written.version)
+    return Declared(name, specifier, written.decorator, written.place.file, written.place.line, conda)
+
+
+@lru_cache(maxsize=8192)
+def _pip_entry(key: str, version: str) -> tuple[str, str]:
+    return split(_pip_requirement(key, version))
 
 
 def _pip_requirement(key: str, version: str) -> Requirement:

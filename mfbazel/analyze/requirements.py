@@ -139,6 +139,7 @@ def split(parsed: Requirement) -> tuple[str, str]:
     return f"{canonicalize_name(parsed.name)}{extras}", f"{specifier}{marker}"
 
 
+@lru_cache(maxsize=8192)
 def said(package: str, version: str) -> tuple[str, str]:
     """Return what an entry of ``packages`` says, in the form in which equal entries are equal: name and specifier.
 
