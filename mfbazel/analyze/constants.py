@@ -57,13 +57,20 @@ class Placed:
         """Return the value without the places inside.
 
         Raises:
+            AnalyzeError: it is larger than any that means something.
             RecursionError: it is nested too deeply.
         """
+        return self._plain([0])
+
+    def _plain(self, counted: list[int]) -> Any:
+        counted[0] += 1
+        if counted[0] > _LARGEST:
+            raise AnalyzeError(f"{self.file}:{self.line}: the value has more than {_LARGEST} parts: make it smaller")
         match self.value:
             case dict():
-                return {key: item.plain() for key, item in self.value.items()}
+                return {key: item._plain(counted) for key, item in self.value.items()}
             case list() | tuple():
-                return type(self.value)(item.plain() for item in self.value)
+                return type(self.value)(item._plain(counted) for item in self.value)
         return self.value
 
 

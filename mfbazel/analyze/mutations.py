@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 from mfbazel.analyze.source import Module
 
@@ -89,11 +90,16 @@ def touched(module: Module) -> Mapping[str, int]:
                 for path in _changed(node, inside=inside):
                     found.setdefault(path, getattr(node, "lineno", 1))
     aliases = [pair for node in module.nodes(ast.Assign) for pair in _aliases(node)]
-    for _ in range(len(aliases)):
-        new = {source: found[name] for name, source in aliases if name in found and source not in found}
-        if not new:
-            break
-        found.update(new)
+    sources: dict[str, list[str]] = {}
+    for name, source in aliases:
+        sources.setdefault(name, []).append(source)
+    waiting = [name for name in found if name in sources]
+    while waiting:
+        name = waiting.pop()
+        for source in sources.get(name, ()):
+            if source not in found:
+                found[source] = found[name]
+                waiting.append(source)
     return found
 
 
@@ -178,4 +184,5 @@ def _aliases(node: ast.AST) -> Iterator[tuple[str, str]]:
                 yield from ((name, source) for name in _path(target) for source in _path(node.value))
     if isinstance(node, ast.Assign) and len(node.targets) > 1:
         names = [name for target in node.targets for name in _path(target)]
-        yield from ((one, other) for one in names for other in names if one != other)
+        yield from pairwise(names)
+        yield from pairwise(reversed(names))

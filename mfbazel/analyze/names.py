@@ -127,15 +127,19 @@ class Names:
         owner = f"{scope.owner.name}." if scope.owner is not None else ""
         return f"{scope.module.dotted}.{owner}{name}"
 
-    def _from_star(self, name: str, module: Module, seen: frozenset[str] = frozenset()) -> str | None:
+    def _from_star(self, name: str, module: Module, seen: set[str] | None = None) -> str | None:
         """Return what ``from … import *`` makes of ``name``; a module that is not first-party may bring any name."""
         foreign = None
+        seen = set() if seen is None else seen
         for star in reversed(module.stars):
-            source = self.sources.load(star) if star not in seen else None
+            if star in seen:
+                continue
+            source = self.sources.load(star)
             if source is not None:
+                seen.add(star)
                 if name in source.bindings:
                     return f"{star}.{name}"
-                found = self._from_star(name, source, seen | {star})
+                found = self._from_star(name, source, seen)
                 if found:
                     return found
             elif star == "metaflow" or foreign is None:

@@ -99,6 +99,20 @@ def test_conda_libraries_count_as_packages_and_the_launching_python_is_not_taken
     assert done.returncode == 0, words(done)
 
 
+def test_packages_that_have_another_name_on_the_index_are_compared_under_their_own(project: Project) -> None:
+    project.write_flow('@conda(packages={"pytorch": "2.4"})', imports="conda")
+    project.write_lock({"pytorch": "2.3"})
+    train = (flow := json.loads(project.lock.read_text()))["flow"]["steps"][1]
+    train["declared"] = [
+        {"name": "torch", "specifier": "==2.3", "decorator": "conda", "conda": "pytorch"},
+        {"name": "requests", "specifier": "==2.32", "decorator": "project"},
+    ]
+    project.lock.write_text(json.dumps(flow))
+    done = project.run("run")
+    assert done.returncode != 0
+    assert "does not declare what was locked for it: pytorch was ==2.3, is ==2.4." in words(done)
+
+
 def test_conda_base_is_read_and_installs_nothing(project: Project) -> None:
     project.write_flow(flow='@conda_base(libraries={"numpy": "2.5.5"})', imports="conda_base")
     project.write_lock({"numpy": "2.5.5"})
