@@ -17,7 +17,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from os.path import isdir, isfile
 from typing import NamedTuple
@@ -187,6 +187,7 @@ class _Reader:
         self._families: dict[int, _Family] = {}
         self._class = self._find_class(raw)
         self._scans: dict[tuple[int, bool, _Python | None], Scan] = {}
+        self._merged: dict[tuple[frozenset[_Entry], str], tuple[Inferred, ...]] = {}
         self._loadings: dict[_Python | None, _Reach] = {}
 
     def step(self, step: RawStep, python: _Python) -> tuple[Inferred, ...]:
@@ -226,18 +227,21 @@ class _Reader:
             self._loadings[python if decisive else None] = found
         return found
 
-    def _inferred(self, found: Iterable[_Entry], python: str) -> tuple[Inferred, ...]:
+    def _inferred(self, found: Collection[_Entry], python: str) -> tuple[Inferred, ...]:
         """Merge the entries of each module path."""
-        grouped: dict[str, list[_Entry]] = {}
-        for entry in found:
-            if not is_stdlib(entry.module, python):
-                grouped.setdefault(entry.module, []).append(entry)
-        result = []
-        for module, entries in sorted(grouped.items()):
-            place = min(entries, key=lambda entry: (entry.file != self._module.shown, entry.file, entry.line))
-            members = tuple(sorted({entry.member for entry in entries if entry.member}))
-            result.append(Inferred(module, place.file, place.line, members))
-        return tuple(result)
+        key = (frozenset(found), python)
+        if key not in self._merged:
+            grouped: dict[str, list[_Entry]] = {}
+            for entry in found:
+                if not is_stdlib(entry.module, python):
+                    grouped.setdefault(entry.module, []).append(entry)
+            self._merged[key] = tuple(self._merge(name, entries) for name, entries in sorted(grouped.items()))
+        return self._merged[key]
+
+    def _merge(self, module: str, entries: Collection[_Entry]) -> Inferred:
+        place = min(entries, key=lambda entry: (entry.file != self._module.shown, entry.file, entry.line))
+        members = tuple(sorted({entry.member for entry in entries if entry.member}))
+        return Inferred(module, place.file, place.line, members)
 
     def _run(self, reach: _Reach, family: _Family, python: _Python) -> bool:
         """Follow everything planned; say whether something depended on the Python."""

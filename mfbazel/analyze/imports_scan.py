@@ -223,7 +223,7 @@ class _Scanner:
             elif visit:
                 visit(self, node, scope, optional)
             else:
-                for field in node._fields:
+                for field in _FIELDS[kind]:
                     value = getattr(node, field, None)
                     if type(value) is list:
                         nodes.extend([child for child in value if type(child) not in _LEAVES])
@@ -376,6 +376,18 @@ _VISITS: dict[type[ast.AST], Callable[[_Scanner, Any, _Scope | None, bool], None
     ast.MatchStar: _Scanner._pattern,
     ast.MatchMapping: _Scanner._pattern,
 }
+
+
+class _Fields(dict[type[ast.AST], tuple[str, ...]]):
+    """The fields of a class of nodes that names can be in."""
+
+    def __missing__(self, kind: type[ast.AST]) -> tuple[str, ...]:
+        without = ("ctx", "op", "ops", "type_comment", "conversion", "is_async", "simple")
+        self[kind] = tuple(name for name in kind._fields if name not in without)
+        return self[kind]
+
+
+_FIELDS = _Fields()
 # What a node may hold and what no name can be in.
 _LEAVES = frozenset(
     {
