@@ -18,6 +18,8 @@ _FUNCTIONS = frozenset((ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
 _MAX_PARTS = 100
 """Of a dotted name; a chain of more attributes means no module or what is in one."""
 
+_LONGEST_NAME = 4096
+"""Characters of a dotted name of a module; no path may be longer."""
 _DEEP = 150
 """Levels of a tree that recursive readers may not get through."""
 
@@ -360,6 +362,8 @@ class Sources:
         Raises:
             AnalyzeError: it does not parse.
         """
+        if len(dotted) > _LONGEST_NAME:
+            return None
         if dotted not in self._modules:
             self._modules[dotted] = None
             self._modules[dotted] = self._find(dotted)
@@ -379,6 +383,8 @@ class Sources:
 
     def is_first_party(self, dotted: str) -> bool:
         """Say whether ``dotted`` is a first-party module or package, one without ``__init__.py`` included."""
+        if len(dotted) > _LONGEST_NAME:
+            return False
         if dotted not in self._first_party:
             self._first_party[dotted] = self.load(dotted) is not None or self._is_namespace(dotted)
         return self._first_party[dotted]

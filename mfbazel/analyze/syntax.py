@@ -17,7 +17,9 @@ from mfbazel.analyze.errors import AnalyzeError
 
 _HOST = f"{sys.version_info.major}.{sys.version_info.minor}"
 _ADDED = re.compile(r"(?P<what>.*?)(?: on Python \d+\.\d+)? \(syntax was added in Python (?P<version>\d+\.\d+)\)")
-_PARSER_SECONDS = 20.0
+_LIMITS = ("too many ", "Exceeds the limit")
+"""How Python begins when a text goes beyond what it takes, whatever its version."""
+_PARSER_SECONDS = 10.0
 _SEARCHED = 400_000
 """Characters of the largest text in which the line that is nested too deeply is looked for."""
 
@@ -90,6 +92,8 @@ class _Finding:
 
 def _newer(text: str, shown: str, error: SyntaxError) -> AnalyzeError | None:
     """Return the error for syntax of a newer Python, or ``None`` when that is not (known to be) why it fails."""
+    if (error.msg or "").startswith(_LIMITS):
+        return None
     findings = sorted(_findings(text), key=lambda item: (item.line, item.column))
     versions = [item.version for item in findings if item.version]
     if not versions or not findings[0].version or findings[0].line > _last_line(error):
