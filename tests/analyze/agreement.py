@@ -160,7 +160,7 @@ def _their_step(step: StepAnswer) -> dict[str, Any]:
         "decorators": step.decorators,
         "disabled": step.disabled,
         "python": step.python,
-        "remote": tuple((name, given.get("image")) for name, given in remotes),
+        "remote": tuple((name, given.get("image") or None) for name, given in remotes),
         "cpu": _largest(step, "cpu"),
         "memory": int(memory) if memory is not None else None,
         "gpu": int(gpu) if gpu else None,
@@ -169,8 +169,9 @@ def _their_step(step: StepAnswer) -> dict[str, Any]:
 
 
 def _largest(step: StepAnswer, attribute: str) -> float | None:
+    """Return the largest value that is given; to ask for zero is to ask for nothing."""
     given = [item for name in ("resources", "batch", "kubernetes") for item in step.attributes.get(name, ())]
-    return max((float(item[attribute]) for item in given if item.get(attribute) is not None), default=None)
+    return max((float(item[attribute]) for item in given if item.get(attribute) is not None), default=0) or None
 
 
 def _platform(step: StepAnswer) -> str | None:
@@ -214,7 +215,7 @@ def _requirements(texts: Iterable[str]) -> set[str]:
 
 def _conda(spec: str) -> tuple[str, str]:
     """Return name and specifiers of a spec on Micromamba's command line, such as ``pytorch::pytorch==2.4.1``."""
-    match = re.fullmatch(r"(?:[^:]+::)?([A-Za-z0-9_.\-]+)(.*)", spec)
+    match = re.fullmatch(r"([A-Za-z0-9_.\-]+)(.*)", spec.rpartition("::")[2])
     assert match, f"{spec} is not understood"
     name, version = match[1], match[2]
     if version == "==":

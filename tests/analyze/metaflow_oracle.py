@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any
 
 Json = dict[str, Any]
+_OURS = "metaflow_extensions/mfbazel"
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Oracle:
             "AWS_ACCESS_KEY_ID": "x",
             "AWS_SECRET_ACCESS_KEY": "x",
             "AWS_DEFAULT_REGION": "us-east-1",
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path and "metaflow_extensions" not in path),
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path and not Path(path, _OURS).is_dir()),
         }
         return {**kept, **own}
 

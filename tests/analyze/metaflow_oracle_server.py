@@ -21,7 +21,7 @@ from typing import Any
 
 from metaflow import FlowSpec, parameters
 from metaflow._vendor import click
-from metaflow.decorators import Decorator
+from metaflow.decorators import Decorator, get_all_step_decos
 from metaflow.graph import FlowGraph
 from metaflow.lint import LintWarn, linter
 from metaflow.plugins.pypi import conda_environment
@@ -33,6 +33,7 @@ Json = dict[str, Any]
 
 
 def _serve(directory: str) -> None:
+    assert get_all_step_decos()["conda"].__module__.startswith("metaflow.plugins."), "an extension replaces @conda"
     for name in ("boto3", "botocore.config", "botocore.exceptions"):  # what else each child would import again
         importlib.import_module(name)
     answers = Path(directory, "answer.json")

@@ -571,6 +571,49 @@ FLOWS = {
 }
 
 PLAIN = FLOW.replace("PACKAGES", "{'pandas': '1.0'}")
+ATTRIBUTES = {
+    "image_from_the_environment": "@batch(image=__import__('os').environ.get('NO_SUCH', 'python:3.12'))",
+    "image_by_function": "@kubernetes(image='{}:{}'.format('python', '3.12'))",
+    "image_by_percent": "@kubernetes(image='%s:%s' % ('python', '3.12'))",
+    "image_by_condition": "@batch(image='python:3.12' if sys.maxsize > 1 else None)",
+    "empty_image": "@kubernetes(image='')",
+    "image_and_everything_else": "@batch(**dict(image='python:3.12', cpu=3))",
+    "powers_of_two": "@resources(memory=2**14, cpu=1 << 3)",
+    "floats": "@resources(cpu=1e1, memory=4096.0)",
+    "divided": "@resources(memory=65536 // 4, cpu=3 / 2)",
+    "negative_minus_negative": "@resources(cpu=-(-2))",
+    "called": "@resources(memory=int(4e3), cpu=max(2, 3))",
+    "text_numbers": "@resources(memory='4096', cpu='0.5', gpu='2')",
+    "nothing": "@resources(memory=None, cpu=None, gpu=None)",
+    "zero": "@resources(gpu=0, cpu=0)",
+    "text_zero": "@resources(gpu='0')",
+    "booleans": "@pypi(packages={'pandas': '1.0'}, disabled=not True)",
+    "disabled_by_number": "@pypi(packages={'pandas': '1.0'}, disabled=1)",
+    "disabled_by_text": "@pypi(packages={'pandas': '1.0'}, disabled='yes')",
+    "disabled_by_zero": "@pypi(packages={'pandas': '1.0'}, disabled=0)",
+    "conda_and_pypi_and_one_disabled": (
+        "@pypi(packages={'pandas': '1.0'})\n@conda(packages={'numpy': '1.0'}, disabled=True)"
+    ),
+    "conda_without_packages_below_pypi": "@pypi(packages={'pandas': '1.0'})\n@conda",
+    "pypi_without_packages_above_conda": "@pypi\n@conda(packages={'numpy': '1.0'})",
+    "python_of_conda_below_pypi": "@pypi(packages={'pandas': '1.0'})\n@conda(python='3.10')",
+    "python_of_both": "@pypi(packages={'pandas': '1.0'}, python='3.12')\n@conda(python='3.10')",
+    "python_formatted": "@pypi(python='.'.join(map(str, (3, 12))))",
+    "selector_with_spaces_and_more": "@kubernetes(node_selector='disk=ssd,kubernetes.io/arch=arm64')",
+    "selector_of_the_old_label": "@kubernetes(node_selector={'beta.kubernetes.io/arch': 'arm64'})",
+    "selector_merged": "@kubernetes(node_selector={**{'kubernetes.io/arch': 'amd64'}, 'kubernetes.io/arch': 'arm64'})",
+    "selector_computed": "@kubernetes(node_selector=dict.fromkeys(['kubernetes.io/arch'], 'arm64'))",
+    "conda_version_with_spaces": "@conda(packages={'numpy': '>=1.2, <2'})",
+    "conda_fuzzy_with_star": "@conda(packages={'numpy': '=1.2.*'})",
+    "conda_name_in_capitals": "@conda(packages={'PyYAML': '6.0'})",
+    "conda_channel_with_a_path": "@conda(packages={'https://conda.example.com/team::numpy': '1.0'})",
+    "extras_with_spaces": "@pypi(packages={'requests [socks, security]': '2.0'})",
+    "version_with_a_local_part": "@pypi(packages={'torch': '2.4.1+cpu'})",
+    "version_with_a_letter": "@pypi(packages={'pandas': 'v2.0rc1'})",
+    "epoch": "@pypi(packages={'pandas': '1!2.0'})",
+}
+"""Decorators with values in unusual forms."""
+
 ODD_FILES = {
     "tabs": (HEAD + PLAIN.replace("    ", "\t")).encode(),
     "crlf": (HEAD + FLOW.replace("PACKAGES", "{\n'pandas':\n'1.0'}")).replace("\n", "\r\n").encode(),
@@ -612,6 +655,17 @@ def test_flows_written_in_unusual_ways_are_read_as_metaflow_reads_them(
 ) -> None:
     flow = tmp_path / "flow.py"
     flow.write_text(HEAD + textwrap.dedent(FLOWS[name]) + MAIN, encoding="utf-8")
+    agree(flow, oracle)
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_attributes_in_unusual_forms_mean_what_they_mean_to_metaflow(name: str, tmp_path: Path, oracle: Oracle) -> None:
+    decorators = textwrap.indent(ATTRIBUTES[name], "    ")
+    flow = tmp_path / "flow.py"
+    flow.write_text(
+        f"{HEAD}\nclass F(FlowSpec):\n{decorators}\n    @step\n    def start(self):\n        pass\n{MAIN}",
+        encoding="utf-8",
+    )
     agree(flow, oracle)
 
 
