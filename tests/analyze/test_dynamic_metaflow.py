@@ -332,6 +332,35 @@ def test_packages_of_a_helper_function_stand_where_the_helper_writes_them(tmp_pa
     assert packages(read(tmp_path, text)) == {"numpy": ("1.26.4", "pypi", "flow.py:4")}
 
 
+def test_packages_of_constants_changed_names_and_loops_have_a_place(tmp_path: Path) -> None:
+    text = """\
+    NAME = "numpy"
+    for LATE in ({"pandas": "2.2.0"},):
+        pass
+
+    class F(FlowSpec):
+        TABLE = {
+            "num" + "py": "1.26.4",
+            f"{NAME}-financial": "1.0.0",
+        }
+        TABLE["six"] = "1.16.0"
+
+        @pypi(packages={
+            **TABLE,
+            **LATE,
+        })
+        @step
+        def start(self):
+            self.next(self.end)
+    """
+    assert {name: item[2] for name, item in packages(read(tmp_path, text)).items()} == {
+        "numpy": "flow.py:9",
+        "numpy-financial": "flow.py:10",
+        "pandas": "flow.py:14",
+        "six": "flow.py:14",
+    }
+
+
 def test_the_image_is_the_users_own_and_never_metaflows_default(tmp_path: Path) -> None:
     text = """\
     class F(FlowSpec):

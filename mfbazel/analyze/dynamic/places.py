@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mfbazel.analyze.constants import Evaluator, Placed
 from mfbazel.analyze.errors import AnalyzeError
 from mfbazel.analyze.model import Place
+from mfbazel.analyze.names import Names, Scope
 from mfbazel.analyze.source import FunctionNode, Module, Sources, ValueBinding
 
 _DEPTH = 8
@@ -18,10 +20,10 @@ _CONFIGS = ("metaflow.Config", "metaflow.config_expr")
 
 @dataclass(frozen=True)
 class _Entry:
-    """An entry of a dictionary, or a keyword argument."""
+    """An entry of a dictionary, or a keyword argument; ``version`` is ``None`` where it is not known."""
 
     key: str
-    value: ast.expr
+    version: Any
     place: Place
 
 
@@ -38,7 +40,10 @@ class Places:
     module: Module
     sources: Sources
     roots: Sequence[Path]
-    _calls: dict[tuple[str, int], list[ast.expr]] = field(default_factory=dict)
+    _found: dict[tuple[str, int], list[tuple[ast.expr, Scope]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._evaluator = Evaluator(Names(self.sources))
 
     def shown(self, file: str | None) -> str:
         """Return how the results show the first-party ``file``, an absolute path."""
@@ -78,10 +83,9 @@ class Places:
         if origin["mutator"] or module is None:
             return dict.fromkeys(versions, place)
         found: dict[str, Place] = {}
-        for expression in self._at(module, place.line):
-            for entry in self._entries(expression, module, 0):
-                literal = entry.value.value if isinstance(entry.value, ast.Constant) else versions.get(entry.key)
-                if entry.key in versions and literal == versions[entry.key]:
+        for expression, scope in self._at(module, place.line):
+            for entry in self._entries(expression, scope, 0):
+                if entry.key in versions and entry.version in (None, versions[entry.key]):
                     found[entry.key] = entry.place
         return {key: found.get(key, place) for key in versions}
 
@@ -95,83 +99,92 @@ class Places:
             return None
         return module if module and module.path.absolute() == Path(code["file"]) else None
 
-    def _at(self, module: Module, line: int) -> list[ast.expr]:
-        """Return the outermost expressions that start at ``line`` and are decorators or calls."""
+    def _at(self, module: Module, line: int) -> list[tuple[ast.expr, Scope]]:
+        """Return the decorators that start at ``line``, else the outermost call, and the scope of their names."""
         key = (module.shown, line)
-        if key not in self._calls:
-            decorators: list[ast.expr] = [
-                item
-                for node in ast.walk(module.tree)
-                for item in getattr(node, "decorator_list", ())
-                if item.lineno == line
-            ]
-            calls: list[ast.expr] = [
-                node for node in ast.walk(module.tree) if isinstance(node, ast.Call) and node.lineno == line
-            ]
-            self._calls[key] = decorators or calls[:1]
-        return self._calls[key]
+        if key not in self._found:
+            found: list[tuple[ast.expr, Scope]] = []
+            calls: list[tuple[ast.expr, Scope]] = []
+            owners: dict[int, ast.ClassDef] = {}
+            for node in ast.walk(module.tree):
+                if isinstance(node, ast.ClassDef):
+                    owners.update({id(statement): node for statement in node.body})
+                for item in getattr(node, "decorator_list", ()):
+                    if item.lineno == line:
+                        found.append((item, Scope(module, owners.get(id(node)))))
+                if isinstance(node, ast.Call) and node.lineno == line:
+                    calls.append((node, Scope(module)))
+            self._found[key] = found or calls[:1]
+        return self._found[key]
 
-    def _entries(self, expression: ast.AST, module: Module, depth: int) -> Iterator[_Entry]:
+    def _entries(self, expression: ast.AST, scope: Scope, depth: int) -> Iterator[_Entry]:
         """Yield the entries of the dictionaries in ``expression``; later ones win, as in Python."""
         if depth > _DEPTH:
             return
+        if isinstance(expression, ast.expr) and not isinstance(expression, ast.Call):
+            try:
+                known = self._evaluator.value(expression, scope, "an entry")
+            except AnalyzeError:
+                pass  # of what only running can tell, the parts are looked at
+            else:
+                yield from _known(known)
+                return
         match expression:
             case ast.Call(func=function, args=arguments, keywords=keywords):
-                yield from self._entries(function, module, depth + 1)
-                for argument in arguments:
-                    yield from self._entries(argument, module, depth + 1)
+                for part in (function, *arguments):
+                    yield from self._entries(part, scope, depth + 1)
                 # `libraries` lies below `packages`, wherever it is written
                 for keyword in sorted(keywords, key=lambda item: item.arg == "packages"):
                     if keyword.arg is not None:
-                        yield _Entry(keyword.arg, keyword.value, Place(module.shown, keyword.value.lineno))
-                    yield from self._entries(keyword.value, module, depth + 1)
+                        yield self._entry(keyword.arg, keyword.value, scope)
+                    yield from self._entries(keyword.value, scope, depth + 1)
             case ast.Dict(keys=keys, values=values):
                 for name, value in zip(keys, values, strict=True):
-                    text = self._text(name, module) if name is not None else None
-                    if text is not None:
-                        yield _Entry(text, value, Place(module.shown, value.lineno))
-                    yield from self._entries(value, module, depth + 1)
+                    text = self._plain(name, scope) if name is not None else None
+                    if isinstance(text, str):
+                        yield self._entry(text, value, scope)
+                    yield from self._entries(value, scope, depth + 1)
             case ast.Name() | ast.Attribute():
-                yield from self._bound(expression, module, depth)
+                yield from self._bound(expression, scope, depth)
             case ast.Lambda():
                 return
             case _:
                 for child in ast.iter_child_nodes(expression):
-                    yield from self._entries(child, module, depth + 1)
+                    yield from self._entries(child, scope, depth + 1)
 
-    def _bound(self, expression: ast.expr, module: Module, depth: int) -> Iterator[_Entry]:
-        owner, value = self._value(expression, module)
-        if owner is None or value is None:
+    def _entry(self, key: str, value: ast.expr, scope: Scope) -> _Entry:
+        return _Entry(key, self._plain(value, scope), Place(scope.module.shown, value.lineno))
+
+    def _plain(self, expression: ast.expr, scope: Scope) -> Any:
+        """Return the value of ``expression``, ``None`` where only running can tell."""
+        try:
+            return self._evaluator.value(expression, scope, "an entry").plain()
+        except AnalyzeError:
+            return None
+
+    def _bound(self, expression: ast.expr, scope: Scope, depth: int) -> Iterator[_Entry]:
+        """Yield the entries of what a name stands for."""
+        try:
+            found = self._evaluator.names.definition(expression, scope)
+            if found is None or not isinstance(found.binding, ValueBinding):
+                return
+            value = found.binding.value
+            if not hasattr(value, "lineno"):
+                return  # what a loop or `with` binds
+            if isinstance(value, ast.Call) and self._evaluator.names.qualified(value.func, found.scope) in _CONFIGS:
+                return  # the default need not be what holds
+        except AnalyzeError:
             return
-        if isinstance(value, ast.Call) and owner.qualified(value.func) in _CONFIGS:
-            return  # the default need not be what holds
-        yield from self._entries(value, owner, depth + 1)
+        yield from self._entries(value, found.scope, depth + 1)
 
-    def _text(self, key: ast.expr, module: Module) -> str | None:
-        """Return the text of a key: a literal, or a constant's."""
-        for _ in range(_DEPTH):
-            if isinstance(key, ast.Constant):
-                return key.value if isinstance(key.value, str) else None
-            owner, value = self._value(key, module)
-            if owner is None or not isinstance(value, ast.expr):
-                return None
-            key, module = value, owner
-        return None
 
-    def _value(self, expression: ast.expr, module: Module) -> tuple[Module | None, ast.AST | None]:
-        """Return the expression that a name stands for, and its module."""
-        binding = module.bindings.get(expression.id) if isinstance(expression, ast.Name) else None
-        owner: Module | None = module
-        if not isinstance(binding, ValueBinding):
-            qualified = module.qualified(expression)
-            try:
-                found = self.sources.definition(qualified) if qualified else None
-            except AnalyzeError:
-                found = None
-            owner, binding = found if found else (None, None)
-        if isinstance(binding, ValueBinding):
-            return owner, binding.value
-        return None, None
+def _known(placed: Placed) -> Iterator[_Entry]:
+    if isinstance(placed.value, dict):
+        for key, item in placed.value.items():
+            if isinstance(item.value, dict):
+                yield from _known(item)
+            elif isinstance(key, str):
+                yield _Entry(key, item.value, Place(item.file, item.line))
 
 
 def _first_line(node: FunctionNode) -> int:
