@@ -237,7 +237,10 @@ class Evaluator:
         if not binding.constant:
             place = f"{home.module.shown}:{binding.line}"
             raise self._unknown(expression, scope, what, f"assigned more than once or under a condition ({place})")
-        known = self._known.get(id(binding.value))
+        made = binding.value
+        if isinstance(made, ast.Call) and self.names.qualified(made.func, home) in _CONFIG:
+            raise self._unknown(expression, scope, what)
+        known = self._known.get(id(made))
         if known is None:
             known = self._evaluated(found, binding, what)
         if isinstance(known.value, dict | list):

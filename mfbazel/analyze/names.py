@@ -18,7 +18,7 @@ from mfbazel.analyze.source import (
 )
 
 _LONGEST = 32
-"""Steps from a name to what it means, after which it counts as unknown: a circle."""
+"""Parts of a dotted name, and steps from a name to what it means, after which it counts as unknown."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Names:
 
     def defined(self, qualified: str) -> Found | None:
         """Return the definition of the first-party name ``module.name`` or ``module.Class.name``."""
-        parts = qualified.split(".")
+        parts = qualified.split(".", _LONGEST)
         for count in range(len(parts) - 1, 0, -1):
             module = self.sources.load(".".join(parts[:count]))
             if module is not None:
@@ -95,7 +95,7 @@ class Names:
 
     def _qualified(self, expression: ast.expr, scope: Scope, depth: int) -> str | None:
         parts: list[str] = []
-        while isinstance(expression, ast.Attribute):
+        while isinstance(expression, ast.Attribute) and len(parts) < _LONGEST:
             parts.append(expression.attr)
             expression = expression.value
         if not isinstance(expression, ast.Name) or depth > _LONGEST:
@@ -148,7 +148,7 @@ class Names:
 
     def _canonical(self, parts: list[str], depth: int) -> str | None:
         """Follow what first-party modules import from elsewhere."""
-        if depth > _LONGEST:
+        if depth > _LONGEST or len(parts) > 2 * _LONGEST:
             return None
         if parts[0] in ("metaflow", "builtins"):
             return ".".join(parts)
