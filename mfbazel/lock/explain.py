@@ -40,7 +40,17 @@ def explain(
     else:
         headline = f"{who}: the requirements cannot be met{_packages(named)}"
         advice = f"Change one of the requirements above, then run `{settings.command}`."
-    return LockError("\n".join([headline, *_origins(named or _all(members)), _indented(failure.text), advice]))
+    lines = [headline, *_origins(named or _all(members)), _indented(failure.text), advice, *_renaming(named)]
+    return LockError("\n".join(lines))
+
+
+def _renaming(named: Sequence[Wanted]) -> list[str]:
+    """Say how to name the package of an import."""
+    names = dict.fromkeys(item.imported for item in named if item.imported)
+    if not names:
+        return []
+    said = ", ".join(f'"{name}": "…"' for name in names)
+    return [f"If another package provides an import, name it: `imports = {{{said}}}`."]
 
 
 def _who(members: Sequence[Environment]) -> str:

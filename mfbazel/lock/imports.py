@@ -217,7 +217,7 @@ def add_imports(
     unclear: list[Finding] = []
     by_name = {environment.name: environment for environment in environments}
     for step in _enabled(flow):
-        found = list(_undeclared(step, by_name[step["name"]], packages, names))
+        found = _additions(step, by_name[step["name"]], packages, names)
         unclear += [item for item in found if item.verdict.state == "ambiguous"]
         wanted: dict[str, Wanted] = {}
         for item in found:
@@ -228,18 +228,37 @@ def add_imports(
     return [replace(item, wanted=(*item.wanted, *added.get(item.name, ()))) for item in environments]
 
 
-def _undeclared(
+def _additions(
     step: Mapping[str, Any], environment: Environment, packages: Mapping[str, Packages], names: Names
-) -> Iterator[Finding]:
+) -> list[Finding]:
+    """Return the imports of ``step`` for which a package is to be added.
+
+    What would be a guess is first looked for in what the other additions bring (``mpl_toolkits`` in matplotlib), so it
+    is left for later while those are not locked yet.
+    """
     declared = _declared(environment)
-    locked = packages.get(step["name"], Packages()).because_of(declared)
-    for item in findings(step, declared, locked, names):
+    there = packages.get(step["name"], Packages())
+    found = list(_unaccounted(step, declared, there.because_of(declared), names))
+    certain = [item for item in found if item.verdict.answer.source != "guess"]
+    guessed = {(item.file, item.line) for item in found if item.verdict.answer.source == "guess"}
+    added = {item.verdict.answer.candidates[0] for item in certain}
+    if not guessed or not added <= there.versions.keys():
+        return certain
+    rest = _unaccounted(step, declared | added, there.because_of(declared | added), names)
+    return [*certain, *(item for item in rest if (item.file, item.line) in guessed)]
+
+
+def _unaccounted(
+    step: Mapping[str, Any], declared: Collection[str], packages: Packages, names: Names
+) -> Iterator[Finding]:
+    for item in findings(step, declared, packages, names):
         if item.verdict.state not in ("declared", "exempt"):
             yield item
 
 
 def _wanted(item: Finding) -> Wanted:
-    return Wanted(item.verdict.answer.candidates[0], f"{item.where} ({item.text})")
+    answer = item.verdict.answer
+    return Wanted(answer.candidates[0], f"{item.where} ({item.text})", answer.known)
 
 
 def _unclear(found: Sequence[Finding]) -> str:
@@ -290,7 +309,7 @@ def _added(
     by_name = {environment.name: environment for environment in environments}
     lines: dict[str, list[str]] = {}
     for step in _enabled(flow):
-        for item in _undeclared(step, by_name[step["name"]], packages, names):
+        for item in _additions(step, by_name[step["name"]], packages, names):
             answer = item.verdict.answer
             line = f"{answer.candidates[0]}{_guessed(answer)} for {item.where} ({item.text})"
             lines.setdefault(line, []).append(step["name"])
@@ -304,7 +323,7 @@ def _check_added(
     wrong = []
     by_name = {environment.name: environment for environment in environments}
     for step in _enabled(flow):
-        for item in _undeclared(step, by_name[step["name"]], packages, names):
+        for item in _additions(step, by_name[step["name"]], packages, names):
             answer = item.verdict.answer
             if answer.source not in ("mapping", "guess") or answer.known in UNLISTED:
                 continue
@@ -339,14 +358,12 @@ def check_imports(
     ``environments`` hold what is declared, and what was added for imports where the user wants that.
     """
     by_name = {environment.name: environment for environment in environments}
-    found = []
+    found: list[Finding] = []
     for step in _enabled(flow):
         declared = _declared(by_name[step["name"]])
         locked = lock.environments.get(step["name"], {})
         declared |= {canonicalize_name(Requirement(text).name) for text in locked.get("runtime", ())}
-        for item in findings(step, declared, Packages.of_lock(lock, step["name"]), names):
-            if item.verdict.state not in ("declared", "exempt"):
-                found.append(item)
+        found += _unaccounted(step, declared, Packages.of_lock(lock, step["name"]), names)
     return found
 
 
@@ -377,7 +394,7 @@ def report(flow: Mapping[str, Any], found: Sequence[Finding], lock: Lock) -> str
     """Say for people what ``found`` is, what to write where, and how to exempt it."""
     lines = []
     for step in _enabled(flow):
-        own = [item for item in found if item.step == step["name"]]
+        own = sorted((item for item in found if item.step == step["name"]), key=lambda item: (item.file, item.line))
         if own:
             lines.append(f"  step '{step['name']}':")
             for item in own:

@@ -82,11 +82,13 @@ class Platform:
 class Wanted:
     """One requirement of an environment and where it was written.
 
-    ``text`` is a PEP 508 requirement, ``where`` what a person looks up (``churn_flow.py:40 (@pypi)``).
+    ``text`` is a PEP 508 requirement, ``where`` what a person looks up (``churn_flow.py:40 (@pypi)``); ``imported`` is
+    the name of the import that it was added for.
     """
 
     text: str
     where: str
+    imported: str | None = None
 
     @property
     def name(self) -> str:

@@ -210,8 +210,19 @@ def test_what_the_image_has_anyway_is_not_added(tmp_path: Path) -> None:
 
 def test_a_guess_that_no_index_knows_is_told_with_its_import(tmp_path: Path) -> None:
     write(tmp_path, train="import unheard_of")
-    with pytest.raises(LockError, match=r"unheard-of\n  demo\.py:11 \(import unheard_of\): unheard-of"):
+    with pytest.raises(LockError) as error:
         run(tmp_path, "flow")
+    assert "unheard-of\n  demo.py:11 (import unheard_of): unheard-of" in str(error.value)
+    assert str(error.value).endswith('If another package provides an import, name it: `imports = {"unheard_of": "…"}`.')
+
+
+def test_what_added_packages_bring_comes_before_a_guess(tmp_path: Path, wheels: Path) -> None:
+    wheel(wheels, "matplotlib", "3.0", ("matplotlib/__init__", "mpl_toolkits/mplot3d/__init__"), ("hidden_one",))
+    wheel(wheels, "hidden_one", "1.0", ("hidden_module",))
+    wheel(wheels, "really_guessed", "1.0", ("really_guessed", "hidden_module"))
+    write(tmp_path, train="import mpl_toolkits.mplot3d, hidden_module, really_guessed, matplotlib")
+    assert requirements(lock(tmp_path))["train"] == ["hidden-one", "matplotlib", "really-guessed"]
+    stable(tmp_path)
 
 
 def test_an_added_package_that_does_not_hold_the_module_is_refused(tmp_path: Path, wheels: Path) -> None:
