@@ -241,6 +241,25 @@ def test_a_step_with_an_image_of_its_own_needs_no_push(project: Project) -> None
     assert done.returncode == 0, words(done)
 
 
+@pytest.mark.parametrize(
+    ("added", "needs_push"),
+    [
+        ('add_decorator("batch", deco_kwargs={"image": "example/own"})', False),
+        ('add_decorator("batch:image=example/own")', False),
+        ('add_decorator("batch")', True),
+    ],
+)
+def test_the_image_that_a_mutator_gives_is_the_users_own(project: Project, added: str, *, needs_push: bool) -> None:
+    project.variables |= S3
+    mutator = f"class Remote(StepMutator):\n    def mutate(self, mutable_step):\n        mutable_step.{added}\n"
+    project.write_flow("@Remote", flow=mutator, imports="StepMutator")
+    project.write_lock({})
+    project.write_images({}, pushed=False)
+    done = project.run("package", "list")
+    assert ("has no pushed image of step train" in words(done)) == needs_push, words(done)
+    assert (done.returncode != 0) == needs_push, words(done)
+
+
 def test_the_code_package_holds_first_party_code_and_the_extension(project: Project) -> None:
     project.write_flow()
     project.write_lock({})

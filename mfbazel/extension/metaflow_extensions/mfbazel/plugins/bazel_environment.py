@@ -164,11 +164,22 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
 
 def _decorators_without_image(step: Any) -> list[Any]:
     """Return the remote decorators of ``step`` for which the user chose no image."""
-    return [
-        deco
-        for deco in step.decorators
-        if deco.name in REMOTE_DECORATORS and "image" not in deco._user_defined_attributes
-    ]
+    return [deco for deco in step.decorators if deco.name in REMOTE_DECORATORS and not _has_own_image(deco)]
+
+
+def _has_own_image(deco: Any) -> bool:
+    """Say whether the user chose the image of ``deco``.
+
+    What a mutator gives beside the text of a decorator is in no list of Metaflow's: there the image is the user's when
+    it is not the one that Metaflow fills in.
+    """
+    if "image" in deco._user_defined_attributes:
+        return True
+    if not deco.inserted_by:
+        return False
+    plain = type(deco)()
+    plain.external_init()
+    return bool(deco.attributes["image"] != plain.attributes["image"])
 
 
 def _image_of(step: Any, images: Images) -> str:
