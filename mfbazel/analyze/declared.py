@@ -43,7 +43,8 @@ def _of_decorators(packages: Effective[Written], options: ReadOptions) -> Iterat
         except AnalyzeError as error:
             if packages.disabled:
                 continue
-            raise AnalyzeError(f"{written.place}: @{written.decorator}: {error}. Correct the entry.") from error
+            remedy = "" if "conda_names" in str(error) else ". Correct the entry"
+            raise AnalyzeError(f"{written.place}: @{written.decorator}: {error}{remedy}.") from error
         if found:
             yield found
 
