@@ -10,7 +10,7 @@ import tempfile
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -280,6 +280,34 @@ def test_grandchildren_are_killed_at_the_time_limit(tmp_path: Path) -> None:
     assert not _running(mark)
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks for a signal of Linux")
+@pytest.mark.parametrize("namespaces", [True, False])
+def test_reading_ends_when_the_reading_process_is_killed(tmp_path: Path, *, namespaces: bool) -> None:
+    flow = tmp_path / "flow.py"
+    flow.write_text("import time\nopen('/dev/null', 'w')\ntime.sleep(600)\n")
+    code = (
+        "from mfbazel.analyze import read_flow\nfrom mfbazel.analyze.options import ReadOptions\n"
+        "from mfbazel.analyze.dynamic import process, read_dynamic\nfrom mfbazel.analyze.source import Sources, parse\n"
+        f"import pathlib\nprocess.NAMESPACES = {namespaces}\npath = pathlib.Path({str(flow)!r})\n"
+        "read_dynamic(parse(path, 'flow.py'), Sources([path.parent]), ReadOptions(timeout=100), '')\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    reader = subprocess.Popen([sys.executable, "-c", code], env=environment)
+    try:
+        _until(lambda: len(_running(f"{tmp_path}/mfbazel-read-")) >= (2 if namespaces else 1))
+    finally:
+        reader.kill()
+        reader.wait()
+    _until(lambda: not _running(f"{tmp_path}/mfbazel-read-"))
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.05)
+
+
 def _running(mark: str) -> list[str]:
     found = []
     for item in Path("/proc").glob("[0-9]*/cmdline"):
@@ -287,7 +315,7 @@ def _running(mark: str) -> list[str]:
             text = item.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
         except OSError:
             continue
-        if mark in text and "pytest" not in text:
+        if mark in text and "-m pytest" not in text:
             found.append(text)
     return found
 

@@ -111,6 +111,7 @@ def _request(
         "path": path,
         "installed": [item for item in path if _is_installed(Path(item), roots)],
         "arguments": ["--quiet", "--no-pylint", *(f"--{name}={value}" for name, value in fixed.items()), *arguments],
+        "parent": os.getpid(),
         "timeout": timeout,
         "memory": MEMORY,
         "namespaces": NAMESPACES,

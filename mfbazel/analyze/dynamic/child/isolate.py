@@ -55,9 +55,25 @@ def in_own_processes() -> None:
     This process waits, and leaves with the status of the grandchild.
     """
     _continue_in_child()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+    end_with_parent()
     _continue_in_child()
+
+
+def end_with_parent(parent: int | None = None) -> None:
+    """Have the kernel kill this process when the one that started it is gone, however that ended.
+
+    Where the process ``parent`` is gone already, this one ends at once.
+    """
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+    if parent is not None:
+        try:
+            os.kill(parent, 0)
+        except ProcessLookupError:
+            os._exit(1)
+        except OSError:
+            pass  # it is there, and another user's in this namespace
 
 
 def _continue_in_child() -> None:

@@ -38,13 +38,14 @@ def main(request: Path) -> None:
 
     The request has ``flow`` (absolute file), ``roots`` (absolute directories of first-party code, the flow's own
     first), ``path`` (the import path that has Metaflow), ``installed`` (what of it is not first-party), ``arguments``
-    (of Metaflow, before the command), ``timeout`` (seconds), ``memory`` (bytes) and ``namespaces`` (whether to use the
-    kernel's). Beside it are written :data:`SPEC`, by Metaflow, and :data:`OUTCOME`: ``error``, ``None`` where the flow
-    was read, else with ``kind`` and what :func:`_said` adds; ``refusals``; and ``decisions``, where the value of a stub
-    decided.
+    (of Metaflow, before the command), ``parent`` (the process that waits), ``timeout`` (seconds), ``memory`` (bytes)
+    and ``namespaces`` (whether to use the kernel's). Beside it are written :data:`SPEC`, by Metaflow, and
+    :data:`OUTCOME`: ``error``, ``None`` where the flow was read, else with ``kind`` and what :func:`_said` adds;
+    ``refusals``; and ``decisions``, where the value of a stub decided.
     """
     asked = json.loads(request.read_text(encoding="utf-8"))
     isolated = asked["namespaces"] and isolate.leave_network()
+    isolate.end_with_parent(asked["parent"])
     isolate.limit(asked["timeout"], asked["memory"])
     if isolated:
         isolate.in_own_processes()
