@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mfbazel.analyze.errors import AnalyzeError, NeedsRunningError
-from mfbazel.analyze.mutations import rewritten, touched
+from mfbazel.analyze.mutations import only_read, rewritten, touched
 from mfbazel.analyze.names import Found, Names, Scope
 from mfbazel.analyze.source import Module, ValueBinding, code_of
 
@@ -264,6 +264,8 @@ class Evaluator:
     def _check_untouched(self, expression: ast.expr, scope: Scope, found: Found, what: str) -> None:
         """Refuse a dict or list that something changes after it was assigned."""
         for module, path in ((scope.module, _dotted(expression)), (found.scope.module, found.name)):
+            if only_read(module, path.partition(".")[0]):
+                continue
             if id(module) not in self._touched:
                 self._touched[id(module)] = touched(module)
             line = self._touched[id(module)].get(path)

@@ -104,13 +104,14 @@ _INNER_FIELDS = _InnerFields()
 @dataclass
 class Module:
     """A parsed file. ``shown`` is its path in results and errors; ``dotted`` its name, ``package`` that of
-    its package."""
+    its package; ``text`` what was parsed."""
 
     path: Path
     shown: str
     dotted: str
     package: str
     tree: ast.Module
+    text: str
     bindings: dict[str, Binding] = field(default_factory=dict)
     stars: list[str] = field(default_factory=list)
     conditional: set[int] = field(default_factory=set)
@@ -160,7 +161,7 @@ def parse(path: Path, shown: str, dotted: str = "__main__", package: str = "") -
         AnalyzeError: it cannot be read, is no text or does not parse (file, line, column and what to do).
     """
     text = read_text(path, shown)
-    module = Module(path, shown, dotted, package, parse_text(text, shown))
+    module = Module(path, shown, dotted, package, parse_text(text, shown), text)
     _bind(module)
     if "global" in text or ":=" in text:
         _bind_in_expressions(module)
