@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,11 +15,15 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from mfbazel.analyze import FlowSpec
+from mfbazel.analyze import FlowSpec, read_flow
+from mfbazel.analyze.errors import NeedsRunningError
 from mfbazel.analyze.model import Step
 from mfbazel.analyze.options import ReadOptions
 from tests.analyze.metaflow_oracle import Answer, Oracle, StepAnswer
 
+HEAD = "from metaflow import *\nimport metaflow, functools, sys\n"
+MAIN = '\n\nif __name__ == "__main__":\n    F()\n'
+"""How a flow ``F`` in a test begins and ends."""
 CORPUS = Path(__file__).absolute().parent / "corpus"
 RUN = {"04-playlist-plus"}
 """Directories of the tutorials that must be run to be known: its @conda_base has ``python=get_python_version()``."""
@@ -227,6 +232,16 @@ def _conda(spec: str) -> tuple[str, str]:
 
 def _specifiers(text: str) -> str:
     return ",".join(sorted(str(item) for item in SpecifierSet(text.partition(";")[0].strip())))
+
+
+def agree(flow: Path, oracle: Oracle) -> None:
+    """Check that the flow is read as Metaflow reads it, and statically so or not at all."""
+    answer = oracle.ask(flow)
+    assert answer.lint is None
+    with contextlib.suppress(NeedsRunningError):
+        assert differences(read_flow(flow, (), ReadOptions(reading="static")), answer) == []
+        return
+    assert differences(read_flow(flow), answer) == []
 
 
 def out_of_order(flow: FlowSpec) -> list[str]:
