@@ -12,7 +12,10 @@ from pathlib import Path
 from mfbazel.analyze.errors import AnalyzeError
 
 MAX_BYTES = 4_000_000
-"""The largest file that is read; a hundred thousand lines of code are smaller. Trees take up to 200 times as much."""
+"""The largest file that is read."""
+MAX_MARKS = 400_000
+"""Line ends and punctuation in it: about as many as its tree has nodes, each of which takes 1 to 2 kB of memory. Code
+has five to eight in a line, so this is more than 50,000 lines."""
 
 _BOM = b"\xef\xbb\xbf"
 _OTHER_BOMS = {
@@ -22,6 +25,7 @@ _OTHER_BOMS = {
     b"\xfe\xff": "UTF-16",
 }
 _COOKIE = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
+_MARKS = b"\n;,()[]{}.:=+-*/%&|^<>@~!\"'`"
 _BLANK = re.compile(rb"[ \t\f]*(?:#.*)?$")
 _NO_SOURCE = frozenset({"idna", "punycode", "undefined"})
 """Codecs of Python in which no source is written; the first two take quadratic time."""
@@ -37,8 +41,8 @@ def read_text(path: Path, shown: str) -> str:
         shown: how errors name it.
 
     Raises:
-        AnalyzeError: it is no regular file, cannot be read, is larger than :data:`MAX_BYTES`, is no text, or is not in
-            the encoding that it names.
+        AnalyzeError: it is no regular file, cannot be read, is larger than :data:`MAX_BYTES` or :data:`MAX_MARKS`, is
+            no text, or is not in the encoding that it names.
     """
     try:
         shown.encode()
@@ -46,6 +50,7 @@ def read_text(path: Path, shown: str) -> str:
         raise AnalyzeError(f"{shown!a}: the name of the file is no UTF-8: rename it") from error
     content = _read(path, shown).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     _refuse_binary(content, shown)
+    _refuse_much(content, shown)
     encoding = _encoding(content, shown)
     try:
         text = content.removeprefix(_BOM).decode(encoding)
@@ -96,6 +101,14 @@ def _refuse_binary(content: bytes, shown: str) -> None:
     if position >= 0:
         place = _place(content[:position].decode("utf-8", "replace"))
         raise AnalyzeError(f"{shown}:{place}: the file does not parse: a NUL byte is in it. Is it the right file?")
+
+
+def _refuse_much(content: bytes, shown: str) -> None:
+    if len(content) > MAX_MARKS and len(content) - len(content.translate(None, _MARKS)) > MAX_MARKS:
+        raise AnalyzeError(
+            f"{shown}: the file has more than {MAX_MARKS:,} line ends and punctuation marks, the limit for code: "
+            "move data out of it, into a file that the flow reads or into a package"
+        )
 
 
 def _encoding(content: bytes, shown: str) -> str:

@@ -6,13 +6,14 @@ import codecs
 import importlib.util
 import os
 import sys
+import time
 import warnings
 from pathlib import Path
 
 import pytest
 
 from mfbazel.analyze import AnalyzeError, FlowSpec, ReadOptions, read_flow
-from mfbazel.analyze.files import MAX_BYTES
+from mfbazel.analyze.files import MAX_BYTES, MAX_MARKS
 from mfbazel.analyze.source import Sources, code_of, parse
 
 STATIC = ReadOptions(reading="static")
@@ -100,7 +101,7 @@ class TestEncodings:
             (b"# coding: rot13\n", "flow.py:1:1: 'rot13' is no encoding"),
             (b"# coding: undefined\n", "flow.py:1:1: 'undefined' is no encoding"),
             (b"# coding: punycode\n" + b"a" * 1_000_000, "flow.py:1:1: 'punycode' is no encoding"),
-            (b"# coding: idna\n" + b"a." * 1_000_000, "flow.py:1:1: 'idna' is no encoding"),
+            (b"# coding: idna\n" + b"a." * 300_000, "flow.py:1:1: 'idna' is no encoding"),
             (b"# coding: utf-7\nx = '+2AA-'\n", "flow.py:2:6: 'utf-7' makes half a surrogate pair"),
             (b"# coding: unicode_escape\nx = '\\ud800'\n", "flow.py:2:6: 'unicode_escape' makes half a surrogate pair"),
             (b"\xef\xbb\xbf# coding: latin-1\n", "begins with the byte order mark of UTF-8: remove one of the two"),
@@ -258,6 +259,14 @@ class TestPlaces:
         text = flow()
         assert read(tmp_path, text + "#" * (MAX_BYTES - len(text))).name == "F"
         assert "more than" in refused(tmp_path, text + "#" * (MAX_BYTES - len(text) + 1))
+
+    @pytest.mark.parametrize("piece", ["x;", "x\n", "x,", "f()\n", "import a\n", "@x\n"])
+    def test_more_code_than_memory_is_for_is_refused_before_it_is_parsed(self, tmp_path: Path, piece: str) -> None:
+        started = time.process_time()
+        assert f"flow.py: the file has more than {MAX_MARKS:,} line ends and" in refused(
+            tmp_path, piece * (MAX_MARKS + 1)
+        )
+        assert time.process_time() - started < 2
 
 
 class TestFirstPartyModules:
