@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 
 from mfbazel.lock import cli
 from mfbazel.lock.errors import LockError
+from tests.lock.wheelhouse import use_only, wheel
 
 LABEL = "//flows:demo"
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -37,39 +36,19 @@ class Demo(FlowSpec):
 """
 
 
-def wheel(directory: Path, name: str, version: str, modules: tuple[str, ...], requires: tuple[str, ...] = ()) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    info = f"{name}-{version}.dist-info"
-    metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}", *(f"Requires-Dist: {r}" for r in requires)]
-    with zipfile.ZipFile(directory / f"{name}-{version}-py3-none-any.whl", "w") as archive:
-        for module in modules:
-            archive.writestr(f"{module}.py", "")
-        archive.writestr(f"{info}/METADATA", "\n".join(metadata) + "\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", "")
-
-
 @pytest.fixture(autouse=True)
 def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A wheelhouse, and a configuration that knows nothing else."""
-    for name in list(os.environ):
-        if name.startswith(("PIP_", "UV_", "BUILD_WORKSPACE")):
-            monkeypatch.delenv(name)
     directory = tmp_path / "wheelhouse"
-    wheel(directory, "metaflow", "2.19.39", ("metaflow",), ("boto3", "requests"))
-    wheel(directory, "packaging", "26.0", ("packaging",))
-    wheel(directory, "boto3", "1.0", ("boto3",))
-    wheel(directory, "requests", "2.0", ("requests",))
-    wheel(directory, "scikit_learn", "1.9.1", ("sklearn/__init__",), ("numpy",))
-    wheel(directory, "numpy", "2.5", ("numpy/__init__",))
-    wheel(directory, "opencv_python", "5.0", ("cv2/__init__",))
-    wheel(directory, "opencv_python_headless", "5.0", ("cv2/__init__",))
-    for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "UV_CACHE_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / "home" / name))
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(directory))
-    return directory
+    wheel(directory, "metaflow", "2.19.39", ("boto3", "requests"))
+    wheel(directory, "packaging", "26.0")
+    wheel(directory, "boto3", "1.0")
+    wheel(directory, "requests", "2.0")
+    wheel(directory, "scikit_learn", "1.9.1", ("numpy",), modules=("sklearn/__init__",))
+    wheel(directory, "numpy", "2.5", modules=("numpy/__init__",))
+    wheel(directory, "opencv_python", "5.0", modules=("cv2/__init__",))
+    wheel(directory, "opencv_python_headless", "5.0", modules=("cv2/__init__",))
+    return use_only(directory, tmp_path / "home", monkeypatch)
 
 
 def write(tmp_path: Path, train: str = "pass", top: str = "", decorator: str = "") -> None:
@@ -135,7 +114,7 @@ def test_the_hash_of_the_decorators_and_what_is_declared_stay(tmp_path: Path) ->
 
 
 def test_what_is_declared_wins(tmp_path: Path, wheels: Path) -> None:
-    wheel(wheels, "scikit_learn", "1.8", ("sklearn/__init__",), ("numpy",))
+    wheel(wheels, "scikit_learn", "1.8", ("numpy",), modules=("sklearn/__init__",))
     write(tmp_path, train="import sklearn, numpy", decorator='@pypi(packages={"scikit-learn": "1.8"})')
     assert requirements(lock(tmp_path))["train"] == ["numpy", "scikit-learn==1.8"]
     stable(tmp_path)
@@ -150,17 +129,17 @@ def test_a_package_that_also_holds_another_imported_module_does_not_change_the_a
     tmp_path: Path, wheels: Path
 ) -> None:
     # From nothing, `yaml` is known to be PyYAML; from the old lock, a wheel that was added for `skimage` holds it too.
-    wheel(wheels, "scikit_image", "1.0", ("skimage/__init__", "yaml/__init__"))
-    wheel(wheels, "pyyaml", "6.0", ("yaml/__init__", "_yaml"))
+    wheel(wheels, "scikit_image", "1.0", modules=("skimage/__init__", "yaml/__init__"))
+    wheel(wheels, "pyyaml", "6.0", modules=("yaml/__init__", "_yaml"))
     write(tmp_path, train="import skimage, yaml")
     assert requirements(lock(tmp_path))["train"] == ["pyyaml", "scikit-image"]
     stable(tmp_path)
 
 
 def test_the_wheels_of_what_is_declared_decide_before_the_mapping(tmp_path: Path, wheels: Path) -> None:
-    wheel(wheels, "our_yaml", "1.0", ("yaml/__init__",))
-    wheel(wheels, "ours", "1.0", ("ours",), ("our_yaml",))
-    wheel(wheels, "pyyaml", "6.0", ("yaml/__init__",))
+    wheel(wheels, "our_yaml", "1.0", modules=("yaml/__init__",))
+    wheel(wheels, "ours", "1.0", ("our_yaml",))
+    wheel(wheels, "pyyaml", "6.0", modules=("yaml/__init__",))
     write(tmp_path, train="import yaml", decorator='@pypi(packages={"ours": ""})')
     assert requirements(lock(tmp_path))["train"] == ["our-yaml", "ours"]
     stable(tmp_path)
@@ -168,10 +147,10 @@ def test_the_wheels_of_what_is_declared_decide_before_the_mapping(tmp_path: Path
 
 def test_an_added_package_that_moves_a_declared_one_to_other_modules_settles(tmp_path: Path, wheels: Path) -> None:
     # Alone, `ours` is locked at 2.0 and holds `extra`; what `mover` needs moves it to 1.0, which does not.
-    wheel(wheels, "ours", "2.0", ("ours", "extra"))
-    wheel(wheels, "ours", "1.0", ("ours",))
-    wheel(wheels, "extra", "1.0", ("extra",))
-    wheel(wheels, "mover", "1.0", ("mover",), ("ours<2",))
+    wheel(wheels, "ours", "2.0", modules=("ours", "extra"))
+    wheel(wheels, "ours", "1.0")
+    wheel(wheels, "extra", "1.0")
+    wheel(wheels, "mover", "1.0", ("ours<2",))
     write(tmp_path, train="import mover, extra", decorator='@pypi(packages={"ours": ""})')
     assert requirements(lock(tmp_path))["train"] == ["extra", "mover", "ours"]
     stable(tmp_path)
@@ -217,16 +196,18 @@ def test_a_guess_that_no_index_knows_is_told_with_its_import(tmp_path: Path) -> 
 
 
 def test_what_added_packages_bring_comes_before_a_guess(tmp_path: Path, wheels: Path) -> None:
-    wheel(wheels, "matplotlib", "3.0", ("matplotlib/__init__", "mpl_toolkits/mplot3d/__init__"), ("hidden_one",))
-    wheel(wheels, "hidden_one", "1.0", ("hidden_module",))
-    wheel(wheels, "really_guessed", "1.0", ("really_guessed", "hidden_module"))
+    wheel(
+        wheels, "matplotlib", "3.0", ("hidden_one",), modules=("matplotlib/__init__", "mpl_toolkits/mplot3d/__init__")
+    )
+    wheel(wheels, "hidden_one", "1.0", modules=("hidden_module",))
+    wheel(wheels, "really_guessed", "1.0", modules=("really_guessed", "hidden_module"))
     write(tmp_path, train="import mpl_toolkits.mplot3d, hidden_module, really_guessed, matplotlib")
     assert requirements(lock(tmp_path))["train"] == ["hidden-one", "matplotlib", "really-guessed"]
     stable(tmp_path)
 
 
 def test_an_added_package_that_does_not_hold_the_module_is_refused(tmp_path: Path, wheels: Path) -> None:
-    wheel(wheels, "unheard_of", "1.0", ("something_else",))
+    wheel(wheels, "unheard_of", "1.0", modules=("something_else",))
     write(tmp_path, train="import unheard_of.thing")
     with pytest.raises(LockError) as error:
         run(tmp_path, "flow")
@@ -240,7 +221,7 @@ def test_a_version_once_added_is_kept(tmp_path: Path, wheels: Path) -> None:
     write(tmp_path, train="import numpy")
     lock(tmp_path)
     before = content(tmp_path)
-    wheel(wheels, "numpy", "3.0", ("numpy/__init__",))
+    wheel(wheels, "numpy", "3.0", modules=("numpy/__init__",))
     lock(tmp_path)
     assert content(tmp_path) == before
     lock(tmp_path, "--upgrade")

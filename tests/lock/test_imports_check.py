@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 
 from mfbazel.lock import cli
 from mfbazel.lock.errors import LockError
+from tests.lock.wheelhouse import use_only, wheel
 
 LABEL = "//flows:demo"
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -37,47 +36,26 @@ class Demo(FlowSpec):
 """
 
 
-def wheel(directory: Path, name: str, version: str, modules: tuple[str, ...], requires: tuple[str, ...] = ()) -> None:
-    """Make a wheel that holds ``modules`` (a name with a slash is a file of a namespace package)."""
-    directory.mkdir(parents=True, exist_ok=True)
-    info = f"{name}-{version}.dist-info"
-    metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}", *(f"Requires-Dist: {r}" for r in requires)]
-    with zipfile.ZipFile(directory / f"{name}-{version}-py3-none-any.whl", "w") as archive:
-        for module in modules:
-            archive.writestr(f"{module}.py", "")
-        archive.writestr(f"{info}/METADATA", "\n".join(metadata) + "\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", "")
-
-
 @pytest.fixture(autouse=True)
 def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A wheelhouse, and a configuration that knows nothing else."""
-    for name in list(os.environ):
-        if name.startswith(("PIP_", "UV_", "BUILD_WORKSPACE")):
-            monkeypatch.delenv(name)
     directory = tmp_path / "wheelhouse"
-    wheel(directory, "metaflow", "2.19.39", ("metaflow",), ("boto3", "requests"))
-    wheel(directory, "packaging", "26.0", ("packaging",))
-    wheel(directory, "boto3", "1.0", ("boto3",), ("botocore",))
-    wheel(directory, "botocore", "1.0", ("botocore",))
-    wheel(directory, "requests", "2.0", ("requests",))
-    wheel(directory, "scikit_learn", "1.9.1", ("sklearn/__init__",), ("numpy",))
-    wheel(directory, "numpy", "2.5", ("numpy/__init__",))
-    wheel(directory, "delta", "1.0", ("deltas",))
-    wheel(directory, "meta", "1.0", (), ("meta_impl",))
-    wheel(directory, "meta_impl", "1.0", ("meta/__init__",))
-    wheel(directory, "google_cloud_storage", "3.0", ("google/cloud/storage/__init__",), ("google_cloud_core",))
-    wheel(directory, "google_cloud_core", "1.0", ("google/cloud/client/__init__", "google/cloud/version"))
-    wheel(directory, "opencv_python", "5.0", ("cv2/__init__",))
-    wheel(directory, "opencv_python_headless", "5.0", ("cv2/__init__",))
-    wheel(directory, "both", "1.0", ("both",), ("opencv_python", "opencv_python_headless"))
-    for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "UV_CACHE_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / "home" / name))
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(directory))
-    return directory
+    wheel(directory, "metaflow", "2.19.39", ("boto3", "requests"))
+    wheel(directory, "packaging", "26.0")
+    wheel(directory, "boto3", "1.0", ("botocore",))
+    wheel(directory, "botocore", "1.0")
+    wheel(directory, "requests", "2.0")
+    wheel(directory, "scikit_learn", "1.9.1", ("numpy",), modules=("sklearn/__init__",))
+    wheel(directory, "numpy", "2.5", modules=("numpy/__init__",))
+    wheel(directory, "delta", "1.0", modules=("deltas",))
+    wheel(directory, "meta", "1.0", ("meta_impl",), modules=())
+    wheel(directory, "meta_impl", "1.0", modules=("meta/__init__",))
+    wheel(directory, "google_cloud_storage", "3.0", ("google_cloud_core",), modules=("google/cloud/storage/__init__",))
+    wheel(directory, "google_cloud_core", "1.0", modules=("google/cloud/client/__init__", "google/cloud/version"))
+    wheel(directory, "opencv_python", "5.0", modules=("cv2/__init__",))
+    wheel(directory, "opencv_python_headless", "5.0", modules=("cv2/__init__",))
+    wheel(directory, "both", "1.0", ("opencv_python", "opencv_python_headless"))
+    return use_only(directory, tmp_path / "home", monkeypatch)
 
 
 def write(tmp_path: Path, train: str = "pass", top: str = "", decorator: str = "@pypi(packages={})") -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from mfbazel.errors import MfbazelError
 from mfbazel.lock import cli
 from mfbazel.lock.errors import LockError
+from tests.lock.wheelhouse import use_only, wheel
 
 LABEL = "//flows:demo"
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -36,17 +36,6 @@ class Demo(FlowSpec):
 """
 
 
-def wheel(directory: Path, name: str, version: str, requires: tuple[str, ...] = (), tag: str = "py3-none-any") -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    info = f"{name}-{version}.dist-info"
-    metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}", *(f"Requires-Dist: {r}" for r in requires)]
-    with zipfile.ZipFile(directory / f"{name}-{version}-{tag}.whl", "w") as archive:
-        archive.writestr(f"{name}.py", f"version = {version!r}\n")
-        archive.writestr(f"{info}/METADATA", "\n".join(metadata) + "\n")
-        archive.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
-        archive.writestr(f"{info}/RECORD", "")
-
-
 def simple_index(directory: Path) -> str:
     """Make a simple index of the wheels in ``directory``; return its URL."""
     for path in sorted(directory.glob("*.whl")):
@@ -60,9 +49,6 @@ def simple_index(directory: Path) -> str:
 @pytest.fixture(autouse=True)
 def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A wheelhouse, and a configuration that knows nothing else."""
-    for name in list(os.environ):
-        if name.startswith(("PIP_", "UV_", "BUILD_WORKSPACE")):
-            monkeypatch.delenv(name)
     directory = tmp_path / "wheelhouse"
     wheel(directory, "metaflow", "2.19.39", ("boto3", "requests"))
     wheel(directory, "packaging", "26.0")
@@ -72,13 +58,7 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     wheel(directory, "beta", "1.0")
     wheel(directory, "beta", "2.0")
     wheel(directory, "gamma", "1.0", ("beta<2",))
-    for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "UV_CACHE_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / "home" / name))
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(directory))
-    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    return directory
+    return use_only(directory, tmp_path / "home", monkeypatch)
 
 
 def flow(tmp_path: Path, packages: str) -> Path:

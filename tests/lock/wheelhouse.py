@@ -1,0 +1,48 @@
+"""A package index of small wheels, made by the tests, and a pip and uv configuration that knows nothing else."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+
+def wheel(
+    directory: Path,
+    name: str,
+    version: str,
+    requires: Sequence[str] = (),
+    tag: str = "py3-none-any",
+    *,
+    modules: Sequence[str] | None = None,
+) -> None:
+    """Make a wheel that holds ``modules``, by default one called ``name``.
+
+    A module with a slash lies in a namespace package; ``pkg/__init__`` makes a regular one.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    info = f"{name}-{version}.dist-info"
+    metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}", *(f"Requires-Dist: {r}" for r in requires)]
+    with zipfile.ZipFile(directory / f"{name}-{version}-{tag}.whl", "w") as archive:
+        for module in [name] if modules is None else modules:
+            archive.writestr(f"{module}.py", f"version = {version!r}\n")
+        archive.writestr(f"{info}/METADATA", "\n".join(metadata) + "\n")
+        archive.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
+        archive.writestr(f"{info}/RECORD", "")
+
+
+def use_only(directory: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let pip and uv find wheels in ``directory`` alone, with caches and configuration below ``home``."""
+    for name in list(os.environ):
+        if name.startswith(("PIP_", "UV_", "BUILD_WORKSPACE")):
+            monkeypatch.delenv(name)
+    for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "UV_CACHE_DIR"):
+        monkeypatch.setenv(name, str(home / name))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(directory))
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    return directory
