@@ -107,10 +107,12 @@ class Classes:
         return None
 
     def _has_step(self, node: ast.ClassDef) -> bool:
+        """Say whether a method has @step, or a decorator of which nobody knows what it is."""
         methods = [item for item in node.body if isinstance(item, FunctionNode)]
         decorators = (decorator for item in methods for decorator in item.decorator_list)
         named = (item.func if isinstance(item, ast.Call) else item for item in decorators)
-        return any(self.names.qualified(item, Scope(self.module, node)) in STEP for item in named)
+        meanings = (self.names.qualified(item, Scope(self.module, node)) for item in named)
+        return any(meaning is None or meaning in STEP for meaning in meanings)
 
     def parents(self, definition: Class) -> Iterator[Class]:
         """Yield the base classes of ``definition`` that are first-party."""

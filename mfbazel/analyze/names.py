@@ -74,7 +74,8 @@ class Names:
         for count in range(len(parts) - 1, 0, -1):
             module = self.sources.load(".".join(parts[:count]))
             if module is not None:
-                return self._member(Scope(module), module.bindings, parts[count:])
+                unsure = self._is_unsure(module, parts[count])
+                return None if unsure else self._member(Scope(module), module.bindings, parts[count:])
         return None
 
     def body(self, owner: ast.ClassDef) -> Mapping[str, Binding]:
@@ -111,7 +112,7 @@ class Names:
                 return self._bound(name, binding, scope, depth)
         binding = scope.module.bindings.get(name)
         if binding is not None:
-            if not _is_before(binding, expression):
+            if not _is_before(binding, expression) or self._is_unsure(scope.module, name):
                 return None
             return self._bound(name, binding, Scope(scope.module), depth)
         return self._from_star(name, scope.module) or f"builtins.{name}"
@@ -166,7 +167,17 @@ class Names:
         binding = module.bindings.get(name)
         if binding is None:
             return self._from_star(name, module)
-        return self._bound(name, binding, Scope(module), depth + 1)
+        return None if self._is_unsure(module, name) else self._bound(name, binding, Scope(module), depth + 1)
+
+    def _is_unsure(self, module: Module, name: str) -> bool:
+        """Say whether ``name`` is bound more than once in ``module``, also by a first-party ``from … import *``."""
+        if name in module.unsure:
+            return True
+        for star, before in zip(module.stars, module.before_stars, strict=True):
+            source = self.sources.load(star) if name in before else None
+            if source is not None and (name in source.bindings or source.stars):
+                return True
+        return False
 
 
 def _is_before(binding: Binding, expression: ast.Name) -> bool:

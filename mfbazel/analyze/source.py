@@ -103,8 +103,19 @@ _INNER_FIELDS = _InnerFields()
 
 @dataclass
 class Module:
-    """A parsed file. ``shown`` is its path in results and errors; ``dotted`` its name, ``package`` that of
-    its package; ``text`` what was parsed."""
+    """A parsed file.
+
+    Attributes:
+        shown: its path in results and errors.
+        dotted: its name; ``package`` that of its package.
+        text: what was parsed.
+        bindings: what the names of its top level mean, by their last binding.
+        stars: the modules of ``from … import *``, in the order of the file; ``before_stars`` has the names that were
+            bound before each of them, which it may bind again.
+        unsure: names that imports, functions or classes bind more than once, to different things: which binding counts
+            depends on conditions, and on where the name is used.
+        conditional: the identities of statements under a condition.
+    """
 
     path: Path
     shown: str
@@ -114,6 +125,8 @@ class Module:
     text: str
     bindings: dict[str, Binding] = field(default_factory=dict)
     stars: list[str] = field(default_factory=list)
+    before_stars: list[frozenset[str]] = field(default_factory=list)
+    unsure: set[str] = field(default_factory=set)
     conditional: set[int] = field(default_factory=set)
     _nodes: tuple[_Nodes, _Nodes] | None = None
 
@@ -183,20 +196,35 @@ def code_of(node: ast.AST, limit: int = 120) -> str:
 
 def _bind(module: Module) -> None:
     """Note what the top level of ``module`` binds, in the order of the source: the last binding of a name counts."""
+    under_condition: set[str] = set()
     for statement, conditional in _executed(module.tree.body):
         if conditional:
             module.conditional.add(id(statement))
         match statement:
             case ast.Import() | ast.ImportFrom():
-                module.bindings.update(import_bindings(statement, module.package))
+                bound = import_bindings(statement, module.package)
+                for name, binding in bound.items():
+                    _bind_name(module, name, binding)
+                if conditional:
+                    under_condition.update(bound)
                 if isinstance(statement, ast.ImportFrom) and any(alias.name == "*" for alias in statement.names):
+                    module.before_stars.append(frozenset(module.bindings))
                     module.stars.append(absolute_module(statement, module.package))
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                module.bindings[statement.name] = statement
+                _bind_name(module, statement.name, statement)
             case ast.Assign() | ast.AnnAssign() | ast.AugAssign():
                 _bind_value(module, statement, conditional=conditional)
             case _:
                 _bind_otherwise(module, statement)
+    if module.stars:  # which may bind what the condition leaves out
+        module.unsure |= under_condition
+
+
+def _bind_name(module: Module, name: str, binding: Binding) -> None:
+    """Note what an import, a function or a class binds ``name`` to."""
+    if module.bindings.get(name, binding) != binding:
+        module.unsure.add(name)
+    module.bindings[name] = binding
 
 
 def statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:

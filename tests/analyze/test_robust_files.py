@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mfbazel.analyze import AnalyzeError, FlowSpec, ReadOptions, read_flow
+from mfbazel.analyze import AnalyzeError, FlowSpec, NeedsRunningError, ReadOptions, read_flow
 from mfbazel.analyze.files import MAX_BYTES, MAX_MARKS
 from mfbazel.analyze.source import Sources, code_of, parse
 
@@ -438,3 +438,37 @@ class TestConstants:
         text = FLOW.replace('{"pandas": VERSION}', "P")
         assert read(tmp_path, "P = {'pandas': '1'}\n" + text).name == "F"
         assert "`P`" in refused(tmp_path, f"P = {{'pandas': '1'}}\n{changed}\n" + text)
+
+    @pytest.mark.parametrize(
+        "imports",
+        [
+            "if x:\n    from one import V\nelse:\n    from two import V\n",
+            "try:\n    from one import V\nexcept ImportError:\n    from two import V\n",
+            "from one import V\nfrom two import V\n",
+            "from one import V\nfrom two import *\n",
+            "from one import V\nclass V: pass\n",
+            "V = '1'\ndef V(): pass\n",
+            "from two import *\nif x:\n    from one import V\n",
+            "from three import V\n",
+        ],
+    )
+    def test_a_name_with_two_meanings_is_not_known(self, tmp_path: Path, imports: str) -> None:
+        (tmp_path / "one.py").write_text("V = '1'\n")
+        (tmp_path / "two.py").write_text("V = '2'\n")
+        (tmp_path / "three.py").write_text("try:\n    from one import V\nexcept ImportError:\n    from two import V\n")
+        assert "`V`" in refused(tmp_path, flow(version="V", before=imports))
+
+    def test_a_name_that_is_imported_twice_from_one_place_is_known(self, tmp_path: Path) -> None:
+        (tmp_path / "one.py").write_text("V = '1'\n")
+        before = "from one import V\nimport os\nimport os.path\nif os.name:\n    from one import V\n"
+        assert asked_for(read(tmp_path, flow(version="V", before=before))) == "pandas==1"
+
+    def test_a_decorator_with_two_meanings_needs_running(self, tmp_path: Path) -> None:
+        before = "if x:\n    from metaflow import conda as pypi\n"
+        assert "`@pypi` is unknown" in refused(tmp_path, flow().replace("\n\n\n", f"\n{before}\n\n", 1))
+
+    def test_a_flow_of_a_base_with_two_meanings_needs_running(self, tmp_path: Path) -> None:
+        names = "import FlowSpec, step, pypi\n"
+        text = f"try:\n    from metaflow {names}except ImportError:\n    from one {names}"
+        with pytest.raises(NeedsRunningError, match="FlowSpec"):
+            read(tmp_path, text + flow().partition("\n")[2])
