@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import os
 from pathlib import Path
 
 from mfbazel.analyze.options import WAYS, ReadOptions
@@ -38,16 +38,26 @@ def add_read_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--project", type=Path, metavar="pyproject.toml", help="whose dependencies every step gets")
 
 
-def read_options(arguments: argparse.Namespace, resolve: Callable[[Path], Path] = Path) -> ReadOptions:
-    """Return the options in ``arguments``; ``resolve`` makes a path of the command line one that can be opened."""
+def read_arguments(arguments: argparse.Namespace) -> tuple[Path, list[Path], ReadOptions]:
+    """Return the arguments of :func:`mfbazel.analyze.read_flow` that ``arguments`` name.
+
+    Paths are relative to the working directory where the flow is found from there. Bazel starts its executables among
+    their runfiles, where nothing lies but what the target declares: so every target of a flow reads the same. A flow
+    that is not found there, since no target declares it, is looked for in the workspace.
+    """
+    base = Path() if arguments.flow.is_file() else Path(os.environ.get("BUILD_WORKSPACE_DIRECTORY", "."))
+    return base / arguments.flow, [base / root for root in arguments.first_party], _read_options(arguments, base)
+
+
+def _read_options(arguments: argparse.Namespace, base: Path) -> ReadOptions:
     defaults = ReadOptions()
     return ReadOptions(
         reading=arguments.read,
         python=arguments.python or defaults.python,
-        configs={name: resolve(Path(file)) for name, file in arguments.config},
+        configs={name: base / file for name, file in arguments.config},
         config_values=dict(arguments.config_value),
         conda_names=dict(arguments.conda_name),
-        project=resolve(arguments.project) if arguments.project else None,
+        project=base / arguments.project if arguments.project else None,
     )
 
 

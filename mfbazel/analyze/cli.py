@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mfbazel.analyze.arguments import add_read_arguments, read_options
+from mfbazel.analyze.arguments import add_read_arguments, read_arguments
 from mfbazel.analyze.read import read_flow
 
 
@@ -22,19 +21,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_read_arguments(parser)
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
     arguments = parser.parse_args(argv)
-    spec = read_flow(
-        _in_workspace(arguments.flow),
-        [_in_workspace(path) for path in arguments.first_party],
-        read_options(arguments, _in_workspace),
-    )
+    spec = read_flow(*read_arguments(arguments))
     text = json.dumps(spec.to_json(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     if arguments.output:
         arguments.output.write_text(text, encoding="utf-8")
     else:
         print(text, end="")
     return 0
-
-
-def _in_workspace(path: Path) -> Path:
-    """Resolve a relative ``path`` against the workspace when ``bazel run`` started this."""
-    return Path(os.environ.get("BUILD_WORKSPACE_DIRECTORY", ".")) / path

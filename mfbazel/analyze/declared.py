@@ -37,16 +37,18 @@ def declared(packages: Effective[Written], options: ReadOptions, project: Iterab
 
 
 def _of_decorators(packages: Effective[Written], options: ReadOptions) -> Iterator[Declared]:
+    wrong = []
     for key, written in packages.packages.items():
         try:
             found = _entry(key, written, options)
         except AnalyzeError as error:
-            if packages.disabled:
-                continue
             remedy = "" if "conda_names" in str(error) else ". Correct the entry"
-            raise AnalyzeError(f"{written.place}: @{written.decorator}: {error}{remedy}.") from error
+            wrong.append(f"{written.place}: @{written.decorator}: {str(error).rstrip('.')}{remedy}.")
+            continue
         if found:
             yield found
+    if wrong and not packages.disabled:
+        raise AnalyzeError("\n".join(wrong))
 
 
 def _entry(key: str, written: Written, options: ReadOptions) -> Declared | None:
@@ -71,7 +73,7 @@ def _pip_entry(key: str, version: str) -> tuple[str, str]:
 def _pip_requirement(key: str, version: str) -> Requirement:
     """Return what Metaflow gives to pip: a version that starts with a single ``=`` becomes ``===``."""
     text = version.strip()
-    if text.startswith("=") and not text.startswith("==") and "@" not in key:
+    if text.startswith("=") and text[1:2] not in ("=", ">", "<", "!", "~") and "@" not in key:
         try:
             return Requirement(f"{key}=={text}")
         except InvalidRequirement as error:

@@ -103,6 +103,8 @@ def requirement(package: str, version: str) -> Requirement:
         AnalyzeError: it is not a requirement.
     """
     name, text = package.rpartition("::")[2].strip(), version.strip()
+    if text[:2] in ("=>", "=<", "=!", "=~"):
+        raise AnalyzeError(f'"{package}": "{version}" is not a requirement: write "{text[1]}={text[2:]}"')
     if "@" in name:
         return _parsed(package, version, _joined(package, name, version, text))
     if text.startswith("=") and not text.startswith("=="):

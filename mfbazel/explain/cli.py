@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mfbazel.analyze import read_flow
-from mfbazel.analyze.arguments import READ_ATTRIBUTES, add_read_arguments, read_options
+from mfbazel.analyze.arguments import READ_ATTRIBUTES, add_read_arguments, read_arguments
 from mfbazel.errors import MfbazelError
 from mfbazel.explain.report import Package, Report, explain
 from mfbazel.explain.tables import make_console, show
@@ -26,11 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         MfbazelError: the flow or its lock cannot be read, or an option names a step or package that is not there.
     """
     arguments = _parser().parse_args(argv)
-    flow = read_flow(
-        _in_workspace(arguments.flow),
-        [_in_workspace(path) for path in arguments.first_party],
-        read_options(arguments, _in_workspace),
-    )
+    flow = read_flow(*read_arguments(arguments))
     command = f"bazel run {arguments.label}.lock"
     report = explain(flow, read(_in_workspace(arguments.lock_dir), command), arguments.platform)
     packages = _named(report, arguments.package)

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mfbazel.analyze.arguments import READ_ATTRIBUTES, add_read_arguments, pair, read_options
+from mfbazel.analyze.arguments import READ_ATTRIBUTES, add_read_arguments, pair, read_arguments
 from mfbazel.errors import MfbazelError
 from mfbazel.lock.changes import changes
 from mfbazel.lock.document import Lock, build, owned, read
@@ -164,10 +164,11 @@ def _settings(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> Set
 
 
 def _flow(arguments: argparse.Namespace) -> FlowOptions:
+    flow, first_party, reading = read_arguments(arguments)
     return FlowOptions(
-        flow=_in_workspace(arguments.flow),
-        first_party=tuple(_in_workspace(path) for path in arguments.first_party),
-        reading=read_options(arguments, _in_workspace),
+        flow=flow,
+        first_party=first_party,
+        reading=reading,
         metaflow=arguments.metaflow,
         launcher=arguments.launcher,
         runtime=None if arguments.runtime is None else tuple(arguments.runtime),

@@ -420,6 +420,11 @@ def _advice(item: Finding, step: Mapping[str, Any], lock: Lock) -> str:
         problem = f"{name} is there only because {parents} needs it"
     else:
         problem = f"{name}{_guessed(answer)} is not in the step's environment"
+    if answer.source == "guess":
+        own = (
+            f"If '{answer.known}' is your own code, add its target to `deps` of metaflow_flow; else declare the package"
+        )
+        return f"{problem}. {own}: {_place(step, entry)}"
     return f"{problem}. Declare it: {_place(step, entry)}"
 
 
@@ -438,7 +443,7 @@ def _everywhere(flow: Mapping[str, Any], found: Sequence[Finding], lock: Lock) -
     steps = {step["name"] for step in _enabled(flow)}
     lacking: dict[str, set[str]] = {}
     for item in found:
-        if item.verdict.state != "ambiguous":
+        if item.verdict.state != "ambiguous" and item.verdict.answer.source != "guess":
             lacking.setdefault(item.verdict.answer.candidates[0], set()).add(item.step)
     names = sorted(name for name, who in lacking.items() if len(who) > 1 and who == steps)
     if not names:

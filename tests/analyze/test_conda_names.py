@@ -138,3 +138,10 @@ def test_versions_without_a_counterpart_are_refused(version: str, message: str) 
 def test_nothing_is_imported_for_the_names() -> None:
     assert distribution("python-graphviz", {}) == "graphviz"
     assert "conda_pypi" not in sys.modules
+
+
+def test_all_names_without_a_counterpart_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(AnalyzeError) as error:
+        read(tmp_path, {"pytorch-cuda": "12.1", "numpy": "1.26", "cudatoolkit": "11.8"})
+    told = str(error.value).splitlines()
+    assert [line.partition('"')[2].partition('"')[0] for line in told] == ["pytorch-cuda", "cudatoolkit"]

@@ -259,3 +259,24 @@ def test_a_config_parsed_by_a_missing_package_is_refused(tmp_path: Path) -> None
     body = 'cfg = Config("cfg", default_value="a: 1", parser=parse)'
     message = refused(tmp_path, top, '@pypi(packages={"numpy": config_expr("cfg.version")})', body)
     assert "`packages` comes from `omegaconf.load().version`" in message
+
+
+@pytest.mark.parametrize("decorator", ["team.defaults", "team.defaults(python='3.14')", "team.of('x').defaults"])
+def test_a_decorator_of_a_missing_package_above_step_is_refused(tmp_path: Path, decorator: str) -> None:
+    message = refused(tmp_path, "import team", decorators=f"@{decorator}")
+    assert message.startswith("flow.py:")
+    assert "could change packages, but `team` is not there" in message
+    assert "add its target to `deps`" in message
+
+
+def test_a_decorator_of_a_missing_package_on_the_flow_is_refused(tmp_path: Path) -> None:
+    message = refused(tmp_path, "import team\n\n@team.defaults\nclass Base(FlowSpec):\n    pass\n", base="Base")
+    assert message.startswith("flow.py:4: the decorator `team.defaults` could change packages")
+
+
+def test_a_decorator_of_a_missing_package_below_step_only_wraps_the_function(tmp_path: Path) -> None:
+    flow = read(
+        tmp_path,
+        "import team\n\nclass Base(FlowSpec):\n    @step\n    @team.timed\n    def start(self):\n        pass\n",
+    )
+    assert [step.name for step in flow.steps] == ["start", "end"]

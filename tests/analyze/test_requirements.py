@@ -37,6 +37,12 @@ def test_keys_and_values_mean_what_metaflow_makes_of_them(package: str, version:
     assert f"{name}{space}{specifier}" == expected
 
 
+@pytest.mark.parametrize(("version", "meant"), [("=>1.5", ">=1.5"), ("=<2", "<=2"), ("=~1.4", "~=1.4")])
+def test_swapped_operators_are_refused_with_what_is_meant(version: str, meant: str) -> None:
+    with pytest.raises(AnalyzeError, match=f'write "{meant}"'):
+        requirement("pandas", version)
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -160,7 +160,11 @@ def test_a_package_may_be_declared_for_those_that_it_needs(tmp_path: Path) -> No
 
 def test_a_guess_is_said_to_be_one(tmp_path: Path) -> None:
     lock(tmp_path, train="import unheard_of.thing")
-    assert "unheard-of (a guess, from the name of the import) is not in the step's environment" in problems(tmp_path)
+    text = problems(tmp_path)
+    assert "unheard-of (a guess, from the name of the import) is not in the step's environment" in text
+    assert (
+        "If 'unheard_of' is your own code, add its target to `deps` of metaflow_flow; else declare the package" in text
+    )
 
 
 def test_an_ambiguous_import_shows_its_candidates_unless_one_is_declared(tmp_path: Path) -> None:

@@ -108,6 +108,13 @@ def _failed(module: Module, places: Places, outcome: Outcome) -> str:
                 f"{place}: the flow derives from `{error['base']}`, of a package that is not installed while the flow "
                 "is read, so its steps cannot be known: define them here or in first-party code"
             )
+        case "stubbed-decorator":
+            package = str(error["base"]).partition(".")[0]
+            return (
+                f"{place}: the decorator `{error['base']}` could change packages, but `{package}` is not there while "
+                f"the flow is read: if it is your own code, add its target to `deps` of metaflow_flow; a decorator "
+                f"that only wraps the function belongs below @step"
+            )
         case "not-started":
             return _not_started(module, error)
         case "exited":
@@ -164,8 +171,8 @@ def _metaflow(place: str, message: str, outcome: Outcome) -> str:
 
 def _config(place: str, what: str, name: str) -> str:
     return (
-        f'{place}: {what}: give it with `configs = {{"{name}": "<file>"}}` of metaflow_flow, or with '
-        f"`--config {name}=<file>` or `--config-value {name}=<JSON>`"
+        f'{place}: {what}: give it with `configs = {{"{name}": "<file>"}}` or `config_values = {{"{name}": "<JSON>"}}` '
+        f"of metaflow_flow (`--config {name}=<file>`, `--config-value {name}=<JSON>` of mfbazel.analyze)"
     )
 
 

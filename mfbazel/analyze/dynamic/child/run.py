@@ -131,8 +131,11 @@ def _said(error: BaseException, code: Code, watch: _Watch, module: types.ModuleT
     }
     refused = next((item for item in chain if isinstance(item, Refused)), None)
     stubbed = next((item for item in chain if isinstance(item, stubs.StubbedBaseError)), None)
+    decorator = next((item for item in chain if isinstance(item, stubs.StubbedDecoratorError)), None)
     if isinstance(error, MemoryError):
         result["kind"] = "memory"
+    elif decorator:
+        result.update(kind="stubbed-decorator", base=str(decorator))
     elif stubbed:
         result.update(kind="stubbed-base", base=str(stubbed))
     elif refused:

@@ -40,6 +40,10 @@ class StubbedBaseError(Exception):
     """A flow derives from a class of a package that is not there."""
 
 
+class StubbedDecoratorError(Exception):
+    """A decorator of a package that is not there stands on a flow, or above ``@step``: it could change anything."""
+
+
 @dataclass
 class Decisions:
     """Where first-party code took a stub for a truth value or a number, so that what it did next is a guess."""
@@ -81,6 +85,8 @@ class Stub:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if len(args) == 1 and not kwargs and isinstance(args[0], type | types.FunctionType):
+            if _is_flow(args[0]) or hasattr(args[0], "is_step"):
+                raise StubbedDecoratorError(self._mfbazel_name)
             return args[0]  # as a decorator
         return self._result("()")
 
@@ -92,8 +98,7 @@ class Stub:
         return self._result("[…]")
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
-        flow = sys.modules.get("metaflow.flowspec")
-        if flow and any(isinstance(base, type) and issubclass(base, flow.FlowSpec) for base in bases):
+        if any(_is_flow(base) for base in bases):
             raise StubbedBaseError(self._mfbazel_name)
         known = self.__dict__.get("_mfbazel_class")
         if known is None:
@@ -172,6 +177,11 @@ class Stub:
 
     def __deepcopy__(self, memo: Any) -> Stub:
         return self
+
+
+def _is_flow(value: Any) -> bool:
+    flow = sys.modules.get("metaflow.flowspec")
+    return bool(flow and isinstance(value, type) and issubclass(value, flow.FlowSpec))
 
 
 def _unpacked(frame: types.FrameType) -> int:
