@@ -280,3 +280,13 @@ def test_a_decorator_of_a_missing_package_below_step_only_wraps_the_function(tmp
         "import team\n\nclass Base(FlowSpec):\n    @step\n    @team.timed\n    def start(self):\n        pass\n",
     )
     assert [step.name for step in flow.steps] == ["start", "end"]
+
+
+def test_a_missing_first_party_module_says_where_it_is_declared(tmp_path: Path) -> None:
+    (tmp_path / "team").mkdir()
+    (tmp_path / "team" / "__init__.py").write_text("")
+    message = refused(tmp_path, "import team.defaults")
+    assert message == (
+        "flow.py:2: the flow raised while it was loaded: ModuleNotFoundError: No module named 'team.defaults'. "
+        "If that is your own code, add its target to `deps` of metaflow_flow."
+    )

@@ -127,10 +127,17 @@ def _failed(module: Module, places: Places, outcome: Outcome) -> str:
         case "metaflow":
             return _metaflow(place, message, outcome)
     inside = f" (in {error['inside']})" if error.get("inside") and not error.get("file") else ""
+    return f"{place}: the flow raised while it was loaded: {message}{inside}. {_advice(error)}{_tried(places, outcome)}"
+
+
+def _advice(error: Mapping[str, Any]) -> str:
+    if error.get("type") in ("ImportError", "ModuleNotFoundError"):
+        return "If that is your own code, add its target to `deps` of metaflow_flow."
+    if not error.get("file"):
+        return "Does a Config hold what the flow expects? See `configs` and `config_values` of metaflow_flow."
     return (
-        f"{place}: the flow raised while it was loaded: {message}{inside}. While a flow is read, third-party packages, "
-        "network and the environment's variables are not there: let the file load without them, or move what needs "
-        f"them into a step.{_tried(places, outcome)}"
+        "While a flow is read, third-party packages, network and the environment's variables are not there: let the "
+        "file load without them, or move what needs them into a step."
     )
 
 
