@@ -163,7 +163,7 @@ def test_forty_statements_in_each_other_are_no_reason_to_refuse_a_flow(tmp_path:
 
 @pytest.mark.parametrize(
     "expression",
-    ["+".join(["x"] * 800), "x" + ".a()" * 800, "x" + "[0]" * 800, "'a' " * 100_000, "1 if x else " * 400 + "1"],
+    ["+".join(["x"] * 800), "x" + ".a()" * 800, "x" + "[0]" * 800, "'a' " * 50_000, "1 if x else " * 400 + "1"],
 )
 def test_long_expressions_that_metaflow_takes_are_read(tmp_path: Path, expression: str) -> None:
     """Their trees are deeper than a recursive reader gets on Python's own limit of a thousand calls."""
