@@ -10,9 +10,10 @@ from pathlib import Path
 
 from mfbazel.analyze import read_flow
 from mfbazel.analyze.arguments import READ_ATTRIBUTES, add_read_arguments, read_arguments
+from mfbazel.console import make_console
 from mfbazel.errors import MfbazelError
 from mfbazel.explain.report import Package, Report, explain
-from mfbazel.explain.tables import make_console, show
+from mfbazel.explain.tables import show
 from mfbazel.lock.document import read
 from mfbazel.usage import show_target
 
@@ -66,7 +67,10 @@ def _named(report: Report, names: Sequence[str]) -> list[Package]:
     known = {package.name for package in report.packages}
     for name in names:
         if name not in known:
-            raise MfbazelError(f"--package {name}: no step has it; the packages are {', '.join(sorted(known))}")
+            changed = f"; not locked as declared: {', '.join(report.stale)}" if report.stale else ""
+            raise MfbazelError(
+                f"--package {name}: no step has it; the packages are {', '.join(sorted(known))}{changed}"
+            )
     return [package for package in report.packages if not names or package.name in names]
 
 

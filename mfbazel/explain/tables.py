@@ -11,14 +11,6 @@ from rich.table import Table
 from mfbazel.analyze import Step
 from mfbazel.explain.report import Package, Reason, Report
 
-_UNWRAPPED = 1000
-
-
-def make_console() -> Console:
-    """Return a console for standard output: as wide as the terminal; nothing is wrapped in a file or a pipe."""
-    console = Console(highlight=False, soft_wrap=False)
-    return console if console.is_terminal else Console(highlight=False, width=_UNWRAPPED)
-
 
 def show(report: Report, console: Console, steps: Sequence[str], packages: Sequence[Package], command: str) -> None:
     """Print ``report`` for ``steps`` and ``packages``; ``command`` makes the lock."""

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from mfbazel.analyze.arguments import READ_ATTRIBUTES, add_read_arguments, pair, read_arguments
+from mfbazel.console import make_console
 from mfbazel.errors import MfbazelError
 from mfbazel.lock.changes import changes
 from mfbazel.lock.document import Lock, build, owned, read
@@ -292,7 +292,7 @@ def _old_lock(directory: Path, settings: Settings) -> Lock | None:
 
 
 def _show(lock: Lock, changed: Sequence[str], arguments: argparse.Namespace, seconds: float) -> None:
-    console = Console(highlight=False)
+    console = make_console()
     table = Table(box=None, pad_edge=False)
     for title in ("environment", "Python", "requires", "packages", "MB"):
         table.add_column(title, justify="right" if title in ("packages", "MB") else "left")
