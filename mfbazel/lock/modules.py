@@ -1,4 +1,5 @@
-"""Which modules wheels hold, from the list of files at the end of each wheel: nothing else of it is transferred.
+"""Which modules wheels hold, from the list of files at the end of each wheel, and their licence, from the metadata
+beside it: nothing else of a wheel is transferred.
 
 Where from: the old lock, the wheel cache or a local file, the index's web server (range requests), or a download into
 the wheel cache. All these give the same answer.
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mfbazel.lock.errors import LockError
+from mfbazel.lock.licenses import license_of
 from mfbazel.lock.uv import FoundWheel, local_path
 from mfbazel.lock.web import NoAnswerError, RangedFile, Web
 from mfbazel.wheel.fetch import FetchError, Wheel, cache_directory, fetch
@@ -30,38 +32,46 @@ _INSTALLED = ("purelib", "platlib")
 _MODULE = re.compile(r"(?P<name>[^.]+)(?P<suffix>\.pyc?|(\.(?:cpython-|abi3|pypy)[^.]*)?\.so)")
 _OLD_NAMESPACE = re.compile(rb"declare_namespace|extend_path")
 _OLD_NAMESPACE_BYTES = 2048
+_Told = tuple[tuple[str, ...], str]
+"""What a wheel tells: modules and licence."""
 
 
 @dataclass
 class Modules:
-    """Names of modules by sha256 of the wheel. ``known`` starts with those of the old lock.
+    """Names of modules and licences by sha256 of the wheel.
 
     Attributes:
+        known: names of modules; starts with those of the old lock.
         report: called with a line now and then when it takes long.
+        licenses: the licences of the same wheels (see :func:`mfbazel.lock.licenses.license_in`); starts as ``known``.
     """
 
     known: dict[str, tuple[str, ...]] = field(default_factory=dict)
     report: Callable[[str], None] = lambda _line: None
     web: Web = field(default_factory=Web)
+    licenses: dict[str, str] = field(default_factory=dict)
 
     def complete(self, wheels: Iterable[FoundWheel], sizes: Mapping[str, int]) -> Mapping[str, tuple[str, ...]]:
-        """Return the modules of ``wheels`` by sha256. ``sizes``: of all of them, in bytes.
+        """Return the modules of ``wheels`` by sha256; ``licenses`` has their licences then.
+
+        ``sizes``: of all of them, in bytes.
 
         Raises:
             LockError: a wheel had to be downloaded and could not, or is no archive.
         """
-        missing = {wheel.sha256: wheel for wheel in wheels if wheel.sha256 not in self.known}
+        told = self.known.keys() & self.licenses.keys()
+        missing = {wheel.sha256: wheel for wheel in wheels if wheel.sha256 not in told}
         said = time.monotonic()
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             futures = {pool.submit(self._find, wheel, sizes[sha]): sha for sha, wheel in missing.items()}
             for done, future in enumerate(as_completed(futures), 1):
-                self.known[futures[future]] = future.result()
+                self.known[futures[future]], self.licenses[futures[future]] = future.result()
                 if time.monotonic() - said >= _REPORT_SECONDS:
                     said = time.monotonic()
                     self.report(f"read the lists of files of {done} of {len(futures)} wheels")
         return self.known
 
-    def _find(self, wheel: FoundWheel, size: int) -> tuple[str, ...]:
+    def _find(self, wheel: FoundWheel, size: int) -> _Told:
         local = local_path(wheel.url)
         cached = cache_directory() / wheel.sha256 / wheel.file
         for path in (local, cached):
@@ -69,20 +79,24 @@ class Modules:
                 return _of_file(path)
         try:
             with io.BufferedReader(RangedFile(self.web, wheel.url, size)) as stream, zipfile.ZipFile(stream) as archive:
-                return modules_of(archive)
+                return _told(archive)
         except (NoAnswerError, zipfile.BadZipFile):
             return _download(wheel)
 
 
-def _of_file(path: Path) -> tuple[str, ...]:
+def _told(archive: zipfile.ZipFile) -> _Told:
+    return modules_of(archive), license_of(archive)
+
+
+def _of_file(path: Path) -> _Told:
     try:
         with zipfile.ZipFile(path) as archive:
-            return modules_of(archive)
+            return _told(archive)
     except (OSError, zipfile.BadZipFile) as error:
         raise LockError(f"{path}: cannot read the wheel: {error}. Remove the file and try again.") from error
 
 
-def _download(found: FoundWheel) -> tuple[str, ...]:
+def _download(found: FoundWheel) -> _Told:
     """Download ``found`` into the wheel cache, where the build will want it anyway, and read its list."""
     with tempfile.TemporaryDirectory(prefix="mfbazel-wheel-") as directory:
         try:

@@ -187,9 +187,9 @@ def downloads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the wheels that were downloaded instead."""
     found: list[str] = []
 
-    def note(wheel: FoundWheel) -> tuple[str, ...]:
+    def note(wheel: FoundWheel) -> tuple[tuple[str, ...], str]:
         found.append(wheel.file)
-        return ("downloaded",)
+        return ("downloaded",), "MIT"
 
     monkeypatch.setattr(subject, "_download", note)
     return found
@@ -198,7 +198,8 @@ def downloads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def find(url: str, content: bytes, known: dict[str, tuple[str, ...]] | None = None) -> tuple[str, ...]:
     sha256 = hashlib.sha256(content).hexdigest()
     wheel = FoundWheel("alpha", "1.0", FILE, sha256, len(content), url)
-    return Modules(known or {}).complete([wheel], {sha256: len(content)})[sha256]
+    modules = Modules(known or {}, licenses=dict.fromkeys(known or {}, "MIT"))
+    return modules.complete([wheel], {sha256: len(content)})[sha256]
 
 
 LARGE = archive(
@@ -218,6 +219,17 @@ def test_only_the_end_of_a_wheel_is_transferred(server: Server, downloads: list[
     assert find(server.url, LARGE) == ("google.x", "pack")
     assert server.sent <= 200_000 < len(LARGE) / 50
     assert server.requests <= 3
+    assert not downloads
+
+
+def test_the_licence_comes_with_the_same_requests(server: Server, downloads: list[str]) -> None:
+    metadata = {"alpha-1.0.dist-info/METADATA": "Metadata-Version: 2.4\nName: alpha\nLicense-Expression: MIT\n\nText\n"}
+    server.content = content = archive({"data.bin": os.urandom(3_000_000), **metadata})
+    sha256 = hashlib.sha256(content).hexdigest()
+    modules = Modules({sha256: ("alpha",)})  # from a lock that does not tell licences
+    modules.complete([FoundWheel("alpha", "1.0", FILE, sha256, len(content), server.url)], {sha256: len(content)})
+    assert modules.licenses == {sha256: "MIT"}
+    assert server.requests == 1
     assert not downloads
 
 
