@@ -1,45 +1,148 @@
-"""What differs between two locks, in words."""
+"""What differs between two locks, package by package, in words."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from packaging.requirements import Requirement
+
 from mfbazel.lock.document import Lock
+from mfbazel.lock.requirements_txt import parse_annotations
+
+_POLICY = {"constraints": "constraint", "overrides": "override", "indexes": "index of", "build": "built from source:"}
+_PLACES = ("file", "line", "source")
 
 
-def changes(old: Lock | None, new: Lock) -> list[str]:
-    """Return one line per difference; empty when the two locks' files are equal."""
-    if old is None:
-        return [f"{name}: new, {len(new.versions(name))} packages" for name in sorted(new.environments)]
-    lines = [f"{name}: removed" for name in sorted(set(old.environments) - set(new.environments))]
-    for name in sorted(new.environments):
-        if name not in old.environments:
-            lines.append(f"{name}: new, {len(new.versions(name))} packages")
-        else:
-            lines += [f"{name}: {line}" for line in _environment(name, old, new)]
-    if not lines:
-        lines = [
-            f"{name}: other content" for name, text in sorted(new.files().items()) if old.files().get(name) != text
-        ]
-    return lines
+@dataclass(frozen=True)
+class Change:
+    """One difference, and the environments that have it."""
+
+    text: str
+    environments: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.environments)}: {self.text}" if self.environments else self.text
 
 
-def _environment(name: str, old: Lock, new: Lock) -> list[str]:
+def changes(old: Lock | None, new: Lock) -> list[Change]:
+    """Return the differences; none when the two locks' files are equal."""
+    found: dict[str, list[str]] = {}
+    for name in sorted({*(old.environments if old else ()), *new.environments}):
+        for text in _environment(name, old, new):
+            found.setdefault(text, []).append(name)
+    result = [Change(text, tuple(names)) for text, names in found.items()]
+    if old is not None:
+        result += [Change(text) for text in _settings(old, new)]
+        if not result and old.files() != new.files():
+            result = [Change(_rest(old, new))]
+    return result
+
+
+def _environment(name: str, old: Lock | None, new: Lock) -> Iterator[str]:
+    if name not in new.environments:
+        yield "removed"
+    elif old is None or name not in old.environments:
+        yield f"new, {len(new.versions(name))} packages"
+    else:
+        was, now = old.environments[name], new.environments[name]
+        if was["python"] != now["python"]:
+            yield f"Python {was['python']} → {now['python']}"
+        yield from _requirements(was["requirements"], now["requirements"], "requires")
+        yield from _requirements(was["runtime"], now["runtime"], "Metaflow requires")
+        yield from _policy(was.get("policy", {}), now.get("policy", {}))
+        yield from _packages(name, old, new)
+        yield from _platforms(was["wheels"], now["wheels"])
+
+
+def _requirements(was: Sequence[str], now: Sequence[str], verb: str) -> Iterator[str]:
+    before, after = (_by_name(texts) for texts in (was, now))
+    for name in sorted({*before, *after}):
+        if name not in after:
+            yield f"{verb} {name} no longer"
+        elif name not in before:
+            yield f"{verb} {after[name]}, which is new"
+        elif before[name] != after[name]:
+            yield f"{verb} {after[name]} instead of {before[name]}"
+
+
+def _by_name(texts: Iterable[str]) -> dict[str, str]:
+    """Return the texts of the requirements of each distribution; there are several where markers tell them apart."""
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        found.setdefault(Requirement(text).name, []).append(text)
+    return {name: ", ".join(several) for name, several in found.items()}
+
+
+def _policy(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for key, title in _POLICY.items():
+        before, after = (_items(policy.get(key, [])) for policy in (was, now))
+        yield from (f"policy: {title} {item}, which is new" for item in sorted(after - before))
+        yield from (f"policy: {title} {item} no longer" for item in sorted(before - after))
+
+
+def _items(value: Sequence[str] | Mapping[str, str]) -> set[str]:
+    return {f"{name} is {index}" for name, index in value.items()} if isinstance(value, Mapping) else set(value)
+
+
+def _packages(name: str, old: Lock, new: Lock) -> Iterator[str]:
     before, after = old.versions(name), new.versions(name)
-    lines = [f"+ {package} {after[package]}" for package in sorted(set(after) - set(before))]
-    lines += [f"- {package} {before[package]}" for package in sorted(set(before) - set(after))]
-    both = sorted(set(before) & set(after))
-    lines += [
-        f"{package} {before[package]} → {after[package]}" for package in both if before[package] != after[package]
-    ]
-    was, now = old.environments[name], new.environments[name]
-    for key, title in (("python", "Python"), ("requirements", "requirements"), ("runtime", "runtime requirements")):
-        if was.get(key) != now.get(key):
-            lines.append(f"{title} {_shown(was.get(key))} → {_shown(now.get(key))}")
-    if not lines and was.get("wheels") != now.get("wheels"):
-        lines.append("other wheels of the same versions")
-    return lines
+    were, are = _reasons(old, name), _reasons(new, name)
+    for package in sorted({*before, *after}):
+        if package not in after:
+            yield f"- {package} {before[package]} (was {were.get(package, 'locked')})"
+        elif package not in before:
+            yield f"+ {package} {after[package]} ({are.get(package, 'locked')})"
+        elif before[package] != after[package]:
+            yield f"{package} {before[package]} → {after[package]} ({are.get(package, 'locked')})"
 
 
-def _shown(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return str(value)
+def _reasons(lock: Lock, name: str) -> dict[str, str]:
+    """Say by name why each distribution of the environment ``name`` is there."""
+    names = set(lock.versions(name))
+    reasons: dict[str, set[str]] = {}
+    text = lock.texts.get(lock.environments[name]["file"], "")
+    for (package, _version), via in parse_annotations(text).items():
+        reasons.setdefault(package, set()).update(via)
+    return {package: _reason(via, names) for package, via in reasons.items()}
+
+
+def _reason(via: set[str], names: set[str]) -> str:
+    needed = sorted(item for item in via if item in names)
+    declared = ["declared"] if len(needed) < len(via) else []
+    return ", ".join([*declared, *([f"needed by {', '.join(needed)}"] if needed else [])])
+
+
+def _platforms(was: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    yield from (f"no longer locked for {platform}" for platform in sorted(was.keys() - now.keys()))
+    yield from (f"locked for {platform}, which is new" for platform in sorted(now.keys() - was.keys()))
+
+
+def _settings(old: Lock, new: Lock) -> Iterator[str]:
+    for key in ("glibc", "resolver"):
+        if old.document[key] != new.document[key]:
+            yield f"{key} {old.document[key]} → {new.document[key]}"
+    before, after = old.document["wheels"], new.document["wheels"]
+    versions = {(wheel["name"], wheel["version"]) for wheel in before.values()}
+    for sha in sorted(after.keys() - before.keys(), key=lambda sha: str(after[sha]["file"])):
+        if (after[sha]["name"], after[sha]["version"]) in versions:
+            yield f"another wheel of the same version: {after[sha]['file']}"
+
+
+def _rest(old: Lock, new: Lock) -> str:
+    """Say what differs where all packages are the same."""
+    was, now = (lock.document["flow"] or {} for lock in (old, new))
+    if was != now:
+        moved = _without_places(was) == _without_places(now)
+        return "flow.json: lines of the source moved" if moved else "flow.json: what it says of the flow's steps"
+    if old.document != new.document:
+        return "flow.json: what it says of wheels or layers"
+    names = [name for name, text in new.files().items() if old.files().get(name) != text]
+    return f"the text of {', '.join(sorted(names))}"
+
+
+def _without_places(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_places(item) for key, item in value.items() if key not in _PLACES}
+    return [_without_places(item) for item in value] if isinstance(value, list) else value

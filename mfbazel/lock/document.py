@@ -42,6 +42,12 @@ class Lock:
         locked = self.environments.get(environment, {}).get("wheels", {})
         return {wheels[sha]["name"]: wheels[sha]["version"] for shas in locked.values() for sha in shas}
 
+    def wheel(self, sha256: str) -> LockedWheel:
+        """Return the wheel ``sha256`` of the lock."""
+        entry = self.document["wheels"][sha256]
+        modules = tuple(entry["modules"]) if "modules" in entry else None
+        return LockedWheel(entry["name"], entry["version"], entry["file"], sha256, entry["size"], modules)
+
     def sizes(self) -> dict[str, int]:
         """Return the sizes of all wheels in bytes by sha256."""
         return {sha: wheel["size"] for sha, wheel in self.document["wheels"].items() if wheel["size"] > 0}
@@ -64,7 +70,7 @@ def build(flow: Mapping[str, Any] | None, locked: Sequence[LockedEnvironment], s
         for found in environment.wheels.values()
         for wheel in found
     }
-    environments = {item.environment.name: _environment(item) for item in locked}
+    environments = {item.environment.name: _environment(item, settings) for item in locked}
     document = {
         "schema": SCHEMA,
         "flow": flow,
@@ -83,15 +89,20 @@ def _wheel(wheel: LockedWheel) -> dict[str, Any]:
     return entry if wheel.modules is None else {**entry, "modules": list(wheel.modules)}
 
 
-def _environment(locked: LockedEnvironment) -> dict[str, Any]:
+def _environment(locked: LockedEnvironment, settings: Settings) -> dict[str, Any]:
     environment = locked.environment
-    return {
+    names = {wheel.name for wheels in locked.wheels.values() for wheel in wheels}
+    policy = settings.policy.concerning(environment, names)
+    entry: dict[str, Any] = {
         "python": environment.python,
         "requirements": environment.requirements,
         "runtime": environment.runtime_requirements,
         "file": f"{environment.name}.txt",
         "wheels": {platform: [wheel.sha256 for wheel in wheels] for platform, wheels in locked.wheels.items()},
     }
+    if policy:
+        entry["policy"] = policy
+    return entry if environment.dependencies else {**entry, "dependencies": False}
 
 
 def _layers(

@@ -88,4 +88,5 @@ def _environment(step: Step, spec: FlowSpec, python: str, runtime: tuple[Wanted,
         wanted,
         runtime,
         source=f"{spec.source} ({step.name})",
+        gpu=bool(step.requests.gpu),
     )

@@ -6,8 +6,10 @@ Names of distributions are normalized as the packaging specifications say (lower
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.tags import Tag, compatible_tags, cpython_tags
@@ -107,6 +109,7 @@ class Environment:
         runtime: what Metaflow needs in an image; left out where ``wanted`` names the same distribution.
         source: what the ``# via`` annotations call the origin of ``wanted``.
         dependencies: whether what the distributions need is locked, too.
+        gpu: whether the step requests a GPU.
     """
 
     name: str
@@ -115,6 +118,7 @@ class Environment:
     runtime: tuple[Wanted, ...] = ()
     source: str = ""
     dependencies: bool = True
+    gpu: bool = False
 
     @property
     def kept_runtime(self) -> tuple[Wanted, ...]:
@@ -175,15 +179,86 @@ class LockedEnvironment:
 
 
 @dataclass(frozen=True)
+class Index:
+    """An index from which some distributions come, and nothing else does.
+
+    Attributes:
+        name: what flow.json calls it.
+        url: of the simple repository API (PEP 503), with ``${VARIABLE}`` for what differs between machines.
+        packages: patterns (:mod:`fnmatch`) on normalized names.
+        gpu: ``True``: for steps that request a GPU; ``False``: for the others; ``None``: for all.
+        where: what a person looks up.
+    """
+
+    name: str
+    url: str
+    packages: tuple[str, ...]
+    gpu: bool | None = None
+    where: str = ""
+
+    def takes(self, distribution: str) -> bool:
+        """Say whether the normalized name ``distribution`` is one of ``packages``."""
+        return any(fnmatchcase(distribution, pattern) for pattern in self.packages)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What all flows of a repository share (see :func:`mfbazel.lock.policy.read_policy`).
+
+    Attributes:
+        constraints: limits for the versions of what is required anyway.
+        overrides: requirements that replace what distributions say of the same distribution.
+        indexes: where some distributions come from; of several that take one, the first counts.
+        build: normalized names of the distributions that are built from source.
+        defaults: ``platforms``, ``glibc`` and ``resolver`` of flows that do not say.
+    """
+
+    constraints: tuple[Wanted, ...] = ()
+    overrides: tuple[Wanted, ...] = ()
+    indexes: tuple[Index, ...] = ()
+    build: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def indexes_for(self, environment: Environment) -> tuple[Index, ...]:
+        """Return the indexes that count for ``environment``."""
+        return tuple(index for index in self.indexes if index.gpu in (None, environment.gpu))
+
+    def concerning(self, environment: Environment, names: Collection[str]) -> dict[str, Any]:
+        """Return what of the policy concerns the distributions ``names`` locked for ``environment``, as flow.json
+        has it: a change of anything else does not touch the lock."""
+        indexes = self.indexes_for(environment)
+        pinned = {name: next((index.name for index in indexes if index.takes(name)), "") for name in sorted(names)}
+        found: dict[str, Any] = {
+            "constraints": sorted({item.text for item in self.constraints if item.name in names}),
+            "overrides": sorted({item.text for item in self.overrides if item.name in names}),
+            "indexes": {name: index for name, index in pinned.items() if index},
+            "build": sorted(set(self.build) & set(names)),
+        }
+        return {key: value for key, value in found.items() if value}
+
+
+@dataclass(frozen=True)
 class Settings:
-    """How to resolve. ``platforms`` in the order to write them; ``resolver`` is ``uv`` or ``pip-tools``."""
+    """How to resolve.
+
+    Attributes:
+        label: of the flow, ``//package:name``.
+        platforms: in the order to write them.
+        glibc: the oldest C library of the images, ``2.Y``.
+        resolver: ``uv`` or ``pip-tools``.
+        policy: what the repository says; ``build`` includes what the flow says itself.
+        upgrade: forget the locked versions; ``upgrade_packages``: of these distributions.
+        only: the environments to resolve, the others are kept; empty for all.
+    """
 
     label: str
     platforms: tuple[Platform, ...]
     glibc: str = "2.28"
     resolver: str = "uv"
+    policy: Policy = field(default_factory=Policy)
     upgrade: bool = False
-    upgrade_packages: tuple[str, ...] = field(default=())
+    upgrade_packages: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
 
     @property
     def command(self) -> str:

@@ -31,6 +31,8 @@ class PipTools:
         _check_host(request.python, request.platform)
         if not request.dependencies:
             raise LockError('`"dependencies": false` of an environment needs `resolver = "uv"`')
+        if request.overrides:
+            raise LockError(f'mfbazel.toml has overrides ({request.overrides[0]} …), which need `resolver = "uv"`')
         with tempfile.TemporaryDirectory(prefix="mfbazel-pip-") as temporary:
             directory = Path(temporary)
             arguments = request.write(directory, request.kept, {})

@@ -9,9 +9,10 @@ from typing import Protocol
 
 from packaging.utils import canonicalize_name
 
-from mfbazel.lock.model import Pin, Platform
+from mfbazel.lock.model import Index, Pin, Platform
 
 WANTED, RUNTIME, CONSTRAINTS, OUTPUT = "wanted.in", "runtime.in", "constraints.in", "resolved.txt"
+OVERRIDES = "overrides.in"
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,9 @@ class Request:
     Attributes:
         python: ``X.Y``.
         wanted, runtime, constraints: PEP 508 requirements.
+        overrides: requirements that replace what distributions say of the same distribution.
+        indexes: where some distributions come from, and nothing else does.
+        build: normalized names of the distributions that are built from source.
         preferences: pins to keep where nothing forces another version.
         dependencies: whether what the distributions need is wanted, too.
         upgrade: forget ``preferences``; ``upgrade_packages``: forget them for these distributions.
@@ -36,6 +40,9 @@ class Request:
     upgrade: bool = False
     upgrade_packages: tuple[str, ...] = ()
     dependencies: bool = True
+    overrides: tuple[str, ...] = ()
+    indexes: tuple[Index, ...] = ()
+    build: frozenset[str] = frozenset()
 
     @property
     def kept(self) -> dict[str, str]:
@@ -54,6 +61,7 @@ class Request:
         _write(directory / WANTED, self.wanted)
         _write(directory / RUNTIME, self.runtime)
         _write(directory / OUTPUT, _pinned(output))
+        _write(directory / OVERRIDES, self.overrides)
         _write(directory / CONSTRAINTS, [*self.constraints, *_pinned(constraints)])
         arguments = [WANTED, RUNTIME] if self.runtime else [WANTED]
         return [*arguments, "--constraint", CONSTRAINTS] if self.constraints or constraints else arguments

@@ -31,19 +31,23 @@ class PinnedLine:
 def parse_resolved(text: str) -> dict[str, Pin]:
     """Read pins and annotations of the requirements file ``text`` that uv or pip-tools wrote; keys are
     normalized names."""
-    pins: dict[str, Pin] = {}
-    current: str | None = None
+    return {name: Pin(name, version, via) for (name, version), via in parse_annotations(text).items()}
+
+
+def parse_annotations(text: str) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Read who asked for each pin of a lock's own requirements file ``text``, by normalized name and version."""
+    found: dict[tuple[str, str], tuple[str, ...]] = {}
+    current: tuple[str, str] | None = None
     for line in text.splitlines():
         match = _PIN.match(line)
         if match:
-            current = canonicalize_name(match["name"])
-            pins[current] = Pin(current, match["version"])
+            current = (canonicalize_name(match["name"]), match["version"])
+            found[current] = ()
             continue
         via = _VIA.match(line)
         if via and current and via[1]:
-            pin = pins[current]
-            pins[current] = Pin(pin.name, pin.version, (*pin.via, *(part.strip() for part in via[1].split(","))))
-    return pins
+            found[current] = (*found[current], *(part.strip() for part in via[1].split(",")))
+    return found
 
 
 def parse_locked(text: str) -> list[PinnedLine]:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.explain import explain
-from mfbazel.lock.model import LAUNCHER, Environment, LockedEnvironment, LockedWheel, Pin, Platform, Settings
+from mfbazel.lock.kept import Kept
+from mfbazel.lock.model import (
+    LAUNCHER,
+    Environment,
+    Index,
+    LockedEnvironment,
+    LockedWheel,
+    Pin,
+    Platform,
+    Settings,
+)
 from mfbazel.lock.modules import Modules
 from mfbazel.lock.piptools import PipTools
 from mfbazel.lock.request import RUNTIME, WANTED, Request, Resolver, ResolverFailure
@@ -18,89 +30,213 @@ from mfbazel.lock.sizes import Sizes
 from mfbazel.lock.uv import FoundWheel, Uv
 
 RESOLVERS = ("uv", "pip-tools")
-_AT_ONCE = 4
+_AT_ONCE = max(4, os.cpu_count() or 1)
 _Pins = dict[str, Pin]
-_Preferences = Mapping[str, str]
+_Versions = Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class _Key:
-    """What makes two environments the same resolution."""
+class Question:
+    """Everything that decides a resolution: two environments that ask the same are resolved once.
+
+    Attributes:
+        python: ``X.Y``.
+        wanted, runtime: PEP 508 requirements.
+        launcher: versions that the runtime requirements must have.
+        preferences: versions that are kept where nothing forces others.
+        constraints, overrides, indexes, build: of the repository's policy.
+    """
 
     python: str
+    platforms: tuple[Platform, ...]
+    glibc: str
+    resolver: str
     wanted: tuple[str, ...]
-    runtime: tuple[str, ...]
-    preferences: tuple[tuple[str, str], ...]
-    dependencies: bool
-    launcher: tuple[tuple[str, str], ...]
+    runtime: tuple[str, ...] = ()
+    launcher: tuple[tuple[str, str], ...] = ()
+    preferences: tuple[tuple[str, str], ...] = ()
+    dependencies: bool = True
+    constraints: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    indexes: tuple[Index, ...] = ()
+    build: frozenset[str] = frozenset()
+    upgrade: bool = False
+    upgrade_packages: tuple[str, ...] = ()
+
+    def request(self, platform: Platform) -> Request:
+        """Return the question about one platform, as a resolver takes it."""
+        return Request(
+            self.python,
+            platform,
+            self.glibc,
+            self.wanted,
+            self.runtime,
+            (*self.constraints, *(f"{name}=={version}" for name, version in self.launcher)),
+            dict(self.preferences),
+            self.upgrade,
+            self.upgrade_packages,
+            self.dependencies,
+            self.overrides,
+            self.indexes,
+            self.build,
+        )
 
 
 @dataclass(frozen=True)
-class _Result:
+class Answer:
     """Pins and wheels of one resolution, per platform."""
 
     pins: Mapping[str, _Pins]
     wheels: Mapping[str, Mapping[str, FoundWheel]]
 
 
+class _UnansweredError(Exception):
+    """A resolver failed at ``request``."""
+
+    def __init__(self, failure: ResolverFailure, request: Request) -> None:
+        super().__init__(failure.text)
+        self.failure = failure
+        self.request = request
+
+
 @dataclass
-class Locker:
-    """Resolves environments as ``settings`` say.
+class Resolutions:
+    """The resolutions of one command, each made once, whichever lock asks for it; safe to use from several threads.
 
     Attributes:
+        made: how many there are.
+    """
+
+    uv: Uv = field(default_factory=Uv)
+    _answers: dict[Question, Future[Answer]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _running: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_AT_ONCE))
+
+    @property
+    def made(self) -> int:
+        """Count the resolutions."""
+        return len(self._answers)
+
+    def answer(self, question: Question, report: Callable[[Platform, int], None]) -> Answer:
+        """Resolve ``question``, or return what has been answered before.
+
+        Args:
+            report: called with each platform that is resolved now, and the number of its packages.
+
+        Raises:
+            LockError: the resolver cannot be used.
+            _UnansweredError: there is no answer.
+        """
+        with self._lock:
+            future = self._answers.get(question)
+            mine = future is None
+            if future is None:
+                future = self._answers[question] = Future()
+        if mine:
+            try:
+                with self._running:
+                    future.set_result(self._resolve(question, report))
+            except BaseException as error:
+                future.set_exception(error)
+        return future.result()
+
+    def _resolve(self, question: Question, report: Callable[[Platform, int], None]) -> Answer:
+        pins: dict[str, _Pins] = {}
+        wheels: dict[str, Mapping[str, FoundWheel]] = {}
+        for platform in question.platforms:
+            # The versions of the first platform are preferred on the next ones.
+            settled = {name: pin.version for chosen in pins.values() for name, pin in chosen.items()}
+            request = question.request(platform)
+            request = replace(request, preferences={**request.preferences, **settled})
+            if settled:
+                request = replace(request, upgrade=False, upgrade_packages=())
+            pins[str(platform)], wheels[str(platform)] = self._one(question.resolver, request)
+            report(platform, len(pins[str(platform)]))
+        return Answer(pins, wheels)
+
+    def _one(self, name: str, request: Request) -> tuple[_Pins, Mapping[str, FoundWheel]]:
+        resolver: Resolver = self.uv if name == "uv" else PipTools()
+        try:
+            pins = resolver.pins(request) if request.wanted or request.runtime else {}
+            return pins, self.uv.wheels(request, pins)
+        except ResolverFailure as failure:
+            raise _UnansweredError(failure, request) from failure
+
+
+@dataclass
+class Locker:
+    """Resolves the environments of one lock as ``settings`` say.
+
+    Attributes:
+        kept: what of the old lock still holds is taken from it.
         previous: per environment the versions by name of the old lock, which are kept where possible.
         sizes: sizes known from the old lock.
         modules: the same for the names of modules; ``None`` when they are not wanted.
         report: called with one line when something is done.
+        resolutions: shared by all locks of a command.
     """
 
     settings: Settings
-    previous: Mapping[str, _Preferences] = field(default_factory=dict)
+    kept: Kept | None = None
+    previous: Mapping[str, _Versions] = field(default_factory=dict)
     sizes: Sizes = field(default_factory=Sizes)
     modules: Modules | None = None
     report: Callable[[str], None] = lambda _line: None
-    uv: Uv = field(default_factory=Uv)
-    _results: dict[_Key, _Result] = field(default_factory=dict)
+    resolutions: Resolutions = field(default_factory=Resolutions)
 
     def lock(self, environments: Sequence[Environment]) -> list[LockedEnvironment]:
         """Resolve ``environments``, the launcher's first: its pins hold for runtime requirements elsewhere.
 
-        What has been resolved by this object is not resolved again.
-
         Raises:
-            LockError: no solution, no wheel for a platform, or an index is unreachable.
+            LockError: no solution, no wheel for a platform, or an index is unreachable; or an environment that is not
+                among those to resolve has changed.
         """
+        _check_resolver(self.settings)
         launchers = [environment for environment in environments if environment.name == LAUNCHER]
         others = [environment for environment in environments if environment.name != LAUNCHER]
-        results = self._resolve_all(launchers, {})
-        results.update(self._resolve_all(others, self._launcher_pins(launchers, results)))
-        wheels = [wheel for result in results.values() for found in result.wheels.values() for wheel in found.values()]
+        locked = self._lock_all(launchers, {})
+        versions = {item.environment.python: _versions(item) for item in locked.values()}
+        locked.update(self._lock_all(others, versions))
+        return [locked[environment.name] for environment in environments]
+
+    def _lock_all(
+        self, environments: Sequence[Environment], launcher: Mapping[str, _Versions]
+    ) -> dict[str, LockedEnvironment]:
+        locked = {}
+        groups: dict[Question, list[Environment]] = {}
+        for environment in environments:
+            pins = launcher.get(environment.python, {})
+            kept = self.kept.take(environment, pins) if self.kept else None
+            if kept:
+                locked[environment.name] = kept
+            else:
+                groups.setdefault(self._question(environment, launcher), []).append(environment)
+        self._refuse_others(groups)
+        answers = self._answer(groups)
+        wheels = [wheel for answer in answers.values() for found in answer.wheels.values() for wheel in found.values()]
         sizes = self.sizes.complete(wheels)
         modules = self.modules.complete(wheels, sizes) if self.modules else {}
-        return [_locked(environment, results[environment.name], sizes, modules) for environment in environments]
+        for question, members in groups.items():
+            for member in members:
+                locked[member.name] = _locked(member, answers[question], sizes, modules)
+        return locked
 
-    def _launcher_pins(
-        self, launchers: Sequence[Environment], results: Mapping[str, _Result]
-    ) -> dict[str, _Preferences]:
-        """Return the launcher's pins under its Python version."""
-        return {
-            launcher.python: {
-                name: pin.version for pins in results[launcher.name].pins.values() for name, pin in pins.items()
-            }
-            for launcher in launchers
-        }
+    def _refuse_others(self, groups: Mapping[Question, Sequence[Environment]]) -> None:
+        """Refuse to leave an environment behind that the lock would not fit any more."""
+        only = self.settings.only
+        if not only:
+            return
+        left = sorted(member.name for members in groups.values() for member in members if member.name not in only)
+        if left:
+            raise LockError(
+                f"--step {', '.join(only)}: {_names(left)} changed as well, or never was locked; name it with --step, "
+                f"too, or run `{self.settings.command}`"
+            )
 
-    def _resolve_all(
-        self, environments: Sequence[Environment], launcher: Mapping[str, _Preferences]
-    ) -> dict[str, _Result]:
-        groups: dict[_Key, list[Environment]] = {}
-        for environment in environments:
-            groups.setdefault(self._key(environment, launcher), []).append(environment)
+    def _answer(self, groups: Mapping[Question, Sequence[Environment]]) -> dict[Question, Answer]:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             futures = {
-                key: pool.submit(self._resolve, key, members, launcher.get(key.python, {}))
-                for key, members in groups.items()
-                if key not in self._results
+                question: pool.submit(self._answer_one, question, members) for question, members in groups.items()
             }
             failures = [error for error in (future.exception() for future in futures.values()) if error]
         for error in failures:
@@ -108,72 +244,60 @@ class Locker:
                 raise error
         if failures:
             raise LockError("\n\n".join(dict.fromkeys(str(error) for error in failures)))
-        self._results.update((key, future.result()) for key, future in futures.items())
-        return {member.name: self._results[key] for key, members in groups.items() for member in members}
+        return {question: future.result() for question, future in futures.items()}
 
-    def _key(self, environment: Environment, launcher: Mapping[str, _Preferences]) -> _Key:
+    def _answer_one(self, question: Question, members: Sequence[Environment]) -> Answer:
+        names = ", ".join(member.name for member in members)
+
+        def report(platform: Platform, count: int) -> None:
+            self.report(f"resolved {names}: {count} packages for {platform}, Python {question.python}")
+
+        try:
+            return self.resolutions.answer(question, report)
+        except _UnansweredError as error:
+            raise explain(error.failure, error.request, members, self.settings) from error
+
+    def _question(self, environment: Environment, launcher: Mapping[str, _Versions]) -> Question:
         """Steps with equal requirements are resolved once, unless their old pins differ."""
+        settings, policy = self.settings, self.settings.policy
+        runtime = {wanted.name for wanted in environment.kept_runtime}
         pinned = {name: version for pins in launcher.values() for name, version in pins.items()}
         preferences = {**pinned, **self.previous.get(environment.name, {})}
-        if self.settings.upgrade:
-            preferences = {}
-        return _Key(
+        pins = launcher.get(environment.python, {})
+        return Question(
             environment.python,
+            settings.platforms,
+            settings.glibc,
+            settings.resolver,
             tuple(environment.requirements),
             tuple(environment.runtime_requirements),
-            tuple(sorted(preferences.items())),
+            tuple(sorted((name, version) for name, version in pins.items() if name in runtime)),
+            () if settings.upgrade else tuple(sorted(preferences.items())),
             environment.dependencies,
-            tuple(sorted(launcher.get(environment.python, {}).items())),
+            tuple(sorted({item.text for item in policy.constraints})),
+            tuple(sorted({item.text for item in policy.overrides})),
+            policy.indexes_for(environment),
+            frozenset(policy.build),
+            settings.upgrade,
+            settings.upgrade_packages,
         )
 
-    def _resolve(self, key: _Key, members: Sequence[Environment], launcher: _Preferences) -> _Result:
-        pins: dict[str, _Pins] = {}
-        wheels: dict[str, Mapping[str, FoundWheel]] = {}
-        runtime = {wanted.name for member in members for wanted in member.kept_runtime}
-        request = Request(
-            key.python,
-            self.settings.platforms[0],
-            self.settings.glibc,
-            key.wanted,
-            key.runtime,
-            tuple(sorted(f"{name}=={version}" for name, version in launcher.items() if name in runtime)),
-            dict(key.preferences),
-            self.settings.upgrade,
-            self.settings.upgrade_packages,
-            key.dependencies,
-        )
-        for platform in self.settings.platforms:
-            # The versions of the first platform are preferred on the next ones.
-            settled = {name: pin.version for chosen in pins.values() for name, pin in chosen.items()}
-            asked = replace(request, platform=platform, preferences={**request.preferences, **settled})
-            if settled:
-                asked = replace(asked, upgrade=False, upgrade_packages=())
-            pins[str(platform)], wheels[str(platform)] = self._one(asked, members)
-            count = len(pins[str(platform)])
-            self.report(f"resolved {_names(members)}: {count} packages for {platform}, Python {key.python}")
-        return _Result(pins, wheels)
 
-    def _one(self, request: Request, members: Sequence[Environment]) -> tuple[_Pins, Mapping[str, FoundWheel]]:
-        try:
-            pins = self._resolver().pins(request) if request.wanted or request.runtime else {}
-            return pins, self.uv.wheels(pins, request.python, request.platform, request.glibc)
-        except ResolverFailure as failure:
-            raise explain(failure, request, members, self.settings) from failure
-
-    def _resolver(self) -> Resolver:
-        if self.settings.resolver not in RESOLVERS:
-            raise LockError(
-                f"attribute `resolver`: '{self.settings.resolver}' is unknown; choose from {', '.join(RESOLVERS)}"
-            )
-        return self.uv if self.settings.resolver == "uv" else PipTools()
+def _check_resolver(settings: Settings) -> None:
+    if settings.resolver not in RESOLVERS:
+        raise LockError(f"attribute `resolver`: '{settings.resolver}' is unknown; choose from {', '.join(RESOLVERS)}")
 
 
-def _names(members: Sequence[Environment]) -> str:
-    return ", ".join(member.name for member in members)
+def _versions(locked: LockedEnvironment) -> dict[str, str]:
+    return {name: pin.version for pins in locked.pins.values() for name, pin in pins.items()}
+
+
+def _names(names: Sequence[str]) -> str:
+    return f"{'step' if len(names) == 1 else 'steps'} {', '.join(repr(name) for name in names)}"
 
 
 def _locked(
-    environment: Environment, result: _Result, sizes: Mapping[str, int], modules: Mapping[str, tuple[str, ...]]
+    environment: Environment, result: Answer, sizes: Mapping[str, int], modules: Mapping[str, tuple[str, ...]]
 ) -> LockedEnvironment:
     sources = {WANTED: environment.source, RUNTIME: "metaflow (runtime)"}
     return LockedEnvironment(

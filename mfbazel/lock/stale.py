@@ -14,6 +14,13 @@ from mfbazel.lock.requirements_txt import PinnedLine, parse_locked
 _COMPARED = ("type", "next", "disabled", "python", "platform", "gpu")
 """The properties of a step, beside its requirements, that a lock records and images or the launch depend on."""
 
+_POLICY = {
+    "constraints": "{} is a constraint",
+    "overrides": "{} is an override",
+    "indexes": "{} is an index pin",
+    "build": "{} is built from source",
+}
+
 
 def check_flow(
     flow: Mapping[str, Any], environments: Sequence[Environment], lock: Lock, settings: Settings
@@ -36,6 +43,7 @@ def check_flow(
                 problems.append(f"environment '{environment.name}' is not locked")
             continue
         problems += _check_environment(environment, lock.environments[environment.name], settings)
+        problems += _check_policy(environment, lock, settings)
     return problems
 
 
@@ -79,8 +87,31 @@ def _check_step(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _check_policy(now: Environment, lock: Lock, settings: Settings) -> list[str]:
+    """Compare what the repository's policy says of the locked distributions with what it said."""
+    recorded = lock.environments[now.name].get("policy", {})
+    current = settings.policy.concerning(now, lock.versions(now.name))
+    problems = []
+    for key, title in _POLICY.items():
+        for item in _items(current.get(key)) - _items(recorded.get(key)):
+            problems.append(f"{_who(now.name)}: {title.format(item)} in mfbazel.toml, but not locked so")
+        for item in _items(recorded.get(key)) - _items(current.get(key)):
+            problems.append(f"{_who(now.name)}: {title.format(item)} when it was locked, but not any more")
+    return sorted(problems)
+
+
+def _items(value: Mapping[str, str] | Sequence[str] | None) -> set[str]:
+    if isinstance(value, Mapping):
+        return {f"{name} from '{index}'" for name, index in value.items()}
+    return set(value or ())
+
+
+def _who(environment: str) -> str:
+    return "the launcher" if environment.startswith("_") else f"step '{environment}'"
+
+
 def _check_environment(now: Environment, then: Mapping[str, Any], settings: Settings) -> list[str]:
-    who = "the launcher" if now.name.startswith("_") else f"step '{now.name}'"
+    who = _who(now.name)
     problems = []
     if then["python"] != now.python:
         problems.append(f"{who}: Python is {now.python}, locked is {then['python']}")
@@ -106,18 +137,19 @@ def _differences(now: Sequence[str], then: Sequence[str], where: Mapping[str, st
 
 def check_lock(lock: Lock) -> list[str]:
     """Return one line per contradiction between the requirements files and ``flow.json``."""
-    problems = []
-    for name, environment in sorted(lock.environments.items()):
-        file = environment["file"]
-        if file not in lock.texts:
-            problems.append(f"'{name}': {file} is missing")
-            continue
-        expected = _expected(environment, lock.document["wheels"])
-        actual = {(line.name, line.version): line for line in parse_locked(lock.texts[file])}
-        for key in sorted(set(expected) | set(actual)):
-            if expected.get(key) != actual.get(key):
-                problems.append(f"'{name}': {file} and flow.json differ about {key[0]} {key[1]}")
-    return problems
+    return [problem for name in sorted(lock.environments) for problem in check_environment_file(lock, name)]
+
+
+def check_environment_file(lock: Lock, name: str) -> list[str]:
+    """Return one line per contradiction between ``flow.json`` and the requirements file of the environment ``name``."""
+    environment = lock.environments[name]
+    file = environment["file"]
+    if file not in lock.texts:
+        return [f"'{name}': {file} is missing"]
+    expected = _expected(environment, lock.document["wheels"])
+    actual = {(line.name, line.version): line for line in parse_locked(lock.texts[file])}
+    differing = [key for key in sorted(set(expected) | set(actual)) if expected.get(key) != actual.get(key)]
+    return [f"'{name}': {file} and flow.json differ about {key[0]} {key[1]}" for key in differing]
 
 
 def _expected(

@@ -21,8 +21,8 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.indexes import pip_settings, uv_arguments, uv_environment
-from mfbazel.lock.model import Pin, Platform
-from mfbazel.lock.request import OUTPUT, Request, ResolverFailure
+from mfbazel.lock.model import Pin
+from mfbazel.lock.request import OUTPUT, OVERRIDES, Request, ResolverFailure
 from mfbazel.lock.requirements_txt import parse_resolved
 from mfbazel.wheel.fetch import redact, sha256_of
 
@@ -34,7 +34,8 @@ _UNREACHABLE = re.compile(
 
 @dataclass(frozen=True)
 class FoundWheel:
-    """A wheel on an index. ``size`` in bytes, -1 when the index does not say; ``url`` never leaves this process."""
+    """A wheel on an index. ``size`` in bytes, -1 when the index does not say; ``url`` never leaves this
+    process; ``index``: the policy's name of the index, empty for one of the user's configuration."""
 
     name: str
     version: str
@@ -42,6 +43,7 @@ class FoundWheel:
     sha256: str
     size: int
     url: str
+    index: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,12 @@ class Uv:
             directory = Path(temporary)
             arguments = request.write(directory, output, constraints)
             alone = [] if request.dependencies else ["--no-deps"]
-            target = _target(request.python, request.platform, request.glibc)
-            self._compile([*target, *alone, *arguments], OUTPUT, directory)
+            overrides = ["--override", OVERRIDES] if request.overrides else []
+            self._compile([*_target(request), *alone, *overrides, *arguments], OUTPUT, directory)
             return parse_resolved((directory / OUTPUT).read_text(encoding="utf-8"))
 
-    def wheels(self, pins: Mapping[str, Pin], python: str, platform: Platform, glibc: str) -> dict[str, FoundWheel]:
-        """Return, per name, the wheel of each of ``pins`` that an installer would take on ``platform``.
+    def wheels(self, request: Request, pins: Mapping[str, Pin]) -> dict[str, FoundWheel]:
+        """Return, per name, the wheel of each of ``pins`` that an installer would take on the request's platform.
 
         Raises:
             ResolverFailure: a pin has no wheel there, or an index is unreachable.
@@ -119,9 +121,9 @@ class Uv:
             lines = "".join(f"{pin.name}=={pin.version}\n" for pin in pins.values())
             (directory / "pins.in").write_text(lines, encoding="utf-8")
             arguments = ["--format", "pylock.toml", "--no-deps", "pins.in"]
-            self._compile([*_target(python, platform, glibc), *arguments], _PYLOCK, directory)
+            self._compile([*_target(request), *arguments], _PYLOCK, directory)
             table = tomllib.loads((directory / _PYLOCK).read_text(encoding="utf-8"))
-            ranks = {tag: rank for rank, tag in enumerate(platform.tags(python, glibc))}
+            ranks = {tag: rank for rank, tag in enumerate(request.platform.tags(request.python, request.glibc))}
             return {
                 canonicalize_name(package["name"]): _best(package, ranks, directory)
                 for package in table.get("packages", [])
@@ -157,8 +159,8 @@ def find_uv() -> str:
     return found
 
 
-def _target(python: str, platform: Platform, glibc: str) -> list[str]:
-    return ["--python-version", python, "--python-platform", platform.for_uv(glibc)]
+def _target(request: Request) -> list[str]:
+    return ["--python-version", request.python, "--python-platform", request.platform.for_uv(request.glibc)]
 
 
 def _best(package: Mapping[str, Any], ranks: Mapping[Tag, int], directory: Path) -> FoundWheel:

@@ -1,0 +1,124 @@
+"""Locking: from options to a written lock directory, or to what would change in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mfbazel.errors import MfbazelError
+from mfbazel.lock.changes import Change, changes
+from mfbazel.lock.document import Lock, build, owned, read
+from mfbazel.lock.errors import LockError
+from mfbazel.lock.flow import FlowOptions, read_flow_environments
+from mfbazel.lock.imports import lock_with_imports, parse_names
+from mfbazel.lock.kept import Kept
+from mfbazel.lock.model import Environment, LockedEnvironment, Settings
+from mfbazel.lock.modules import Modules
+from mfbazel.lock.resolve import Locker, Resolutions
+from mfbazel.lock.sizes import Sizes
+from mfbazel.lock.web import Web
+from mfbazel.lock.writer import write_directory
+
+
+@dataclass
+class Shared:
+    """What the locks of one command share: resolutions, and what is known of wheels. ``report``: called with a line
+    about progress."""
+
+    report: Callable[[str], None] = lambda _line: None
+    resolutions: Resolutions = field(default_factory=Resolutions)
+    web: Web = field(default_factory=Web)
+    sizes: Sizes = field(init=False)
+    modules: Modules = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sizes = Sizes(web=self.web)
+        self.modules = Modules(report=self.report, web=self.web)
+
+    def learn(self, old: Lock | None) -> None:
+        """Enter what the ``old`` lock says of wheels."""
+        if old:
+            self.sizes.known.update(old.sizes())
+            self.modules.known.update(old.modules())
+
+
+@dataclass(frozen=True)
+class Task:
+    """One lock to make.
+
+    Attributes:
+        directory: of the lock.
+        settings: how to resolve.
+        flow: the flow, or ``None`` when there are only ``environments``.
+        environments: what to lock when there is no flow.
+        write: whether to write, or only to say what would change.
+        report: called with a line about progress.
+    """
+
+    directory: Path
+    settings: Settings
+    flow: FlowOptions | None = None
+    environments: Sequence[Environment] = ()
+    write: bool = True
+    report: Callable[[str], None] = lambda _line: None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a task. ``changes``: none when the lock on disk is the right one."""
+
+    lock: Lock
+    changes: Sequence[Change]
+
+
+def run(task: Task, shared: Shared) -> Outcome:
+    """Make the lock of ``task``.
+
+    Raises:
+        mfbazel.errors.MfbazelError: the flow cannot be read, there is no solution, or the lock cannot be written.
+    """
+    old = _old_lock(task)
+    shared.learn(old)
+    flow, environments = read_flow_environments(task.flow) if task.flow else (None, task.environments)
+    _check_only(task.settings, environments)
+    locker = Locker(
+        task.settings,
+        kept=Kept(old, task.settings) if old else None,
+        previous={item.name: old.versions(item.name) for item in environments} if old else {},
+        sizes=shared.sizes,
+        # Only a flow's imports are compared with wheels.
+        modules=shared.modules if flow else None,
+        report=task.report,
+        resolutions=shared.resolutions,
+    )
+    new = build(flow, _lock(locker, task, flow, environments), task.settings)
+    changed = changes(old, new)
+    if task.write and write_directory(task.directory, new.files(), owned(new.files(), old)):
+        changed = changed or [Change("repaired the files")]
+    return Outcome(new, changed)
+
+
+def _lock(
+    locker: Locker, task: Task, flow: Mapping[str, Any] | None, environments: Sequence[Environment]
+) -> list[LockedEnvironment]:
+    if flow is None or task.flow is None or task.flow.infer != "add":
+        return locker.lock(environments)
+    return lock_with_imports(locker, flow, environments, parse_names(task.flow.imports))
+
+
+def _check_only(settings: Settings, environments: Sequence[Environment]) -> None:
+    names = [environment.name for environment in environments]
+    for name in settings.only:
+        if name not in names:
+            raise LockError(f"--step {name}: there is no such step; there are {', '.join(names)}")
+
+
+def _old_lock(task: Task) -> Lock | None:
+    """Read the lock that is replaced; one that cannot be read is no obstacle, but is said aloud."""
+    try:
+        return read(task.directory, task.settings.command)
+    except MfbazelError as error:
+        task.report(f"warning: the old lock is ignored: {error}")
+        return None

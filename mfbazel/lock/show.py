@@ -1,0 +1,41 @@
+"""What a lock command tells a person."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from mfbazel.console import make_console
+from mfbazel.lock.command import Outcome
+from mfbazel.lock.document import Lock
+
+
+def show_outcome(outcome: Outcome, written: Path | None, seconds: float) -> None:
+    """Print what is locked and what changed; ``written``: the lock directory, ``None`` when nothing was to be
+    written."""
+    console = make_console()
+    console.print(_table(outcome.lock))
+    state = "changed" if written else "would change"
+    for change in outcome.changes:
+        console.print(f"{state}: {change}", markup=False)
+    if not outcome.changes:
+        console.print("nothing to change")
+    elif written:
+        console.print(f"wrote {written}", markup=False)
+    console.print(f"{seconds:.1f} s")
+
+
+def _table(lock: Lock) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for title in ("environment", "Python", "requires", "packages", "MB"):
+        table.add_column(title, justify="right" if title in ("packages", "MB") else "left")
+    for name, environment in sorted(lock.environments.items()):
+        shas = {sha for found in environment["wheels"].values() for sha in found}
+        size = sum(lock.document["wheels"][sha]["size"] for sha in shas)
+        requires = ", ".join(environment["requirements"]) or "—"
+        table.add_row(
+            Text(name), environment["python"], Text(requires), str(len(lock.versions(name))), f"{size / 1e6:.1f}"
+        )
+    return table
