@@ -1,5 +1,6 @@
 """How a flow is read, as arguments that every command line of a flow starts with."""
 
+load("//rules/private/providers:flow_reading_info.bzl", "FlowReadingInfo")
 load(":import_roots.bzl", "import_roots")
 
 def _flow_reading_impl(ctx):
@@ -23,8 +24,11 @@ def _flow_reading_impl(ctx):
     arguments = ctx.actions.declare_file(ctx.label.name + ".args")
     ctx.actions.write(arguments, "\n".join(lines) + "\n")
     files = [ctx.file.flow] + ctx.files.configs + ctx.files.project + ctx.files.project_lock
-    runfiles = ctx.runfiles(files + [arguments]).merge_all([dep[DefaultInfo].default_runfiles for dep in ctx.attr.deps])
-    return [DefaultInfo(files = depset([arguments]), runfiles = runfiles)]
+    runfiles = ctx.runfiles(files).merge_all([dep[DefaultInfo].default_runfiles for dep in ctx.attr.deps])
+    return [
+        DefaultInfo(files = depset([arguments]), runfiles = ctx.runfiles([arguments]).merge(runfiles)),
+        FlowReadingInfo(arguments = lines, files = runfiles.files),
+    ]
 
 flow_reading = rule(
     implementation = _flow_reading_impl,
@@ -40,4 +44,5 @@ flow_reading = rule(
         "python": attr.string(doc = "Python of steps that declare none."),
         "read": attr.string(default = "auto", values = ["auto", "static", "dynamic"], doc = "How the flow is read."),
     },
+    provides = [FlowReadingInfo],
 )

@@ -1,6 +1,7 @@
 """The module extension that finds the locks of the workspace and declares a repository for each wheel in them."""
 
 load(":lock_repository.bzl", "lock_repository")
+load(":policy_repository.bzl", "policy_repository", "read_policy")
 load(":wheel_repository.bzl", "wheel_repository")
 
 _SCHEMA = 1
@@ -75,12 +76,13 @@ def _locks_impl(module_ctx):
             version = wheel.data["version"],
         )
     lock_repository(name = "mfbazel_locks", locks = contents)
+    policy_repository(name = "mfbazel_policy", files = read_policy(module_ctx, root))
     return module_ctx.extension_metadata(reproducible = True)
 
 locks = module_extension(
     implementation = _locks_impl,
     doc = """Reads every NAME.lock/flow.json of the workspace.
 
-Declares one repository per wheel, whl_SHA256, fetched when something needs it, and mfbazel_locks, which has the targets of each lock. Adding a
-flow needs no edit of MODULE.bazel.""",
+Declares one repository per wheel, whl_SHA256, fetched when something needs it, mfbazel_locks, which has the targets of each lock, and
+mfbazel_policy, which has the workspace's mfbazel.toml. Adding a flow needs no edit of MODULE.bazel.""",
 )

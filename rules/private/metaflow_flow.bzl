@@ -5,6 +5,7 @@ load("@rules_python//python:defs.bzl", "py_binary", "py_test")
 load(":flow_command.bzl", "flow_command")
 load(":flow_images.bzl", "flow_images")
 load(":flow_lock_check.bzl", "flow_lock_check")
+load(":flow_locking.bzl", "flow_locking")
 load(":flow_reading.bzl", "flow_reading")
 load(":flow_runtime.bzl", "flow_runtime")
 load(":flow_spec.bzl", "flow_spec")
@@ -22,8 +23,9 @@ def metaflow_flow(
         python = None,
         metaflow = "metaflow>=2.19.17",
         launcher = [],
-        resolver = "uv",
-        glibc = "2.28",
+        resolver = None,
+        glibc = None,
+        platforms = [],
         read = "auto",
         configs = {},
         config_values = {},
@@ -48,8 +50,9 @@ def metaflow_flow(
         python: version (X.Y) of Python for steps that declare none; default: the Python of the machine that locks.
         metaflow: requirement of Metaflow itself, which the lock pins for the launching machine.
         launcher: requirements that launching needs besides: `["kubernetes"]` for @kubernetes, Argo Workflows and Airflow.
-        resolver: "uv", or "pip-tools".
+        resolver: "uv", or "pip-tools". Default of this and the next two: what mfbazel.toml says, else "uv", "2.28" and `["linux/amd64"]`.
         glibc: oldest glibc that the images have; decides which manylinux wheels are eligible.
+        platforms: platforms that are locked, of linux/amd64 and linux/arm64.
         read: how the flow is read: "static", without running anything; "dynamic", by Metaflow itself in a sandbox; "auto", statically where that can be.
         configs: files for the flow's `Config`, by the name of the Config: `{"settings": "settings.json"}`. Locks, images and runs all use them.
         config_values: values (JSON text) for the flow's `Config`, by the name of the Config.
@@ -74,7 +77,7 @@ def metaflow_flow(
         NAME.images: all of them, and images.json.
         NAME.push: pushes them. NAME.load: loads them into a container engine of this machine.
     """
-    if resolver not in ("uv", "pip-tools"):
+    if resolver not in (None, "uv", "pip-tools"):
         fail("metaflow_flow {}: resolver = {} is neither \"uv\" nor \"pip-tools\"".format(name, repr(resolver)))
     label = "//{}:{}".format(native.package_name(), name)
     if infer not in ("off", "check", "add"):
@@ -104,16 +107,21 @@ def metaflow_flow(
         **common
     )
     lock_files = native.glob([name + ".lock/*"], allow_empty = True)
-    _reader(py_binary, name, "explain", "explain", [], label, reading, lock_files, common)
-    options = ["--metaflow", metaflow, "--resolver", resolver, "--glibc", glibc, "--infer", infer]
-    for requirement in launcher:
-        options += ["--launcher", requirement]
-    for module, distribution in imports.items():
-        options += ["--import", "{}={}".format(module, distribution)]
-    _reader(py_binary, name, "lock", "lock", ["flow"] + options, label, reading, [], common)
-    _reader(py_test, name, "lock_test", "lock", ["test"] + options, label, reading, lock_files, common)
+    _reader(py_binary, name, "explain", "explain", ["@$(rootpath {})".format(reading), "--lock-dir", _path(name + ".lock"), "--label", label], [reading] + lock_files, common)
+    locking = "_{}.locking".format(name)
+    flow_locking(
+        name = locking,
+        flow_label = label,
+        lock_dir = _path(name + ".lock"),
+        options = _lock_options(metaflow, launcher, resolver, glibc, platforms, infer, imports),
+        reading = reading,
+        **hidden
+    )
+    locked = ["@$(rootpath {})".format(locking)]
+    _reader(py_binary, name, "lock", "lock", ["flow"] + locked, [locking], common)
+    _reader(py_test, name, "lock_test", "lock", ["test"] + locked, [locking] + lock_files, common)
     if infer != "off":
-        _reader(py_test, name, "imports_test", "lock", ["imports"] + options, label, reading, lock_files, common)
+        _reader(py_test, name, "imports_test", "lock", ["imports"] + locked, [locking] + lock_files, common)
     package = lock_package(native.package_relative_label(name))
     lock = LOCKS.get(package)
     if lock == None:
@@ -123,11 +131,10 @@ def metaflow_flow(
 
     flow_lock_check(
         name = "_{}.lock_check".format(name),
-        arguments = options,
         flow_label = label,
         lock = name + ".lock/flow.json",
         lock_files = lock_files,
-        reading = reading,
+        locking = locking,
         **hidden
     )
     _launcher(name, label, src, deps, configs, config_values, package, lock, hidden, common)
@@ -149,15 +156,29 @@ def _path(file):
     """Path of a file of this package, from the workspace's root."""
     return native.package_name() + "/" + file if native.package_name() else file
 
-def _reader(kind, name, suffix, front, arguments, label, reading, data, common):
+def _lock_options(metaflow, launcher, resolver, glibc, platforms, infer, imports):
+    """Options of mfbazel.lock that the attributes mean, besides how the flow is read."""
+    options = ["--metaflow", metaflow, "--infer", infer]
+    for option, value in [("--resolver", resolver), ("--glibc", glibc)]:
+        if value:
+            options += [option, value]
+    for platform in platforms:
+        options += ["--platform", platform]
+    for requirement in launcher:
+        options += ["--launcher", requirement]
+    for module, distribution in imports.items():
+        options += ["--import", "{}={}".format(module, distribution)]
+    return options
+
+def _reader(kind, name, suffix, front, arguments, data, common):
     """A command line of mfbazel, or a test, that reads the flow."""
     target = "{}.{}".format(name, suffix)
     main = Label("//mfbazel/{}:__main__.py".format(front))
     kind(
         name = target,
         srcs = [main],
-        args = arguments[:1] + ["@$(rootpath {})".format(reading), "--lock-dir", _path(name + ".lock"), "--label", label] + arguments[1:],
-        data = [reading] + data,
+        args = arguments,
+        data = data,
         env = {"MFBAZEL_TARGET": "//{}:{}".format(native.package_name(), target)},
         legacy_create_init = 0,
         main = main,

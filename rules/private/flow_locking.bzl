@@ -1,0 +1,33 @@
+"""How a flow is locked, as arguments of mfbazel.lock."""
+
+load("//rules/private/providers:flow_reading_info.bzl", "FlowReadingInfo")
+
+def _flow_locking_impl(ctx):
+    reading = ctx.attr.reading[FlowReadingInfo]
+    lines = reading.arguments + ["--lock-dir", ctx.attr.lock_dir, "--label", ctx.attr.flow_label] + ctx.attr.options
+    for file in ctx.files.policy:
+        if file.basename == "mfbazel.toml":
+            lines += ["--policy", file.path]
+    for line in lines:
+        if "\n" in line:
+            fail("{}: an argument must be one line: {}".format(ctx.label, repr(line)))
+    arguments = ctx.actions.declare_file(ctx.label.name + ".args")
+    ctx.actions.write(arguments, "\n".join(lines) + "\n")
+    return [DefaultInfo(
+        files = depset([arguments]),
+        runfiles = ctx.runfiles([arguments] + ctx.files.policy, transitive_files = reading.files),
+    )]
+
+flow_locking = rule(
+    implementation = _flow_locking_impl,
+    doc = """NAME.args: the options of mfbazel.lock for a flow, one argument per line. All files that they name are its runfiles.
+
+//:lock_all finds the flows of a workspace by this rule.""",
+    attrs = {
+        "flow_label": attr.string(mandatory = True, doc = "The flow as on a command line, //package:name."),
+        "lock_dir": attr.string(mandatory = True, doc = "The lock directory, from the workspace's root."),
+        "options": attr.string_list(doc = "Options of the lock."),
+        "policy": attr.label(default = "@mfbazel_policy//:policy", allow_files = True, doc = "mfbazel.toml and the files that it names."),
+        "reading": attr.label(mandatory = True, providers = [FlowReadingInfo], doc = "The flow_reading of the flow."),
+    },
+)
