@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import secrets
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
@@ -35,7 +35,8 @@ def write_directory(directory: Path, files: Mapping[str, str], owned: Collection
             return False
         directory.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(directory)
-        beside = Path(tempfile.mkdtemp(prefix=f"{_prefix(directory)}{os.getpid()}-", dir=directory.parent))
+        beside = directory.parent / f"{_prefix(directory)}{os.getpid()}-{secrets.token_hex(4)}"
+        beside.mkdir()
         try:
             _fill(beside, directory, files, owned)
             _swap(beside, directory)
@@ -82,7 +83,6 @@ def _runs(process: int) -> bool:
 
 
 def _fill(beside: Path, directory: Path, files: Mapping[str, str], owned: Collection[str]) -> None:
-    beside.chmod(0o777 & ~_umask())
     if directory.is_dir():
         for path in directory.iterdir():
             if path.name not in owned:
@@ -92,12 +92,6 @@ def _fill(beside: Path, directory: Path, files: Mapping[str, str], owned: Collec
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def _copy(source: Path, target: Path) -> None:
