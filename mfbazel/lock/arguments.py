@@ -94,25 +94,27 @@ def in_workspace(path: Path) -> Path:
     return Path(os.environ.get("BUILD_WORKSPACE_DIRECTORY", ".")) / path
 
 
-def declared_file(path: Path) -> Path:
-    """Return where the file lies that a rule calls ``path`` in the execution root: there, or among the runfiles."""
+def declared_file(path: Path, base: Path = Path()) -> Path:
+    """Return where the file lies that a rule calls ``path`` in the execution root: there below ``base``, or among the
+    runfiles, in whose directory of the workspace ``base`` is."""
     parts = path.parts
-    if path.exists() or path.is_absolute() or not parts:
-        return path
+    if (base / path).exists() or not parts:
+        return base / path
     if parts[0] == "bazel-out":
         path = Path(*parts[3:])
     if path.parts[0] == "external":
         path = Path("..", *path.parts[1:])
-    return path
+    return base / path
 
 
-def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> Settings:
-    """Return how to resolve: what ``arguments`` say, else ``defaults``, else the policy's defaults.
+def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any], base: Path = Path()) -> Settings:
+    """Return how to resolve: what ``arguments`` say, else ``defaults``, else the policy's defaults. ``base``: see
+    :func:`declared_file`.
 
     Raises:
         mfbazel.lock.errors.LockError: the policy cannot be read, or a platform is unknown.
     """
-    policy = _policy(arguments)
+    policy = _policy(arguments, base)
     values = {**policy.defaults, **defaults}
     platforms = arguments.platform or values.get("platforms") or _DEFAULT_PLATFORMS
     return Settings(
@@ -127,15 +129,15 @@ def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> S
     )
 
 
-def _policy(arguments: argparse.Namespace) -> Policy:
-    policy = read_policy(declared_file(arguments.policy) if arguments.policy else None)
+def _policy(arguments: argparse.Namespace, base: Path) -> Policy:
+    policy = read_policy(declared_file(arguments.policy, base) if arguments.policy else None)
     build = {*policy.build, *map(canonicalize_name, getattr(arguments, "build", ()))}
     return replace(policy, build=tuple(sorted(build)))
 
 
-def flow_of(arguments: argparse.Namespace) -> FlowOptions:
-    """Return the options of a flow's lock that ``arguments`` name."""
-    flow, first_party, reading = read_arguments(arguments)
+def flow_of(arguments: argparse.Namespace, base: Path = Path()) -> FlowOptions:
+    """Return the options of a flow's lock that ``arguments`` name; relative paths are below ``base``."""
+    flow, first_party, reading = read_arguments(arguments, base)
     return FlowOptions(
         flow=flow,
         first_party=first_party,

@@ -28,7 +28,8 @@ def explain(
             f"{who}: a package index could not be reached, so nothing was locked\n{_indented(failure.text)}\n"
             f"Your pip (or uv) configuration decides which indexes are asked: {_PIP_HINT}."
         )
-    named = _named_in(failure.text, members)
+    policy = (*settings.policy.constraints, *settings.policy.overrides)
+    named = _named_in(failure.text, (*_all(members), *policy))
     if _NO_WHEEL.search(failure.text):
         headline = f"{who}: no wheel for {request.platform} and Python {request.python}{_packages(named)}"
         advice = (
@@ -65,11 +66,11 @@ def _all(members: Sequence[Environment]) -> list[Wanted]:
     return list(dict.fromkeys(wanted))
 
 
-def _named_in(text: str, members: Sequence[Environment]) -> list[Wanted]:
+def _named_in(text: str, candidates: Sequence[Wanted]) -> list[Wanted]:
     """Return the requirements whose distribution the resolver's text mentions."""
     words = {canonicalize_name(word) for word in re.findall(r"[A-Za-z0-9][A-Za-z0-9._-]*", text)}
     words |= {canonicalize_name(word.rstrip(".")) for word in re.findall(r"[A-Za-z0-9][A-Za-z0-9._-]*", text)}
-    return [wanted for wanted in _all(members) if wanted.name in words]
+    return [wanted for wanted in candidates if wanted.name in words]
 
 
 def _packages(named: Sequence[Wanted]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 try:
     import tomllib
 except ImportError:
-    from pip._vendor import tomli as tomllib
+    from pip._vendor import tomli as tomllib  # type: ignore[no-redef,unused-ignore]
 
 
 def policy_files(text: str) -> list[str]:

@@ -91,10 +91,12 @@ def _check_policy(now: Environment, lock: Lock, settings: Settings) -> list[str]
     """Compare what the repository's policy says of the locked distributions with what it said."""
     recorded = lock.environments[now.name].get("policy", {})
     current = settings.policy.concerning(now, lock.versions(now.name))
+    where = {item.text: item.where for item in (*settings.policy.constraints, *settings.policy.overrides)}
     problems = []
     for key, title in _POLICY.items():
         for item in _items(current.get(key)) - _items(recorded.get(key)):
-            problems.append(f"{_who(now.name)}: {title.format(item)} in mfbazel.toml, but not locked so")
+            place = where.get(item, "mfbazel.toml" if key == "indexes" else "attribute `build` or mfbazel.toml")
+            problems.append(f"{_who(now.name)}: {title.format(item)} ({place}), but not locked so")
         for item in _items(recorded.get(key)) - _items(current.get(key)):
             problems.append(f"{_who(now.name)}: {title.format(item)} when it was locked, but not any more")
     return sorted(problems)

@@ -13,16 +13,27 @@ def _flow_locking_impl(ctx):
             fail("{}: an argument must be one line: {}".format(ctx.label, repr(line)))
     arguments = ctx.actions.declare_file(ctx.label.name + ".args")
     ctx.actions.write(arguments, "\n".join(lines) + "\n")
-    return [DefaultInfo(
-        files = depset([arguments]),
-        runfiles = ctx.runfiles([arguments] + ctx.files.policy, transitive_files = reading.files),
-    )]
+    inputs = depset(ctx.files.policy, transitive = [reading.files])
+    listing = ctx.actions.declare_file(ctx.label.name + ".files")
+    ctx.actions.write(listing, ctx.actions.args().add_all(inputs, map_each = _listed, expand_directories = False).set_param_file_format("multiline"))
+    return [
+        DefaultInfo(
+            files = depset([arguments]),
+            runfiles = ctx.runfiles([arguments], transitive_files = inputs),
+        ),
+        OutputGroupInfo(locking = depset([arguments, listing], transitive = [inputs])),
+    ]
+
+def _listed(file):
+    """Where a file lies among the runfiles, and in the execution root."""
+    return "{}\t{}".format(file.short_path, file.path)
 
 flow_locking = rule(
     implementation = _flow_locking_impl,
     doc = """NAME.args: the options of mfbazel.lock for a flow, one argument per line. All files that they name are its runfiles.
 
-//:lock_all finds the flows of a workspace by this rule.""",
+//:lock_all finds the flows of a workspace by this rule. Of the output group `locking` it takes the arguments, the files that they name, and
+NAME.files, which says where these lie among runfiles and in the execution root.""",
     attrs = {
         "flow_label": attr.string(mandatory = True, doc = "The flow as on a command line, //package:name."),
         "lock_dir": attr.string(mandatory = True, doc = "The lock directory, from the workspace's root."),
