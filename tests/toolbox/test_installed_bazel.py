@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -53,6 +54,14 @@ def test_what_takes_no_time_says_nothing(host: Host, command: str) -> None:
 
 def test_startup_options_may_stand_before_the_command(host: Host) -> None:
     assert "mfbazel: build took" in host.run("--output_base", "/somewhere", "build", "//...").stderr
+
+
+def test_what_bazel_starts_finds_bazel_again_and_does_not_count_the_time_twice(host: Host) -> None:
+    nested = '[ "$1" = run ] && shift && "$MFBAZEL_BAZELW" build "$@" || echo "$1 by $MFBAZEL_BAZELW"'
+    host.stand_in(host.bin / "bazel", nested)
+    result = host.run("run", "//a:b")
+    assert result.stdout == f"build by {host.workspace / 'bazelw'}\n"
+    assert re.fullmatch(r"mfbazel: run took \d s\n", result.stderr)
 
 
 def test_checkouts_are_overrides_after_the_command(host: Host) -> None:
