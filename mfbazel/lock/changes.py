@@ -9,6 +9,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from mfbazel.lock.document import Lock
+from mfbazel.lock.model import RUNTIME_SOURCE
 from mfbazel.lock.requirements_txt import parse_annotations
 
 _POLICY = {"constraints": "constraint", "overrides": "override", "indexes": "index of", "build": "built from source:"}
@@ -109,8 +110,8 @@ def _reasons(lock: Lock, name: str) -> dict[str, str]:
 
 
 def _reason(via: set[str], names: set[str]) -> str:
-    needed = sorted(item for item in via if item in names)
-    declared = ["declared"] if len(needed) < len(via) else []
+    needed = [*(["Metaflow"] if RUNTIME_SOURCE in via else []), *sorted(via & names)]
+    declared = ["declared"] if via - names - {RUNTIME_SOURCE} else []
     return ", ".join([*declared, *([f"needed by {', '.join(needed)}"] if needed else [])])
 
 

@@ -20,6 +20,9 @@ from mfbazel.lock.errors import LockError
 LAUNCHER = "_launcher"
 """The environment that runs Metaflow's command line on the machine that launches; it is no image."""
 
+RUNTIME_SOURCE = "metaflow (runtime)"
+"""What the ``# via`` annotations call the origin of what Metaflow needs in images."""
+
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _LOWEST_GLIBC_MINOR = {"amd64": 5, "arm64": 17}
 _LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}

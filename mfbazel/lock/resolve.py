@@ -14,6 +14,7 @@ from mfbazel.lock.explain import explain
 from mfbazel.lock.kept import Kept
 from mfbazel.lock.model import (
     LAUNCHER,
+    RUNTIME_SOURCE,
     Environment,
     Index,
     LockedEnvironment,
@@ -299,7 +300,7 @@ def _names(names: Sequence[str]) -> str:
 def _locked(
     environment: Environment, result: Answer, sizes: Mapping[str, int], modules: Mapping[str, tuple[str, ...]]
 ) -> LockedEnvironment:
-    sources = {WANTED: environment.source, RUNTIME: "metaflow (runtime)"}
+    sources = {WANTED: environment.source, RUNTIME: RUNTIME_SOURCE}
     return LockedEnvironment(
         environment,
         {platform: rename_sources(pins, sources) for platform, pins in result.pins.items()},
