@@ -3,8 +3,3 @@
 The build is that of PEP 517, with requirements that are given as wheels, no network, an environment of its own, and a
 result that is the same on every machine for projects without compiled code.
 """
-
-from mfbazel.build.build import Recipe, Requirements, build_wheel, requirements_of
-from mfbazel.build.errors import BuildError
-
-__all__ = ["BuildError", "Recipe", "Requirements", "build_wheel", "requirements_of"]

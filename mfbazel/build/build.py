@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from build import BuildBackendException, BuildException, ProjectBuilder
-from pyproject_hooks import BuildBackendWarning
 from packaging.utils import canonicalize_name
+from pyproject_hooks import BuildBackendWarning
 
 from mfbazel.build.archive import unpack
 from mfbazel.build.environment import BuildEnvironment, make_environment
