@@ -38,15 +38,14 @@ def add_read_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--project", type=Path, metavar="pyproject.toml", help="whose dependencies every step gets")
 
 
-def read_arguments(arguments: argparse.Namespace, base: Path = Path()) -> tuple[Path, list[Path], ReadOptions]:
+def read_arguments(arguments: argparse.Namespace) -> tuple[Path, list[Path], ReadOptions]:
     """Return the arguments of :func:`mfbazel.analyze.read_flow` that ``arguments`` name.
 
-    Paths are relative to ``base`` (default: the working directory) where the flow is found from there. Bazel starts its
-    executables among their runfiles, where nothing lies but what the target declares: so every target of a flow reads
-    the same. A flow that is not found there, since no target declares it, is looked for in the workspace.
+    Paths are relative to the working directory where the flow is found from there. Bazel starts its executables among
+    their runfiles, where nothing lies but what the target declares: so every target of a flow reads the same. A flow
+    that is not found there, since no target declares it, is looked for in the workspace.
     """
-    if not (base / arguments.flow).is_file():
-        base = Path(os.environ.get("BUILD_WORKSPACE_DIRECTORY", "."))
+    base = Path() if arguments.flow.is_file() else Path(os.environ.get("BUILD_WORKSPACE_DIRECTORY", "."))
     return base / arguments.flow, [base / root for root in arguments.first_party], _read_options(arguments, base)
 
 

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 from mfbazel.analyze.arguments import READ_ATTRIBUTES, add_read_arguments, pair, read_arguments
 from mfbazel.lock.flow import DEFAULT_METAFLOW, INFER, FlowOptions
-from mfbazel.lock.model import Policy, Settings
+from mfbazel.lock.model import Policy, Settings, parse_wanted
 from mfbazel.lock.policy import read_policy
 from mfbazel.lock.resolve import RESOLVERS, resolve_platforms
 
@@ -82,7 +82,11 @@ def add_resolve_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--diff", action="store_true", help="write nothing; say what would change, package by package")
     parser.add_argument("--upgrade", action="store_true", help="do not prefer the locked versions")
     parser.add_argument(
-        "--upgrade-package", action="append", default=[], metavar="NAME", help="nor that of NAME; repeatable"
+        "--upgrade-package",
+        action="append",
+        default=[],
+        metavar="REQ",
+        help="do not prefer the locked version of this package; with a version (`pandas<3.2`) within that; repeatable",
     )
     parser.add_argument(
         "--step", action="append", default=[], metavar="NAME", help="resolve only this step; repeatable"
@@ -94,27 +98,26 @@ def in_workspace(path: Path) -> Path:
     return Path(os.environ.get("BUILD_WORKSPACE_DIRECTORY", ".")) / path
 
 
-def declared_file(path: Path, base: Path = Path()) -> Path:
-    """Return where the file lies that a rule calls ``path`` in the execution root: there below ``base``, or among the
-    runfiles, in whose directory of the workspace ``base`` is."""
+def declared_file(path: Path) -> Path:
+    """Return where the file lies that a rule calls ``path`` in the execution root: there, or among the runfiles."""
     parts = path.parts
-    if (base / path).exists() or not parts:
-        return base / path
+    if path.exists() or not parts:
+        return path
     if parts[0] == "bazel-out":
         path = Path(*parts[3:])
     if path.parts[0] == "external":
         path = Path("..", *path.parts[1:])
-    return base / path
+    return path
 
 
-def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any], base: Path = Path()) -> Settings:
-    """Return how to resolve: what ``arguments`` say, else ``defaults``, else the policy's defaults. ``base``: see
-    :func:`declared_file`.
+def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> Settings:
+    """Return how to resolve: what ``arguments`` say, else ``defaults``, else the policy's defaults.
 
     Raises:
         mfbazel.lock.errors.LockError: the policy cannot be read, or a platform is unknown.
     """
-    policy = _policy(arguments, base)
+    policy = _policy(arguments)
+    upgraded = [parse_wanted(text, "--upgrade-package") for text in getattr(arguments, "upgrade_package", ())]
     values = {**policy.defaults, **defaults}
     platforms = arguments.platform or values.get("platforms") or _DEFAULT_PLATFORMS
     return Settings(
@@ -124,20 +127,21 @@ def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any], base
         resolver=arguments.resolver or str(values.get("resolver", RESOLVERS[0])),
         policy=policy,
         upgrade=getattr(arguments, "upgrade", False),
-        upgrade_packages=tuple(map(canonicalize_name, getattr(arguments, "upgrade_package", ()))),
+        upgrade_packages=tuple(wanted.name for wanted in upgraded),
+        limits=tuple(wanted for wanted in upgraded if wanted.text != wanted.name),
         only=tuple(getattr(arguments, "step", ())),
     )
 
 
-def _policy(arguments: argparse.Namespace, base: Path) -> Policy:
-    policy = read_policy(declared_file(arguments.policy, base) if arguments.policy else None)
+def _policy(arguments: argparse.Namespace) -> Policy:
+    policy = read_policy(declared_file(arguments.policy) if arguments.policy else None)
     build = {*policy.build, *map(canonicalize_name, getattr(arguments, "build", ()))}
     return replace(policy, build=tuple(sorted(build)))
 
 
-def flow_of(arguments: argparse.Namespace, base: Path = Path()) -> FlowOptions:
-    """Return the options of a flow's lock that ``arguments`` name; relative paths are below ``base``."""
-    flow, first_party, reading = read_arguments(arguments, base)
+def flow_of(arguments: argparse.Namespace) -> FlowOptions:
+    """Return the options of a flow's lock that ``arguments`` name."""
+    flow, first_party, reading = read_arguments(arguments)
     return FlowOptions(
         flow=flow,
         first_party=first_party,

@@ -97,7 +97,7 @@ def _lock(
 ) -> int:
     begin = time.monotonic()
     write = not (arguments.check or arguments.diff)
-    task = Task(in_workspace(arguments.lock_dir), settings, flow, environments, write, _progress)
+    task = Task(in_workspace(arguments.lock_dir), settings, flow, environments, write, report=_progress)
     outcome = run(task, Shared(_progress))
     show_outcome(outcome, arguments.lock_dir if write else None, time.monotonic() - begin)
     return 1 if arguments.check and outcome.changes else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,7 @@ class Task:
         flow: the flow, or ``None`` when there are only ``environments``.
         environments: what to lock when there is no flow.
         write: whether to write, or only to say what would change.
+        alone: whether a package to upgrade must be one of this lock, not of another of the same command.
         report: called with a line about progress.
     """
 
@@ -62,6 +64,7 @@ class Task:
     flow: FlowOptions | None = None
     environments: Sequence[Environment] = ()
     write: bool = True
+    alone: bool = True
     report: Callable[[str], None] = lambda _line: None
 
 
@@ -94,10 +97,26 @@ def run(task: Task, shared: Shared) -> Outcome:
         resolutions=shared.resolutions,
     )
     new = build(flow, _lock(locker, task, flow, environments), task.settings)
+    if task.alone:
+        check_upgraded(task.settings.upgrade_packages, [new])
     changed = changes(old, new)
     if task.write and write_directory(task.directory, new.files(), owned(new.files(), old)):
         changed = changed or [Change("repaired the files")]
     return Outcome(new, changed)
+
+
+def check_upgraded(names: Sequence[str], locks: Sequence[Lock]) -> None:
+    """Refuse to upgrade what none of ``locks`` has.
+
+    Raises:
+        LockError: one of the normalized ``names`` is not locked.
+    """
+    locked = {name for lock in locks for environment in lock.environments for name in lock.versions(environment)}
+    for name in names:
+        if name not in locked:
+            close = difflib.get_close_matches(name, sorted(locked), n=3)
+            hint = f"; did you mean {' or '.join(close)}?" if close else ""
+            raise LockError(f"--upgrade-package {name}: no step has this package{hint}")
 
 
 def _lock(

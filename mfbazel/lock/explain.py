@@ -28,7 +28,7 @@ def explain(
             f"{who}: a package index could not be reached, so nothing was locked\n{_indented(failure.text)}\n"
             f"Your pip (or uv) configuration decides which indexes are asked: {_PIP_HINT}."
         )
-    policy = (*settings.policy.constraints, *settings.policy.overrides)
+    policy = (*settings.policy.constraints, *settings.policy.overrides, *settings.limits)
     named = _named_in(failure.text, (*_all(members), *policy))
     if _NO_WHEEL.search(failure.text):
         headline = f"{who}: no wheel for {request.platform} and Python {request.python}{_packages(named)}"

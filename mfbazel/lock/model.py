@@ -251,6 +251,7 @@ class Settings:
         resolver: ``uv`` or ``pip-tools``.
         policy: what the repository says; ``build`` includes what the flow says itself.
         upgrade: forget the locked versions; ``upgrade_packages``: of these distributions.
+        limits: requirements that the versions of upgraded packages must meet this time.
         only: the environments to resolve, the others are kept; empty for all.
     """
 
@@ -261,6 +262,7 @@ class Settings:
     policy: Policy = field(default_factory=Policy)
     upgrade: bool = False
     upgrade_packages: tuple[str, ...] = ()
+    limits: tuple[Wanted, ...] = ()
     only: tuple[str, ...] = ()
 
     @property

@@ -275,7 +275,7 @@ class Locker:
             tuple(sorted((name, version) for name, version in pins.items() if name in runtime)),
             () if settings.upgrade else tuple(sorted(preferences.items())),
             environment.dependencies,
-            tuple(sorted({item.text for item in policy.constraints})),
+            tuple(sorted({item.text for item in (*policy.constraints, *settings.limits)})),
             tuple(sorted({item.text for item in policy.overrides})),
             policy.indexes_for(environment),
             frozenset(policy.build),

@@ -14,26 +14,19 @@ def _flow_locking_impl(ctx):
     arguments = ctx.actions.declare_file(ctx.label.name + ".args")
     ctx.actions.write(arguments, "\n".join(lines) + "\n")
     inputs = depset(ctx.files.policy, transitive = [reading.files])
-    listing = ctx.actions.declare_file(ctx.label.name + ".files")
-    ctx.actions.write(listing, ctx.actions.args().add_all(inputs, map_each = _listed, expand_directories = False).set_param_file_format("multiline"))
     return [
         DefaultInfo(
             files = depset([arguments]),
             runfiles = ctx.runfiles([arguments], transitive_files = inputs),
         ),
-        OutputGroupInfo(locking = depset([arguments, listing], transitive = [inputs])),
+        OutputGroupInfo(locking = depset([arguments], transitive = [inputs])),
     ]
-
-def _listed(file):
-    """Where a file lies among the runfiles, and in the execution root."""
-    return "{}\t{}".format(file.short_path, file.path)
 
 flow_locking = rule(
     implementation = _flow_locking_impl,
     doc = """NAME.args: the options of mfbazel.lock for a flow, one argument per line. All files that they name are its runfiles.
 
-//:lock_all finds the flows of a workspace by this rule. Of the output group `locking` it takes the arguments, the files that they name, and
-NAME.files, which says where these lie among runfiles and in the execution root.""",
+//:lock_all finds the flows of a workspace by this rule, and takes its output group `locking`: the arguments and all files that they name.""",
     attrs = {
         "flow_label": attr.string(mandatory = True, doc = "The flow as on a command line, //package:name."),
         "lock_dir": attr.string(mandatory = True, doc = "The lock directory, from the workspace's root."),

@@ -177,6 +177,25 @@ def test_an_upgraded_package_moves_in_every_step_that_has_it(
     assert {versions["boto3"] for versions in pins(tmp_path).values()} == {"2.0"}
 
 
+def test_an_upgrade_can_be_limited_to_some_versions(tmp_path: Path, wheels: Path) -> None:
+    flow(tmp_path)
+    run(tmp_path)
+    newer(wheels)
+    wheel(wheels, "gamma", "3.0")
+    run(tmp_path, "--upgrade-package", "gamma<3")
+    assert pins(tmp_path)["train"]["gamma"] == "2.0"
+    with pytest.raises(LockError, match=r"--upgrade-package: gamma>9"):
+        run(tmp_path, "--upgrade-package", "gamma>9")
+    assert pins(tmp_path)["train"]["gamma"] == "2.0"
+
+
+def test_upgrading_what_is_not_locked_is_refused_with_what_may_be_meant(tmp_path: Path) -> None:
+    flow(tmp_path)
+    with pytest.raises(LockError, match=r"--upgrade-package gama: no step has this package; did you mean gamma\?"):
+        run(tmp_path, "--upgrade-package", "gama")
+    assert not (tmp_path / "demo.lock").exists()
+
+
 def test_one_step_alone_is_refused_where_another_changed_as_well(tmp_path: Path) -> None:
     flow(tmp_path)
     run(tmp_path)
