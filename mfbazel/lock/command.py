@@ -42,7 +42,7 @@ class Shared:
         """Enter what the ``old`` lock says of wheels."""
         if old:
             self.sizes.known.update(old.sizes())
-            self.modules.known.update(old.modules())
+            self.modules.known.update(old.contents())
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def run(task: Task, shared: Shared) -> Outcome:
     locker = Locker(
         task.settings,
         kept=Kept(old, task.settings) if old else None,
-        previous={item.name: old.versions(item.name) for item in environments} if old else {},
+        previous={item.name: old.preferred(item.name) for item in environments} if old else {},
         sizes=shared.sizes,
         # Only a flow's imports are compared with wheels.
         modules=shared.modules if flow else None,

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mfbazel.lock.errors import LockError
-from mfbazel.lock.model import LockedEnvironment, LockedWheel, Settings
-from mfbazel.lock.requirements_txt import render
+from mfbazel.lock.model import Contents, LockedEnvironment, LockedWheel, Settings
+from mfbazel.lock.requirements_txt import parse_locked, render
 from mfbazel.plan import PlannedWheel, plan_layers
 
 SCHEMA = 1
@@ -38,19 +38,37 @@ class Lock:
 
     def versions(self, environment: str) -> dict[str, str]:
         """Return the locked versions of ``environment`` by name; empty when it is not locked."""
-        wheels = self.document["wheels"]
-        locked = self.environments.get(environment, {}).get("wheels", {})
-        return {wheels[sha]["name"]: wheels[sha]["version"] for shas in locked.values() for sha in shas}
+        return dict(self._distributions(environment))
+
+    def _distributions(self, environment: str) -> Iterator[tuple[str, str]]:
+        """Yield name and version of the wheels of ``environment``."""
+        for shas in self.environments.get(environment, {}).get("wheels", {}).values():
+            for sha in shas:
+                wheel = self.document["wheels"][sha]
+                yield wheel["name"], wheel["version"]
+
+    def preferred(self, environment: str) -> dict[str, str]:
+        """Return the versions of ``environment`` by name, to be kept where possible: those of its requirements file
+        where that has been edited, by hand or by a bot, else the locked ones."""
+        versions = self.versions(environment)
+        text = self.texts.get(self.environments.get(environment, {}).get("file", ""), "")
+        locked = set(self._distributions(environment))
+        edited = {line.name: line.version for line in parse_locked(text) if (line.name, line.version) not in locked}
+        return {**versions, **edited}
 
     def wheel(self, sha256: str) -> LockedWheel:
         """Return the wheel ``sha256`` of the lock."""
         entry = self.document["wheels"][sha256]
-        modules = tuple(entry["modules"]) if "modules" in entry else None
-        return LockedWheel(entry["name"], entry["version"], entry["file"], sha256, entry["size"], modules)
+        return LockedWheel(entry["name"], entry["version"], entry["file"], sha256, entry["size"], _contents(entry))
 
     def sizes(self) -> dict[str, int]:
         """Return the sizes of all wheels in bytes by sha256."""
         return {sha: wheel["size"] for sha, wheel in self.document["wheels"].items() if wheel["size"] > 0}
+
+    def contents(self) -> dict[str, Contents]:
+        """Return what the wheels tell of themselves, by sha256; a lock of an older version lacks some."""
+        found = {sha: _contents(wheel) for sha, wheel in self.document["wheels"].items()}
+        return {sha: contents for sha, contents in found.items() if contents}
 
     def modules(self) -> dict[str, tuple[str, ...]]:
         """Return the modules of the wheels whose modules are known, by sha256; a lock of an older version has none."""
@@ -86,7 +104,13 @@ def build(flow: Mapping[str, Any] | None, locked: Sequence[LockedEnvironment], s
 
 def _wheel(wheel: LockedWheel) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": wheel.name, "version": wheel.version, "file": wheel.file, "size": wheel.size}
-    return entry if wheel.modules is None else {**entry, "modules": list(wheel.modules)}
+    contents = wheel.contents
+    return {**entry, "modules": list(contents.modules), "license": contents.license} if contents else entry
+
+
+def _contents(entry: Mapping[str, Any]) -> Contents | None:
+    told = "modules" in entry and "license" in entry
+    return Contents(tuple(entry["modules"]), entry["license"]) if told else None
 
 
 def _environment(locked: LockedEnvironment, settings: Settings) -> dict[str, Any]:

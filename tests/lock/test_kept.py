@@ -196,6 +196,21 @@ def test_upgrading_what_is_not_locked_is_refused_with_what_may_be_meant(tmp_path
     assert not (tmp_path / "demo.lock").exists()
 
 
+def test_a_version_that_a_bot_wrote_into_a_requirements_file_is_taken_over(
+    tmp_path: Path, wheels: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flow(tmp_path)
+    run(tmp_path)
+    newer(wheels)
+    wheel(wheels, "gamma", "3.0")
+    path = tmp_path / "demo.lock" / "train.txt"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("gamma==1.0", "gamma==2.0"), encoding="utf-8")
+    run(tmp_path)
+    assert pins(tmp_path)["train"] == {"beta": "1.0", "boto3": "1.0", "delta": "1.0", "gamma": "2.0"}
+    assert "changed: train: gamma 1.0 → 2.0 (needed by delta)" in capsys.readouterr().out
+
+
 def test_one_step_alone_is_refused_where_another_changed_as_well(tmp_path: Path) -> None:
     flow(tmp_path)
     run(tmp_path)
