@@ -36,7 +36,7 @@ class Kept:
         if self._upgraded(environment, versions) or not _follows(environment, versions, launcher):
             return None
         wheels = {platform: [self.lock.wheel(sha) for sha in shas] for platform, shas in entry["wheels"].items()}
-        if any(wheel.modules is None for found in wheels.values() for wheel in found) and self.lock.document["flow"]:
+        if any(wheel.contents is None for found in wheels.values() for wheel in found) and self.lock.document["flow"]:
             return None
         via = parse_annotations(self.lock.texts[entry["file"]])
         if not _annotated(environment, via):

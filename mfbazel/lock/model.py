@@ -151,12 +151,25 @@ class Pin:
 
 
 @dataclass(frozen=True)
+class Contents:
+    """What a wheel tells of itself.
+
+    Attributes:
+        modules: what can be imported from it (see :func:`mfbazel.lock.modules.modules_of`).
+        license: see :func:`mfbazel.lock.licenses.license_in`.
+    """
+
+    modules: tuple[str, ...]
+    license: str
+
+
+@dataclass(frozen=True)
 class LockedWheel:
     """The wheel that one pin means on one platform.
 
     Attributes:
         size: in bytes; -1 while it is not known.
-        modules: what can be imported from it (see :func:`mfbazel.lock.modules.modules_of`); ``None``: not asked for.
+        contents: ``None``: not asked for.
     """
 
     name: str
@@ -164,7 +177,12 @@ class LockedWheel:
     file: str
     sha256: str
     size: int = -1
-    modules: tuple[str, ...] | None = None
+    contents: Contents | None = None
+
+    @property
+    def modules(self) -> tuple[str, ...] | None:
+        """What can be imported from it; ``None``: not asked for."""
+        return self.contents.modules if self.contents else None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import re
 import tempfile
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,6 +23,7 @@ from pathlib import Path
 
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.licenses import license_of
+from mfbazel.lock.model import Contents
 from mfbazel.lock.uv import FoundWheel, local_path
 from mfbazel.lock.web import NoAnswerError, RangedFile, Web
 from mfbazel.wheel.fetch import FetchError, Wheel, cache_directory, fetch
@@ -32,46 +34,42 @@ _INSTALLED = ("purelib", "platlib")
 _MODULE = re.compile(r"(?P<name>[^.]+)(?P<suffix>\.pyc?|(\.(?:cpython-|abi3|pypy)[^.]*)?\.so)")
 _OLD_NAMESPACE = re.compile(rb"declare_namespace|extend_path")
 _OLD_NAMESPACE_BYTES = 2048
-_Told = tuple[tuple[str, ...], str]
-"""What a wheel tells: modules and licence."""
 
 
 @dataclass
 class Modules:
-    """Names of modules and licences by sha256 of the wheel.
+    """What wheels tell of themselves, by sha256. ``known`` starts with those of the old lock.
 
     Attributes:
-        known: names of modules; starts with those of the old lock.
         report: called with a line now and then when it takes long.
-        licenses: the licences of the same wheels (see :func:`mfbazel.lock.licenses.license_in`); starts as ``known``.
     """
 
-    known: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    known: dict[str, Contents] = field(default_factory=dict)
     report: Callable[[str], None] = lambda _line: None
     web: Web = field(default_factory=Web)
-    licenses: dict[str, str] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def complete(self, wheels: Iterable[FoundWheel], sizes: Mapping[str, int]) -> Mapping[str, tuple[str, ...]]:
-        """Return the modules of ``wheels`` by sha256; ``licenses`` has their licences then.
+    def complete(self, wheels: Iterable[FoundWheel], sizes: Mapping[str, int]) -> Mapping[str, Contents]:
+        """Return what ``wheels`` tell, by sha256. ``sizes``: of all of them, in bytes.
 
-        ``sizes``: of all of them, in bytes.
+        Threads may call it at the same time: no wheel is read twice.
 
         Raises:
             LockError: a wheel had to be downloaded and could not, or is no archive.
         """
-        told = self.known.keys() & self.licenses.keys()
-        missing = {wheel.sha256: wheel for wheel in wheels if wheel.sha256 not in told}
-        said = time.monotonic()
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            futures = {pool.submit(self._find, wheel, sizes[sha]): sha for sha, wheel in missing.items()}
-            for done, future in enumerate(as_completed(futures), 1):
-                self.known[futures[future]], self.licenses[futures[future]] = future.result()
-                if time.monotonic() - said >= _REPORT_SECONDS:
-                    said = time.monotonic()
-                    self.report(f"read the lists of files of {done} of {len(futures)} wheels")
-        return self.known
+        with self._lock:
+            missing = {wheel.sha256: wheel for wheel in wheels if wheel.sha256 not in self.known}
+            said = time.monotonic()
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                futures = {pool.submit(self._find, wheel, sizes[sha]): sha for sha, wheel in missing.items()}
+                for done, future in enumerate(as_completed(futures), 1):
+                    self.known[futures[future]] = future.result()
+                    if time.monotonic() - said >= _REPORT_SECONDS:
+                        said = time.monotonic()
+                        self.report(f"read the lists of files of {done} of {len(futures)} wheels")
+            return self.known
 
-    def _find(self, wheel: FoundWheel, size: int) -> _Told:
+    def _find(self, wheel: FoundWheel, size: int) -> Contents:
         local = local_path(wheel.url)
         cached = cache_directory() / wheel.sha256 / wheel.file
         for path in (local, cached):
@@ -84,11 +82,11 @@ class Modules:
             return _download(wheel)
 
 
-def _told(archive: zipfile.ZipFile) -> _Told:
-    return modules_of(archive), license_of(archive)
+def _told(archive: zipfile.ZipFile) -> Contents:
+    return Contents(modules_of(archive), license_of(archive))
 
 
-def _of_file(path: Path) -> _Told:
+def _of_file(path: Path) -> Contents:
     try:
         with zipfile.ZipFile(path) as archive:
             return _told(archive)
@@ -96,7 +94,7 @@ def _of_file(path: Path) -> _Told:
         raise LockError(f"{path}: cannot read the wheel: {error}. Remove the file and try again.") from error
 
 
-def _download(found: FoundWheel) -> _Told:
+def _download(found: FoundWheel) -> Contents:
     """Download ``found`` into the wheel cache, where the build will want it anyway, and read its list."""
     with tempfile.TemporaryDirectory(prefix="mfbazel-wheel-") as directory:
         try:

@@ -15,6 +15,7 @@ from mfbazel.lock.kept import Kept
 from mfbazel.lock.model import (
     LAUNCHER,
     RUNTIME_SOURCE,
+    Contents,
     Environment,
     Index,
     LockedEnvironment,
@@ -172,7 +173,7 @@ class Locker:
         kept: what of the old lock still holds is taken from it.
         previous: per environment the versions by name of the old lock, which are kept where possible.
         sizes: sizes known from the old lock.
-        modules: the same for the names of modules; ``None`` when they are not wanted.
+        modules: the same for what wheels tell of themselves; ``None`` when that is not wanted.
         report: called with one line when something is done.
         resolutions: shared by all locks of a command.
     """
@@ -216,10 +217,10 @@ class Locker:
         answers = self._answer(groups)
         wheels = [wheel for answer in answers.values() for found in answer.wheels.values() for wheel in found.values()]
         sizes = self.sizes.complete(wheels)
-        modules = self.modules.complete(wheels, sizes) if self.modules else {}
+        contents = self.modules.complete(wheels, sizes) if self.modules else {}
         for question, members in groups.items():
             for member in members:
-                locked[member.name] = _locked(member, answers[question], sizes, modules)
+                locked[member.name] = _locked(member, answers[question], sizes, contents)
         return locked
 
     def _refuse_others(self, groups: Mapping[Question, Sequence[Environment]]) -> None:
@@ -298,22 +299,22 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _locked(
-    environment: Environment, result: Answer, sizes: Mapping[str, int], modules: Mapping[str, tuple[str, ...]]
+    environment: Environment, result: Answer, sizes: Mapping[str, int], contents: Mapping[str, Contents]
 ) -> LockedEnvironment:
     sources = {WANTED: environment.source, RUNTIME: RUNTIME_SOURCE}
     return LockedEnvironment(
         environment,
         {platform: rename_sources(pins, sources) for platform, pins in result.pins.items()},
         {
-            platform: [_locked_wheel(wheels[name], sizes, modules) for name in sorted(wheels)]
+            platform: [_locked_wheel(wheels[name], sizes, contents) for name in sorted(wheels)]
             for platform, wheels in result.wheels.items()
         },
     )
 
 
-def _locked_wheel(wheel: FoundWheel, sizes: Mapping[str, int], modules: Mapping[str, tuple[str, ...]]) -> LockedWheel:
+def _locked_wheel(wheel: FoundWheel, sizes: Mapping[str, int], contents: Mapping[str, Contents]) -> LockedWheel:
     sha256 = wheel.sha256
-    return LockedWheel(wheel.name, wheel.version, wheel.file, sha256, sizes[sha256], modules.get(sha256))
+    return LockedWheel(wheel.name, wheel.version, wheel.file, sha256, sizes[sha256], contents.get(sha256))
 
 
 def resolve_platforms(texts: Sequence[str]) -> tuple[Platform, ...]:

@@ -60,9 +60,10 @@ def _check_version(flow: Mapping[str, Any], lock: Lock) -> list[str]:
             f"another version of mfbazel made the lock: it describes the flow by schema {recorded.get('schema')}, "
             f"this one by {flow['schema']}"
         )
-    bare = len(lock.document["wheels"]) - len(lock.modules())
-    if bare:
-        problems.append(f"an older mfbazel made the lock: {bare} of its wheels do not say which modules they hold")
+    for key, what in (("modules", "which modules they hold"), ("license", "their licence")):
+        bare = sum(key not in wheel for wheel in lock.document["wheels"].values())
+        if bare:
+            problems.append(f"an older mfbazel made the lock: {bare} of its wheels do not say {what}")
     return problems
 
 

@@ -19,6 +19,7 @@ import pytest
 
 from mfbazel.lock import modules as subject
 from mfbazel.lock.errors import LockError
+from mfbazel.lock.model import Contents
 from mfbazel.lock.modules import Modules, modules_of
 from mfbazel.lock.uv import FoundWheel
 from mfbazel.lock.web import NoAnswerError, Web
@@ -187,9 +188,9 @@ def downloads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the wheels that were downloaded instead."""
     found: list[str] = []
 
-    def note(wheel: FoundWheel) -> tuple[tuple[str, ...], str]:
+    def note(wheel: FoundWheel) -> Contents:
         found.append(wheel.file)
-        return ("downloaded",), "MIT"
+        return Contents(("downloaded",), "MIT")
 
     monkeypatch.setattr(subject, "_download", note)
     return found
@@ -198,8 +199,8 @@ def downloads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def find(url: str, content: bytes, known: dict[str, tuple[str, ...]] | None = None) -> tuple[str, ...]:
     sha256 = hashlib.sha256(content).hexdigest()
     wheel = FoundWheel("alpha", "1.0", FILE, sha256, len(content), url)
-    modules = Modules(known or {}, licenses=dict.fromkeys(known or {}, "MIT"))
-    return modules.complete([wheel], {sha256: len(content)})[sha256]
+    modules = Modules({sha: Contents(names, "MIT") for sha, names in (known or {}).items()})
+    return modules.complete([wheel], {sha256: len(content)})[sha256].modules
 
 
 LARGE = archive(
@@ -223,12 +224,13 @@ def test_only_the_end_of_a_wheel_is_transferred(server: Server, downloads: list[
 
 
 def test_the_licence_comes_with_the_same_requests(server: Server, downloads: list[str]) -> None:
-    metadata = {"alpha-1.0.dist-info/METADATA": "Metadata-Version: 2.4\nName: alpha\nLicense-Expression: MIT\n\nText\n"}
-    server.content = content = archive({"data.bin": os.urandom(3_000_000), **metadata})
+    metadata = "Metadata-Version: 2.4\nName: alpha\nLicense-Expression: MIT\n\nText\n"
+    files: dict[str, bytes | str] = {"alpha.py": "", "data.bin": os.urandom(3_000_000)}
+    files["alpha-1.0.dist-info/METADATA"] = metadata
+    server.content = content = archive(files)
     sha256 = hashlib.sha256(content).hexdigest()
-    modules = Modules({sha256: ("alpha",)})  # from a lock that does not tell licences
-    modules.complete([FoundWheel("alpha", "1.0", FILE, sha256, len(content), server.url)], {sha256: len(content)})
-    assert modules.licenses == {sha256: "MIT"}
+    wheel = FoundWheel("alpha", "1.0", FILE, sha256, len(content), server.url)
+    assert Modules().complete([wheel], {sha256: len(content)}) == {sha256: Contents(("alpha",), "MIT")}
     assert server.requests == 1
     assert not downloads
 
