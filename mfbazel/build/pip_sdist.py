@@ -50,5 +50,5 @@ def _sha256(link: Any) -> str | None:
 
 
 if __name__ == "__main__":
-    _options = ["--verbose", "--no-deps", "--no-input", "--no-binary", ":all:", "--only-binary", ":none:"]
+    _options = ["-vv", "--no-deps", "--no-input", "--no-binary", ":all:", "--only-binary", ":none:"]
     sys.exit(_Fetch("download", "Download one sdist.").main([*_options, *sys.argv[1:]]))

@@ -11,6 +11,7 @@ from typing import Any
 
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import Contents, LockedEnvironment, LockedWheel, Settings
+from mfbazel.lock.origin import Source
 from mfbazel.lock.requirements_txt import parse_locked, render
 from mfbazel.plan import PlannedWheel, plan_layers
 
@@ -59,7 +60,10 @@ class Lock:
     def wheel(self, sha256: str) -> LockedWheel:
         """Return the wheel ``sha256`` of the lock."""
         entry = self.document["wheels"][sha256]
-        return LockedWheel(entry["name"], entry["version"], entry["file"], sha256, entry["size"], _contents(entry))
+        source = Source.from_json(entry["source"]) if "source" in entry else None
+        return LockedWheel(
+            entry["name"], entry["version"], entry["file"], sha256, entry["size"], _contents(entry), source
+        )
 
     def sizes(self) -> dict[str, int]:
         """Return the sizes of all wheels in bytes by sha256."""
@@ -104,8 +108,9 @@ def build(flow: Mapping[str, Any] | None, locked: Sequence[LockedEnvironment], s
 
 def _wheel(wheel: LockedWheel) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": wheel.name, "version": wheel.version, "file": wheel.file, "size": wheel.size}
-    contents = wheel.contents
-    return {**entry, "modules": list(contents.modules), "license": contents.license} if contents else entry
+    if wheel.contents:
+        entry |= {"modules": list(wheel.contents.modules), "license": wheel.contents.license}
+    return {**entry, "source": wheel.source.to_json()} if wheel.source else entry
 
 
 def _contents(entry: Mapping[str, Any]) -> Contents | None:

@@ -16,6 +16,7 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name
 
 from mfbazel.lock.errors import LockError
+from mfbazel.lock.origin import Source
 
 LAUNCHER = "_launcher"
 """The environment that runs Metaflow's command line on the machine that launches; it is no image."""
@@ -170,6 +171,7 @@ class LockedWheel:
     Attributes:
         size: in bytes; -1 while it is not known.
         contents: ``None``: not asked for.
+        source: where it comes from when that is no index.
     """
 
     name: str
@@ -178,6 +180,7 @@ class LockedWheel:
     sha256: str
     size: int = -1
     contents: Contents | None = None
+    source: Source | None = None
 
     @property
     def modules(self) -> tuple[str, ...] | None:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from mfbazel.plan.errors import PlanError
-from mfbazel.plan.layers import BIG, BUDGET, LAUNCHER, MOST_LAYERS, Layer, PlannedWheel, plan_layers
+from mfbazel.plan.layers import BIG, BUDGET, MOST_LAYERS, Layer, PlannedWheel, plan_layers
 
-__all__ = ["BIG", "BUDGET", "LAUNCHER", "MOST_LAYERS", "Layer", "PlanError", "PlannedWheel", "plan_layers"]
+__all__ = ["BIG", "BUDGET", "MOST_LAYERS", "Layer", "PlanError", "PlannedWheel", "plan_layers"]

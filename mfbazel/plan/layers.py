@@ -20,9 +20,6 @@ from dataclasses import dataclass, field
 
 from mfbazel.plan.errors import PlanError
 
-LAUNCHER = "_launcher"
-"""The environment that is not an image and gets no layers."""
-
 BIG = 4 << 20
 """Size in bytes of the wheel file from which a wheel gets a layer of its own."""
 
@@ -83,7 +80,7 @@ def plan_layers(
     """Plan the layers of all images on one platform.
 
     Args:
-        environments: per environment the sha256 of its wheels; :data:`LAUNCHER` is ignored.
+        environments: per environment the sha256 of its wheels; names that begin with ``_`` are no images and ignored.
         wheels: the wheels by sha256.
         budget: how many layers each image may have, 1 to :data:`MOST_LAYERS`.
         big: the size in bytes from which a wheel gets a layer of its own.
@@ -100,7 +97,7 @@ def plan_layers(
             f"(container runtimes "
             "refuse images of more than about 125 layers, the base's included)"
         )
-    images = {name: sorted(set(shas)) for name, shas in environments.items() if name != LAUNCHER}
+    images = {name: sorted(set(shas)) for name, shas in environments.items() if not name.startswith("_")}
     plan = _initial(images, wheels, big)
     for image in sorted(images):
         _join_same_users(plan, image, budget)

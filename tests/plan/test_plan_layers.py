@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfbazel.plan import LAUNCHER, MOST_LAYERS, Layer, PlanError, PlannedWheel, plan_layers
+from mfbazel.plan import MOST_LAYERS, Layer, PlanError, PlannedWheel, plan_layers
 
 Environments = dict[str, list[str]]
 Wheels = dict[str, PlannedWheel]
@@ -108,7 +108,7 @@ def test_what_more_images_use_is_further_down() -> None:
 def test_the_launcher_is_no_image() -> None:
     wheels = wheels_of(metaflow=9, six=1)
     metaflow, six = wheels
-    layers = plan_layers({LAUNCHER: [metaflow, six], "a": [six]}, wheels)
+    layers = plan_layers({"_launcher": [metaflow, six], "_build.x-1": [metaflow], "a": [six]}, wheels)
     assert layers == [Layer("packages-of-a", (six,), ("a",))]
 
 
