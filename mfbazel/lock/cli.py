@@ -1,4 +1,4 @@
-"""The command line: ``flow``, ``test``, ``imports`` and ``environments``."""
+"""The command line: ``flow``, ``test``, ``imports``, ``environments`` and ``all``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mfbazel.lock.all_flows import add_all_options, lock_all
 from mfbazel.lock.arguments import (
     FLOW_ATTRIBUTES,
     add_common_options,
@@ -68,6 +69,10 @@ def make_parser() -> argparse.ArgumentParser:
     environments = _command(commands, "environments", _lock_environments, "lock named environments of a JSON file")
     environments.add_argument("--spec", required=True, type=Path, metavar="FILE.json")
     add_resolve_options(environments)
+
+    everything = commands.add_parser("all", help="lock every flow of the repository")
+    add_all_options(everything)
+    everything.set_defaults(run=lock_all)
     return parser
 
 

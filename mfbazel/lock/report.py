@@ -26,6 +26,8 @@ _Layer = tuple[str, str, tuple[str, ...]]
 _Place = tuple[str, str, str]
 # (Python X.Y, variant): images that can share a distribution.
 _Group = tuple[str, str]
+# (platform, (step, Python X.Y, sha256 of its wheels …) …)
+_Plan = tuple[str, tuple[tuple[str, ...], ...]]
 # (flow, platform): what layers are planned for together.
 _Unit = tuple[str, str]
 
@@ -174,6 +176,17 @@ def make_report(locks: Mapping[str, Lock]) -> Report:
     return Report(len(locks), stock.stored(), tuple(diverging), stock.saving(allowed), stock.saving(every))
 
 
+def diverging_names(locks: Mapping[str, Lock]) -> list[str]:
+    """Return the names of the distributions at several versions, sorted: the report's, without what aligning saves."""
+    versions: dict[str, set[str]] = defaultdict(set)
+    for lock in locks.values():
+        for environment in lock.environments:
+            if not environment.startswith("_"):
+                for name, version in lock.versions(environment).items():
+                    versions[name].add(version)
+    return sorted(name for name, several in versions.items() if len(several) > 1)
+
+
 @dataclass(frozen=True)
 class _Image:
     """An environment of a flow on one platform.
@@ -284,7 +297,7 @@ def _versions(name: str, images: Sequence[_Image]) -> tuple[VersionUse, ...]:
 
 
 def _size(wheel: Mapping[str, Any]) -> int:
-    return max(0, int(wheel["size"]))
+    return max(0, int(wheel.get("size", 0)))
 
 
 def _targets(name: str, images: Sequence[_Image]) -> dict[_Group, _Target]:
@@ -340,6 +353,7 @@ class _Stock:
             for sha, wheel in image.wheels.items():
                 self._wheels[sha] = PlannedWheel(wheel["name"], wheel["version"], _size(wheel))
                 self._units_with[image.place(sha)].add(unit)
+        self._plans: dict[_Plan, frozenset[_Layer]] = {}
         self._layers = {unit: self._planned(unit, {}) for unit in self._units}
         self._counts = Counter(layer for layers in self._layers.values() for layer in layers)
         self._used = Counter(sha for image in images for sha in image.wheels)
@@ -385,16 +399,23 @@ class _Stock:
             self._layer_bytes(self._counts) - self._layer_bytes(layers),
         )
 
-    def _planned(self, unit: _Unit, replaced: Mapping[_Place, str]) -> set[_Layer]:
-        """Plan the layers of one flow on one platform."""
-        pythons = {image.step: image.python for image in self._units[unit]}
-        environments = {image.step: image.replace(replaced) for image in self._units[unit]}
+    def _planned(self, unit: _Unit, replaced: Mapping[_Place, str]) -> frozenset[_Layer]:
+        """Plan the layers of one flow on one platform; flows of the same packages are planned once."""
+        plan = (unit[1], tuple((image.step, image.python, *image.replace(replaced)) for image in self._units[unit]))
+        if plan not in self._plans:
+            self._plans[plan] = self._plan(plan)
+        return self._plans[plan]
+
+    def _plan(self, plan: _Plan) -> frozenset[_Layer]:
+        platform, images = plan
+        pythons = {step: python for step, python, *_ in images}
+        environments = {step: shas for step, _, *shas in images}
         wheels = {sha: self._wheels[sha] for shas in environments.values() for sha in shas}
-        return {
-            (unit[1], pythons[step], tuple(sorted(layer.wheels)))
+        return frozenset(
+            (platform, pythons[step], tuple(sorted(layer.wheels)))
             for layer in plan_layers(environments, wheels)
             for step in layer.environments
-        }
+        )
 
     def _bytes_of(self, shas: Iterable[str]) -> int:
         return sum(self._wheels[sha].size for sha in shas)

@@ -1,0 +1,292 @@
+"""Asking Bazel from within ``bazel run``: which flows there are, and the files that locking them reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from mfbazel.lock.errors import LockError
+
+RULE = "flow_locking"
+"""The rule that says how a flow is locked, and the output group with the files for that."""
+
+_OUTPUT_GROUP = "locking"
+_ARGUMENTS = ".locking.args"
+_EXTERNAL = "external"
+_SOME_PACKAGES_FAILED = 3  # of `bazel query --keep_going`
+_TARGETS_FAILED = 1  # of `bazel build`
+_QUIET = ("--ui_event_filters=-info", "--noshow_progress")
+_SHOWN_LINES = 40
+
+
+@dataclass(frozen=True)
+class FlowFiles:
+    """The flow ``label`` and the files that locking it reads.
+
+    Attributes:
+        arguments: the file with its options, one per line.
+        files: where each file lies, by its path in the execution root, which options name, and by its path among
+            runfiles (``../REPOSITORY/…`` of other repositories), which imports find.
+    """
+
+    label: str
+    arguments: Path
+    files: Mapping[PurePosixPath, Path] = field(default_factory=dict)
+
+    def link(self, directory: Path) -> Path:
+        """Make a tree of links to the files in ``directory``, so that nothing else is read, as in a runfiles tree.
+
+        Returns:
+            The directory of the workspace in it, from which the options name files.
+        """
+        base = directory / "workspace"
+        base.mkdir(parents=True)
+        for name, path in self.files.items():
+            place = Path(os.path.normpath(base / name))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(path)
+        return base
+
+
+@dataclass(frozen=True)
+class Found:
+    """The flows of a workspace, sorted by label, and what could not be looked at, in words."""
+
+    flows: Sequence[FlowFiles]
+    problems: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Bazel:
+    """Bazel, as the person calls it who started this.
+
+    Attributes:
+        command: its words.
+        directory: where relative target patterns count from.
+        environment: the variables that it gets.
+    """
+
+    command: Sequence[str]
+    directory: Path
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    @classmethod
+    def find(cls, command: str | None = None, environ: Mapping[str, str] = os.environ) -> Bazel:
+        """Return the Bazel that started this process, with the same server.
+
+        Args:
+            command: what to call, as in a shell; default: ``bazelw`` where that started Bazel, else what is on PATH.
+            environ: the environment variables.
+
+        Raises:
+            LockError: this was not started by ``bazel run``, or there is no Bazel.
+        """
+        if "BUILD_WORKSPACE_DIRECTORY" not in environ:
+            raise LockError("the flows of a repository are found by Bazel: run this as `bazel run //:lock_all`")
+        found = shlex.split(command) if command else _installed(environ)
+        base = _output_base(Path.cwd())
+        return cls(
+            [*found, *([f"--output_base={base}"] if base else [])],
+            Path(environ.get("BUILD_WORKING_DIRECTORY", environ["BUILD_WORKSPACE_DIRECTORY"])),
+            _outer_environment(environ),
+        )
+
+    def find_flows(self, patterns: Sequence[str]) -> Found:
+        """Find the flows that ``patterns`` name, and build what locking them reads.
+
+        Args:
+            patterns: Bazel's target patterns; a flow's own name means the flow.
+
+        Raises:
+            LockError: Bazel fails, or a pattern names nothing.
+        """
+        labels, problems = self._query([locking_pattern(pattern) for pattern in patterns])
+        if not labels:
+            raise LockError("\n".join([*problems, f"there is no flow in {', '.join(patterns)}"]))
+        flows, failures = self._build(labels)
+        return Found(flows, [*problems, *failures])
+
+    def _query(self, patterns: Sequence[str]) -> tuple[list[str], list[str]]:
+        expression = f"kind('^{RULE} rule$', {' + '.join(map(_quoted, patterns))})"
+        done = self._run("query", "--keep_going", "--noimplicit_deps", *_QUIET, expression)
+        if done.returncode not in (0, _SOME_PACKAGES_FAILED):
+            raise LockError(f"Bazel cannot find the flows ({_shown(done.args)}):\n{_tail(done.stderr)}")
+        problems = []
+        if done.returncode:
+            problems.append(f"not all packages can be loaded:\n{_tail(done.stderr)}")
+        return sorted(done.stdout.split()), problems
+
+    def _build(self, labels: Sequence[str]) -> tuple[list[FlowFiles], list[str]]:
+        with tempfile.TemporaryDirectory(prefix="mfbazel-lock-") as name:
+            targets, events = Path(name) / "targets.txt", Path(name) / "events.json"
+            targets.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+            done = self._run(
+                "build",
+                "--keep_going",
+                f"--output_groups={_OUTPUT_GROUP}",
+                f"--target_pattern_file={targets}",
+                f"--build_event_json_file={events}",
+                "--build_event_json_file_path_conversion",
+                "--remote_download_outputs=toplevel",
+                "--show_result=0",
+                "--verbose_failures",
+                *_QUIET,
+            )
+            if done.returncode not in (0, _TARGETS_FAILED) or not events.exists():
+                raise LockError(f"Bazel cannot build what locking reads:\n{_tail(done.stderr)}")
+            built = {flow.label: flow for flow in read_events(events.read_text(encoding="utf-8").splitlines())}
+        wanted = [flow_label(label) for label in labels]
+        missing = [label for label in wanted if label not in built]
+        problems = []
+        if missing:
+            problems.append(f"cannot be built: {', '.join(missing)}\n{_tail(done.stderr)}")
+        return [built[label] for label in wanted if label in built], problems
+
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                [*self.command, *arguments],
+                cwd=self.directory,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        except OSError as error:
+            raise LockError(f"cannot start Bazel: {self.command[0]}: {error.strerror}; name it with --bazel") from error
+
+
+def _installed(environ: Mapping[str, str]) -> list[str]:
+    if environ.get("MFBAZEL_BAZELW"):
+        return [environ["MFBAZEL_BAZELW"]]
+    for name in ("bazelisk", "bazel"):
+        found = shutil.which(name, path=environ.get("PATH"))
+        if found:
+            return [found]
+    raise LockError("neither bazelisk nor bazel is on PATH: name yours, `--bazel COMMAND`")
+
+
+def _output_base(place: Path) -> Path | None:
+    """Return the output base of the Bazel whose executable was started in ``place``: the server that is running."""
+    roots = [parent for parent in place.parents if parent.name == "execroot"]
+    return roots[-1].parent if roots else None
+
+
+def _outer_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return ``environ`` as it was for the Bazel that started this process: without what is about this executable."""
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(("BUILD_", "RUNFILES_", "JAVA_RUNFILES", "PYTHON_RUNFILES", "MFBAZEL_TARGET"))
+    }
+    paths = [path for path in kept.pop("PYTHONPATH", "").split(os.pathsep) if path and ".runfiles" not in path]
+    return {**kept, "PYTHONPATH": os.pathsep.join(paths)} if paths else kept
+
+
+def locking_pattern(pattern: str) -> str:
+    """Return the target pattern for the rule :data:`RULE` of the flows that ``pattern`` names.
+
+    A pattern for many targets stays; the name of a flow, or of its target ``.lock``, becomes that of its private rule.
+    """
+    package, colon, name = pattern.rpartition(":")
+    if not colon:
+        if not pattern.startswith("//") or pattern.endswith("..."):
+            return pattern
+        package, name = pattern, pattern.rpartition("/")[2]
+    if name in ("all", "*", "all-targets") or name.endswith(".locking"):
+        return pattern
+    directory, slash, last = name.removesuffix(".lock").rpartition("/")
+    return f"{package}:{directory}{slash}_{last}.locking"
+
+
+def flow_label(label: str) -> str:
+    """Return the label of the flow of which ``label`` is the rule :data:`RULE`."""
+    package, _, name = label.lstrip("@").rpartition(":")
+    directory, slash, last = name.rpartition("/")
+    return f"{package}:{directory}{slash}{last.removeprefix('_').removesuffix('.locking')}"
+
+
+def read_events(lines: Iterable[str]) -> Iterator[FlowFiles]:
+    """Return the flows of which Bazel built everything, from the lines of its build events (JSON).
+
+    Raises:
+        LockError: what was built is not on this machine.
+    """
+    events = [json.loads(line) for line in lines if line.strip()]
+    sets = {event["id"]["namedSet"]["id"]: event["namedSetOfFiles"] for event in events if "namedSetOfFiles" in event}
+    for event in events:
+        completed = event.get("completed", {})
+        if "targetCompleted" in event["id"] and completed.get("success"):
+            label = flow_label(event["id"]["targetCompleted"]["label"])
+            groups = [group for group in completed.get("outputGroup", []) if group["name"] == _OUTPUT_GROUP]
+            files = [_File.of(file, label) for group in groups for file in _files(group.get("fileSets", []), sets)]
+            arguments = [file for file in files if file.name.name.endswith(_ARGUMENTS)]
+            if arguments:
+                root = arguments[0].root
+                yield FlowFiles(
+                    label, arguments[0].path, {name: file.path for file in files for name in file.names(root)}
+                )
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of build events: ``name`` and ``prefix`` as they have it, and the ``path`` where it lies."""
+
+    name: PurePosixPath
+    prefix: tuple[str, ...]
+    path: Path
+
+    @classmethod
+    def of(cls, file: Mapping[str, Any], label: str) -> _File:
+        parts = urlsplit(file.get("uri", ""))
+        if parts.scheme != "file":
+            raise LockError(f"{label}: Bazel built {file['name']}, but left it at {file.get('uri')}: it is needed here")
+        return cls(PurePosixPath(file["name"]), tuple(file.get("pathPrefix", [])), Path(unquote(parts.path)))
+
+    @property
+    def root(self) -> Path:
+        """The execution root, of a file that was built."""
+        return self.path.parents[len(self.prefix) + len(self.name.parts) - 1]
+
+    def names(self, root: Path) -> Iterator[PurePosixPath]:
+        """Return the paths in the execution root ``root`` and among runfiles."""
+        name = self.name
+        repositories = root.parents[1] / _EXTERNAL
+        if self.path.is_relative_to(repositories):  # a source of another repository, named by its path in that one
+            name = PurePosixPath(_EXTERNAL, *self.path.relative_to(repositories).parts)
+        yield PurePosixPath(*self.prefix, name)
+        yield PurePosixPath("..", *name.parts[1:]) if name.parts[0] == _EXTERNAL else name
+
+
+def _files(
+    references: Iterable[Mapping[str, str]], sets: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Mapping[str, Any]]:
+    waiting, seen = [reference["id"] for reference in references], set()
+    while waiting:
+        key = waiting.pop()
+        if key not in seen:
+            seen.add(key)
+            waiting += [reference["id"] for reference in sets[key].get("fileSets", [])]
+            yield from sets[key].get("files", [])
+
+
+def _quoted(pattern: str) -> str:
+    return f'"{pattern}"'
+
+
+def _shown(arguments: Any) -> str:
+    return shlex.join(map(str, arguments))
+
+
+def _tail(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.strip().splitlines()[-_SHOWN_LINES:])
