@@ -31,6 +31,7 @@ from mfbazel.lock.arguments import (
     settings_of,
 )
 from mfbazel.lock.bazel import Bazel, FlowFiles
+from mfbazel.lock.changes import Change
 from mfbazel.lock.command import Outcome, Shared, Task, run
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.report import diverging_names, make_report
@@ -231,7 +232,7 @@ def _lock(arguments: argparse.Namespace, patterns: Sequence[str]) -> int:
     results = everything.lock(found.flows)
     console = make_console()
     _show_changes(results, console, each=arguments.diff, write=write)
-    _show_summary(results, console, shared.resolutions.made, time.monotonic() - begin)
+    _show_summary(results, len(found.unbuilt), console, shared.resolutions.made, time.monotonic() - begin)
     if arguments.patterns in ([], [EVERYTHING]) and not found.problems:
         _show_orphans(results, screen)
     errors = [f"{result.label}: {result.error}" for result in results if result.error]
@@ -265,11 +266,15 @@ def _show_changes(results: Sequence[Result], console: Console, *, each: bool, wr
         return
     flows: dict[str, list[str]] = {}
     for label, changes in changed.items():
-        for text in dict.fromkeys(change.text for change in changes):
+        for text in dict.fromkeys(_summed_up(change) for change in changes):
             flows.setdefault(text, []).append(label)
     state = "changed" if write else "would change"
     for text, labels in flows.items():
         console.print(f"{state}: {text}: {_some(labels)}", markup=False)
+
+
+def _summed_up(change: Change) -> str:
+    return "new environments" if change.text.startswith("new, ") else change.text
 
 
 def _some(labels: Sequence[str]) -> str:
@@ -277,13 +282,14 @@ def _some(labels: Sequence[str]) -> str:
     return f"{', '.join(labels[:_SHOWN_FLOWS])} and {more} more" if more > 0 else ", ".join(labels)
 
 
-def _show_summary(results: Sequence[Result], console: Console, resolutions: int, seconds: float) -> None:
-    states = {"changed": 0, "unchanged": 0, "failed": 0}
+def _show_summary(results: Sequence[Result], unbuilt: int, console: Console, resolutions: int, seconds: float) -> None:
+    states = {"changed": 0, "unchanged": 0, "failed": unbuilt}
     for result in results:
         states[result.state if result.state in states else "changed"] += 1
     counted = ", ".join(f"{count} {state}" for state, count in states.items() if count)
     made = f"{resolutions} resolution{'' if resolutions == 1 else 's'}"
-    flows = f"{len(results)} flow{'' if len(results) == 1 else 's'}"
+    count = len(results) + unbuilt
+    flows = f"{count} flow{'' if count == 1 else 's'}"
     console.print(f"{flows}: {counted}; {made}; {seconds:.1f} s")
     names = diverging_names({result.label: result.outcome.lock for result in results if result.outcome})
     if names:

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -59,9 +59,15 @@ class FlowFiles:
 
 @dataclass(frozen=True)
 class Found:
-    """The flows of a workspace, sorted by label, and what could not be looked at, in words."""
+    """The flows of a workspace, sorted by label.
+
+    Attributes:
+        unbuilt: labels of flows whose files Bazel could not build.
+        problems: what could not be loaded or built, in words.
+    """
 
     flows: Sequence[FlowFiles]
+    unbuilt: Sequence[str] = ()
     problems: Sequence[str] = ()
 
 
@@ -112,8 +118,8 @@ class Bazel:
         labels, problems = self._query([locking_pattern(pattern) for pattern in patterns])
         if not labels:
             raise LockError("\n".join([*problems, f"there is no flow in {', '.join(patterns)}"]))
-        flows, failures = self._build(labels)
-        return Found(flows, [*problems, *failures])
+        found = self._build(labels)
+        return replace(found, problems=[*problems, *found.problems])
 
     def _query(self, patterns: Sequence[str]) -> tuple[list[str], list[str]]:
         expression = f"kind('^{RULE} rule$', {' + '.join(map(_quoted, patterns))})"
@@ -125,7 +131,7 @@ class Bazel:
             problems.append(f"not all packages can be loaded:\n{_tail(done.stderr)}")
         return sorted(done.stdout.split()), problems
 
-    def _build(self, labels: Sequence[str]) -> tuple[list[FlowFiles], list[str]]:
+    def _build(self, labels: Sequence[str]) -> Found:
         with tempfile.TemporaryDirectory(prefix="mfbazel-lock-") as name:
             targets, events = Path(name) / "targets.txt", Path(name) / "events.json"
             targets.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
@@ -146,10 +152,8 @@ class Bazel:
             built = {flow.label: flow for flow in read_events(events.read_text(encoding="utf-8").splitlines())}
         wanted = [flow_label(label) for label in labels]
         missing = [label for label in wanted if label not in built]
-        problems = []
-        if missing:
-            problems.append(f"cannot be built: {', '.join(missing)}\n{_tail(done.stderr)}")
-        return [built[label] for label in wanted if label in built], problems
+        problems = [f"Bazel cannot build what {', '.join(missing)} reads:\n{_tail(done.stderr)}"] if missing else []
+        return Found([built[label] for label in wanted if label in built], missing, problems)
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         try:
