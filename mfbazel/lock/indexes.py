@@ -7,15 +7,25 @@ so that credentials stand on no command line.
 
 from __future__ import annotations
 
-import ast
-import os
-import subprocess
+import netrc
+import ssl
 import sys
-import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
-_SECTIONS = ("global", "download", ":env:")
+from mfbazel.wheel.pip_environment import (
+    certificates,
+    credentials_of,
+    read_toml,
+    uv_configuration_files,
+    uv_indexes,
+    with_credentials,
+)
+
 _UV_SETTINGS = {
     "index-url": ("UV_DEFAULT_INDEX", "UV_INDEX_URL"),
     "extra-index-url": ("UV_INDEX", "UV_EXTRA_INDEX_URL"),
@@ -23,76 +33,32 @@ _UV_SETTINGS = {
     "index-strategy": ("UV_INDEX_STRATEGY",),
 }
 """pip's setting, and uv's variables for it: the first is the one that is set here."""
-
-
-def pip_settings(python: str = sys.executable) -> dict[str, str]:
-    """Return pip's effective settings for ``pip download`` (``index-url`` …), values as pip lists them.
-
-    An interpreter without pip has no settings but those in ``PIP_*`` variables.
-    """
-    result = subprocess.run(
-        [python, "-m", "pip", "config", "list"], capture_output=True, text=True, errors="replace", check=False
-    )
-    if result.returncode != 0:
-        return {_key(name[4:]): value for name, value in os.environ.items() if name.startswith("PIP_") and value}
-    return parse_config_list(result.stdout)
-
-
-def parse_config_list(text: str) -> dict[str, str]:
-    """Read the output of ``pip config list``: ``section.key='value'`` per line; the environment wins over files."""
-    sections: dict[str, dict[str, str]] = {name: {} for name in _SECTIONS}
-    for line in text.splitlines():
-        name, equals, value = line.partition("=")
-        section, dot, key = name.rpartition(".")
-        if equals and dot and section in sections:
-            sections[section][_key(key)] = _unquote(value)
-    merged: dict[str, str] = {}
-    for name in _SECTIONS:
-        merged.update(sections[name])
-    return merged
-
-
-def _key(name: str) -> str:
-    key = name.lower().replace("_", "-")
-    return "timeout" if key == "default-timeout" else key
-
-
-def _unquote(value: str) -> str:
-    try:
-        return str(ast.literal_eval(value))
-    except (ValueError, SyntaxError):
-        return value
+_SYSTEM_CERTIFICATES = ("UV_SYSTEM_CERTS", "UV_NATIVE_TLS", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 def configured_uv_settings(environment: Mapping[str, str]) -> set[str]:
     """Return which of pip's settings the user has configured for uv itself, by variables or in a ``uv.toml``."""
     found = {setting for setting, variables in _UV_SETTINGS.items() if any(environment.get(name) for name in variables)}
-    for path in _uv_files(environment):
+    for path in uv_configuration_files(environment):
         found |= _settings_in(path)
     return found
 
 
-def _uv_files(environment: Mapping[str, str]) -> Iterable[Path]:
-    explicit = environment.get("UV_CONFIG_FILE")
-    if explicit:
-        return [Path(explicit)]
-    home = Path(environment.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return [home / "uv" / "uv.toml", Path("/etc/uv/uv.toml")]
-
-
 def _settings_in(path: Path) -> set[str]:
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError):
-        return set()
+    table = read_toml(path)
     keys = {*table, *table.get("pip", {})}
     found = {setting for setting in (*_UV_SETTINGS, "no-index") if setting in keys}
-    indexes = table.get("index", [])
-    if isinstance(indexes, list) and indexes:
+    indexes = _indexes_in(path)
+    if indexes:
         found.add("extra-index-url")
-        if any(isinstance(index, dict) and index.get("default") for index in indexes):
-            found.add("index-url")
+    if any(index.get("default") for index in indexes):
+        found.add("index-url")
     return found
+
+
+def _indexes_in(path: Path) -> list[dict[str, Any]]:
+    indexes = read_toml(path).get("index", [])
+    return [index for index in indexes if isinstance(index, dict)] if isinstance(indexes, list) else []
 
 
 def uv_environment(settings: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
@@ -112,6 +78,9 @@ def uv_environment(settings: Mapping[str, str], environment: Mapping[str, str]) 
         if setting not in taken and added[variable]:
             result[variable] = added[variable]
     result.update(_connection(settings, environment))
+    if not any(result.get(name) for name in _SYSTEM_CERTIFICATES) and _has_system_certificates():
+        # As pip does, which trusts what the system trusts.
+        result["UV_SYSTEM_CERTS"] = "true"
     # Which interpreters are on the machine must not matter, and nothing is built: never look for or download one.
     result["UV_PYTHON_DOWNLOADS"] = "never"
     return result
@@ -126,8 +95,9 @@ def uv_arguments(settings: Mapping[str, str], environment: Mapping[str, str]) ->
 def _connection(settings: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
     """Return how to reach the indexes: certificates, proxy, hosts, time-outs."""
     proxy = settings.get("proxy", "")
+    trusted = certificates(settings, environment)
     wanted = {
-        "SSL_CERT_FILE": settings.get("cert", ""),
+        "SSL_CERT_FILE": str(trusted[0]) if trusted else "",
         "SSL_CLIENT_CERT": settings.get("client-cert", ""),
         "UV_INSECURE_HOST": " ".join(settings.get("trusted-host", "").split()),
         "UV_HTTP_TIMEOUT": settings.get("timeout", ""),
@@ -137,6 +107,77 @@ def _connection(settings: Mapping[str, str], environment: Mapping[str, str]) -> 
         "HTTP_PROXY": proxy if not environment.get("http_proxy") else "",
     }
     return {name: value for name, value in wanted.items() if value and not environment.get(name)}
+
+
+def _has_system_certificates() -> bool:
+    places = ssl.get_default_verify_paths()
+    return sys.platform == "darwin" or bool(places.cafile or places.capath)
+
+
+def count_web_indexes(variables: Mapping[str, str]) -> int:
+    """Return how many indexes on the web uv asks with these ``variables``, the public one included where it does."""
+    indexes = [index for index in uv_indexes(variables) if not index.flat]
+    public = not any(index.default for index in indexes)
+    return public + sum(index.url.startswith(("http://", "https://")) for index in indexes)
+
+
+@dataclass
+class Credentials:
+    """Who the user is to the indexes, as far as pip's ``settings`` and the ``environment`` tell.
+
+    Attributes:
+        settings: of pip (:func:`pip_settings`).
+        environment: variables.
+        named: URLs by name of indexes that are not part of the user's configuration.
+        hidden: texts that are not shown, by what is shown instead.
+    """
+
+    settings: Mapping[str, str]
+    environment: Mapping[str, str]
+    named: Mapping[str, str] = field(default_factory=dict)
+    hidden: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def _by_place(self) -> dict[str, str]:
+        """``user:password``, unquoted, by host and port."""
+        found: dict[str, str] = {}
+        for name, url in self._indexes():
+            userinfo, _, place = urlsplit(url).netloc.rpartition("@")
+            known = (credentials_of(name, self.environment) if name else "") or unquote(userinfo)
+            if known:
+                found.setdefault(place, known)
+        return found
+
+    def _indexes(self) -> Iterator[tuple[str, str]]:
+        yield from self.named.items()
+        for index in uv_indexes(uv_environment(self.settings, self.environment)):
+            yield index.name, index.url
+
+    def of(self, place: str) -> str | None:
+        """Return ``user:password`` for the host (and port) ``place``; without a colon when only the user is known."""
+        return self._by_place.get(place) or _of_netrc(urlsplit(f"//{place}").hostname or "", self.environment)
+
+    def known(self, place: str) -> bool:
+        """Say whether the user has any for ``place``."""
+        return bool(self.of(place))
+
+    def in_url(self, url: str) -> str:
+        """Return ``url`` with the credentials for its host, when it has none itself."""
+        return with_credentials(url, self.of(urlsplit(url).netloc))
+
+    def hide(self, text: str) -> str:
+        """Return ``text`` without what is hidden."""
+        for secret, shown in self.hidden.items():
+            text = text.replace(secret, shown)
+        return text
+
+
+def _of_netrc(host: str, environment: Mapping[str, str]) -> str | None:
+    try:
+        entry = netrc.netrc(environment.get("NETRC")).hosts.get(host)
+    except (OSError, netrc.NetrcParseError):
+        return None
+    return f"{entry[0]}:{entry[2]}" if entry else None
 
 
 def _location(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +74,11 @@ def _pinned(versions: Mapping[str, str]) -> list[str]:
 
 def _write(path: Path, lines: Sequence[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def words(text: str) -> frozenset[str]:
+    """Return what may be a distribution's name in a resolver's ``text``, normalized."""
+    return frozenset(map(canonicalize_name, re.findall(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", text)))
 
 
 class Resolver(Protocol):

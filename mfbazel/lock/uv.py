@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
-import subprocess
-import sys
 import tempfile
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from packaging.requirements import Requirement
 from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from mfbazel.lock.errors import LockError
-from mfbazel.lock.indexes import pip_settings, uv_arguments, uv_environment
+from mfbazel.lock.indexes import Credentials
 from mfbazel.lock.model import Pin
-from mfbazel.lock.request import OUTPUT, OVERRIDES, Request, ResolverFailure
+from mfbazel.lock.pinned import PROJECT, Pinned, needed, without_project
+from mfbazel.lock.request import OUTPUT, OVERRIDES, Request, ResolverFailure, words
 from mfbazel.lock.requirements_txt import parse_resolved
-from mfbazel.wheel.fetch import redact, sha256_of
+from mfbazel.lock.uv_process import UvProcess, say
+from mfbazel.wheel.fetch import sha256_of
 
-_PYLOCK = "pylock.toml"
-_UNREACHABLE = re.compile(
-    r"Failed to fetch|error sending request|Request failed after|client error \(Connect\)|timed out"
-)
+_PINS, _PYLOCK = "pins.in", "pylock.toml"
 
 
 @dataclass(frozen=True)
@@ -48,64 +44,98 @@ class FoundWheel:
 
 @dataclass(frozen=True)
 class Uv:
-    """uv, run with the user's configuration. ``environment``: variables to start from (default: those of
-    this process)."""
+    """uv, run with the user's configuration.
+
+    Attributes:
+        environment: variables to start from (default: those of this process).
+        say: called with a line that a person should read (default: writes it to standard error).
+    """
 
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    say: Callable[[str], None] = say
 
     @cached_property
-    def _binary(self) -> str:
-        return find_uv()
-
-    @cached_property
-    def _settings(self) -> dict[str, str]:
-        return pip_settings()
-
-    @cached_property
-    def _variables(self) -> dict[str, str]:
-        return uv_environment(self._settings, self.environment)
-
-    @cached_property
-    def _options(self) -> list[str]:
-        return uv_arguments(self._settings, self.environment)
+    def _process(self) -> UvProcess:
+        return UvProcess(self.environment, self.say)
 
     def pins(self, request: Request) -> dict[str, Pin]:
         """See :class:`mfbazel.lock.request.Resolver`.
 
-        uv's own preferences (the pins in its output file) drop a version when the first of several indexes has no
-        wheel of it for the target, although another index has one. So preferences are given as constraints, and those
-        that uv names in a conflict are given up until there is a solution.
+        uv prefers the pins in its output file, which holds nothing else back. But it drops one when the first of
+        several indexes has no wheel of it for the target, although another index has: what moved is asked for again.
         """
-        preferences = request.kept
-        fixed = self._upgraded(request, preferences)
-        while True:
-            try:
-                return self._resolve(request, {}, {**preferences, **fixed})
-            except ResolverFailure as failure:
-                if failure.unreachable or not (preferences or fixed):
-                    raise
-                words = set(
-                    map(canonicalize_name, re.findall(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", failure.text))
-                )
-                rest = {name: version for name, version in preferences.items() if name not in words}
-                preferences, fixed = (rest, fixed) if len(rest) < len(preferences) else ({}, {})
+        found = self._resolve(request, request.kept, {})
+        return self._kept(request, found) if request.kept else found
 
-    def _upgraded(self, request: Request, preferences: Mapping[str, str]) -> dict[str, str]:
-        """Return the newest versions of the packages to upgrade; what they need may move with them."""
-        if not request.upgrade_packages or not preferences:
-            return {}
-        names = set(map(canonicalize_name, request.upgrade_packages))
-        free = self._resolve(request, preferences, {})
-        return {name: pin.version for name, pin in free.items() if name in names}
+    def _kept(self, request: Request, found: Mapping[str, Pin]) -> dict[str, Pin]:
+        """Return ``found`` with more of the preferences kept, where nothing else would move for that."""
+        preferred = request.kept
+        moved = {
+            name: preferred[name] for name, pin in found.items() if preferred.get(name, pin.version) != pin.version
+        }
+        while moved:
+            rest = {name: pin.version for name, pin in found.items() if name not in moved}
+            try:
+                return self._resolve(request, preferred, {**moved, **rest})
+            except ResolverFailure as failure:
+                if failure.unreachable:
+                    raise
+                self._say_gone(moved, failure.text)
+                named = words(failure.text) & moved.keys()
+                moved = {name: version for name, version in moved.items() if name not in named} if named else {}
+        return dict(found)
+
+    def _say_gone(self, versions: Mapping[str, str], text: str) -> None:
+        for name, version in sorted(versions.items()):
+            if f"there is no version of {name}=={version}" in text:
+                self._process.say_once(f"warning: {name} {version}, which was locked, is on no index any more")
 
     def _resolve(self, request: Request, output: Mapping[str, str], constraints: Mapping[str, str]) -> dict[str, Pin]:
+        """Resolve once; with indexes of a policy, as often as it takes until all of theirs come from them."""
+        pinned = Pinned(request.indexes, self.environment)
+        pinned.refuse_overrides(request)
+        direct = pinned.among(Requirement(text).name for text in (*request.wanted, *request.runtime))
+        carried, guessed = direct | pinned.among(output), True
+        tried: set[frozenset[str]] = set()
+        while carried not in tried:
+            tried.add(carried)
+            try:
+                pins, annotated = self._once(request, output, constraints, pinned, carried)
+            except ResolverFailure as failure:
+                more = pinned.among(words(failure.text)) - carried
+                if guessed and carried != direct:
+                    carried, guessed = direct, False
+                elif more and not failure.unreachable:
+                    carried |= more
+                else:
+                    raise
+                continue
+            wanted = needed(pins, pinned.among(pins))
+            if wanted == carried:
+                pinned.verify(annotated)
+                return without_project(pins)
+            carried = wanted
+        raise LockError(
+            f"mfbazel.toml: [[lock.index]]: which of {', '.join(sorted(frozenset().union(*tried)))} are needed depends "
+            "on which index they come from; require those that you need directly"
+        )
+
+    def _once(
+        self,
+        request: Request,
+        output: Mapping[str, str],
+        constraints: Mapping[str, str],
+        pinned: Pinned,
+        carried: frozenset[str],
+    ) -> tuple[dict[str, Pin], str]:
         with tempfile.TemporaryDirectory(prefix="mfbazel-uv-") as temporary:
             directory = Path(temporary)
             arguments = request.write(directory, output, constraints)
-            alone = [] if request.dependencies else ["--no-deps"]
-            overrides = ["--override", OVERRIDES] if request.overrides else []
-            self._compile([*_target(request), *alone, *overrides, *arguments], OUTPUT, directory)
-            return parse_resolved((directory / OUTPUT).read_text(encoding="utf-8"))
+            arguments += [] if request.dependencies else ["--no-deps"]
+            arguments += ["--override", OVERRIDES] if request.overrides else []
+            self._compile(request, arguments, OUTPUT, directory, pinned, {name: name for name in carried})
+            text = (directory / OUTPUT).read_text(encoding="utf-8")
+            return parse_resolved(text), text
 
     def wheels(self, request: Request, pins: Mapping[str, Pin]) -> dict[str, FoundWheel]:
         """Return, per name, the wheel of each of ``pins`` that an installer would take on the request's platform.
@@ -116,47 +146,51 @@ class Uv:
         """
         if not pins:
             return {}
+        pinned = Pinned(request.indexes, self.environment)
+        exact = {name: f"{pin.name}=={pin.version}" for name, pin in pins.items()}
+        carried = {name: exact.pop(name) for name in sorted(pinned.among(pins))}
         with tempfile.TemporaryDirectory(prefix="mfbazel-uv-") as temporary:
             directory = Path(temporary)
-            lines = "".join(f"{pin.name}=={pin.version}\n" for pin in pins.values())
-            (directory / "pins.in").write_text(lines, encoding="utf-8")
-            arguments = ["--format", "pylock.toml", "--no-deps", "pins.in"]
-            self._compile([*_target(request), *arguments], _PYLOCK, directory)
+            (directory / _PINS).write_text("".join(f"{line}\n" for line in exact.values()), encoding="utf-8")
+            arguments = ["--no-deps", _PINS]
+            if pinned.indexes:
+                self._compile(request, arguments, OUTPUT, directory, pinned, carried)
+                pinned.verify((directory / OUTPUT).read_text(encoding="utf-8"))
+            self._compile(request, ["--format", "pylock.toml", *arguments], _PYLOCK, directory, pinned, carried)
             table = tomllib.loads((directory / _PYLOCK).read_text(encoding="utf-8"))
-            ranks = {tag: rank for rank, tag in enumerate(request.platform.tags(request.python, request.glibc))}
             return {
-                canonicalize_name(package["name"]): _best(package, ranks, directory)
+                canonicalize_name(package["name"]): self._found(request, package, pinned, directory)
                 for package in table.get("packages", [])
             }
 
-    def _compile(self, arguments: Sequence[str], output: str, directory: Path) -> None:
-        """Run ``uv pip compile`` in ``directory``; paths are relative, so that no text holds a path of this machine."""
-        command = [self._binary, "pip", "compile", "--quiet", "--color", "never", "--no-header", "--no-progress"]
-        command += ["--python", sys.executable, "--only-binary", ":all:", "--output-file", output]
-        command += [*self._options, *arguments]
-        result = subprocess.run(
-            command, cwd=directory, env=self._variables, capture_output=True, text=True, errors="replace", check=False
-        )
-        if result.returncode != 0:
-            text = redact(result.stderr.strip() or result.stdout.strip())
-            raise ResolverFailure(text, unreachable=bool(_UNREACHABLE.search(text)))
+    def _found(self, request: Request, package: Mapping[str, Any], pinned: Pinned, directory: Path) -> FoundWheel:
+        ranks = {tag: rank for rank, tag in enumerate(request.platform.tags(request.python, request.glibc))}
+        wheel = _best(package, ranks, directory)
+        index = pinned.of(wheel.name)
+        if index is None:
+            return wheel
+        return replace(wheel, index=index.name, url=self._credentials(pinned).in_url(wheel.url))
 
+    def _credentials(self, pinned: Pinned) -> Credentials:
+        return Credentials(self._process.settings(), self.environment, pinned.urls, pinned.hidden)
 
-def find_uv() -> str:
-    """Return the path of uv: of the installed package ``uv``, else from PATH.
-
-    Raises:
-        LockError: there is none.
-    """
-    try:
-        from uv import find_uv_bin
-
-        return os.fspath(find_uv_bin())
-    except (ImportError, FileNotFoundError):
-        found = shutil.which("uv")
-    if not found:
-        raise LockError("uv was not found, neither as the Python package `uv` nor on PATH: `pip install uv`")
-    return found
+    def _compile(
+        self,
+        request: Request,
+        arguments: Sequence[str],
+        output: str,
+        directory: Path,
+        pinned: Pinned,
+        carried: Mapping[str, str],
+    ) -> None:
+        """Run uv; ``carried``: the requirements of pinned distributions by name."""
+        every = [*_target(request), "--only-binary", ":all:", *arguments]
+        if carried:
+            (directory / PROJECT).write_text(pinned.project(carried), encoding="utf-8")
+            every.append(PROJECT)
+        if pinned.indexes and output == OUTPUT:
+            every.append("--emit-index-annotation")
+        self._process.compile(every, output, directory, self._credentials(pinned))
 
 
 def _target(request: Request) -> list[str]:

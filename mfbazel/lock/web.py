@@ -9,9 +9,7 @@ from __future__ import annotations
 import base64
 import http.client
 import io
-import netrc
 import os
-import re
 import ssl
 import threading
 import urllib.error
@@ -22,10 +20,10 @@ from functools import cached_property
 from typing import cast
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from mfbazel.lock.indexes import pip_settings, uv_environment
+from mfbazel.lock.indexes import Credentials
+from mfbazel.wheel.pip_environment import certificates, pip_settings
 
 _TIMEOUT_SECONDS = 20.0
-_INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
 _BLOCK = 1 << 16
 
 
@@ -70,10 +68,12 @@ class Web:
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
-        certificates = self._settings.get("cert") or self.environment.get("SSL_CERT_FILE")
+        files = certificates(self._settings, self.environment)
         try:
-            context = ssl.create_default_context(cafile=certificates or None)
-            client = self._settings.get("client-cert")
+            context = ssl.create_default_context(cafile=str(files[0]) if files else None)
+            for file in files[1:]:
+                context.load_verify_locations(file)
+            client = self._settings.get("client-cert") or self.environment.get("SSL_CLIENT_CERT")
             if client:
                 context.load_cert_chain(client)
         except OSError:
@@ -81,15 +81,8 @@ class Web:
         return context
 
     @cached_property
-    def _credentials(self) -> dict[str, str]:
-        """``user:password``, unquoted, by host and port, as the URLs of the indexes have them."""
-        configured = uv_environment(self._settings, self.environment)
-        found = {}
-        for text in (word for name in _INDEXES for word in re.split(r"[\s,]+", configured.get(name, ""))):
-            user, at, place = urlsplit(text[text.find("=") + 1 :] if _is_named(text) else text).netloc.rpartition("@")
-            if at:
-                found[place] = unquote(user)
-        return found
+    def _credentials(self) -> Credentials:
+        return Credentials(self._settings, self.environment)
 
     def open(self, url: str, method: str = "GET", **headers: str) -> http.client.HTTPResponse:
         """Send a request; ``headers`` with ``_`` for ``-``.
@@ -108,7 +101,7 @@ class Web:
             request.add_header("Accept-Encoding", "identity")
             for name, value in headers.items():
                 request.add_header(name.replace("_", "-"), value)
-            known = unquote(user) if at else self._credentials.get(place) or _from_netrc(parts.hostname or "")
+            known = unquote(user) if at else self._credentials.of(place)
             if known:
                 # Not sent on when the server redirects to another one.
                 token = base64.b64encode(known.encode()).decode("ascii")
@@ -134,19 +127,6 @@ class Web:
         except NoAnswerError:
             return None
         return int(length) if length.isdigit() and int(length) > 0 else None
-
-
-def _is_named(text: str) -> bool:
-    """Say whether ``text`` is uv's ``name=URL``."""
-    return re.match(r"[A-Za-z0-9_.-]+=", text) is not None
-
-
-def _from_netrc(host: str) -> str | None:
-    try:
-        entry = netrc.netrc(os.environ.get("NETRC")).authenticators(host)
-    except (OSError, netrc.NetrcParseError):
-        return None
-    return f"{entry[0]}:{entry[2]}" if entry else None
 
 
 class RangedFile(io.RawIOBase):

@@ -29,6 +29,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).absolute().parents[2]))
+
+from mfbazel.wheel.pip_environment import UnsetVariableError, pip_environment
+
 CACHE_VARIABLE = "MFBAZEL_WHEEL_CACHE"
 _CHUNK = 1 << 20
 _PROGRESS_AFTER_SECONDS = 2.0
@@ -38,6 +43,9 @@ _UNREACHABLE = re.compile(
     r"connection broken by|Could not fetch URL|HTTP error \d+|HTTPError|ConnectionError|ConnectTimeout|Read timed out|"
     r"Max retries exceeded|SSLError|ProxyError|There was a problem confirming the ssl certificate|"
     r"IncompleteRead|ProtocolError|NetworkConnectionError|Network is unreachable|Temporary failure in name resolution"
+)
+_REFUSED = re.compile(
+    r"\b(?P<status>401|403) (?:Error, Credentials not correct|Client Error)[^\n]*?(?P<url>https?://\S+)"
 )
 _REASON = re.compile(r"connection broken by '(?P<reason>.*)'(?:: /\S*)?$")
 _RAISED = re.compile(r"^[A-Za-z_]*(?:Error|Timeout)\(.*?(?:: )?(?P<text>[^:()]*(?:\[Errno -?\d+\][^'\")]*))['\")]*$")
@@ -127,7 +135,13 @@ def place(source: Path, target: Path) -> None:
         beside.replace(target)
 
 
-def fetch(wheel: Wheel, output: Path, python: str | None = None, cache: Path | None = None) -> Path:
+def fetch(
+    wheel: Wheel,
+    output: Path,
+    python: str | None = None,
+    cache: Path | None = None,
+    index: tuple[str, str] | None = None,
+) -> Path:
     """Put ``wheel`` at ``output`` and into the wheel cache.
 
     Args:
@@ -135,6 +149,7 @@ def fetch(wheel: Wheel, output: Path, python: str | None = None, cache: Path | N
         output: path of the wheel to write, replaced when it exists.
         python: the interpreter whose pip downloads (default: the running one).
         cache: the wheel cache (default: :func:`cache_directory`).
+        index: name and URL (with ``${VARIABLE}``) of the policy's index that has the wheel; no other is asked.
 
     Returns:
         ``output``.
@@ -153,7 +168,7 @@ def fetch(wheel: Wheel, output: Path, python: str | None = None, cache: Path | N
             return output
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as directory:
-            downloaded = _download(wheel, Path(directory), python or sys.executable)
+            downloaded = _download(wheel, Path(directory), python or sys.executable, index)
             _fill_cache(downloaded, wheel, cache)
             downloaded.replace(output)
     except OSError as error:
@@ -167,14 +182,19 @@ def _fill_cache(source: Path, wheel: Wheel, cache: Path) -> None:
         place(source, cache / wheel.sha256 / wheel.file)
 
 
-def _download(wheel: Wheel, directory: Path, python: str) -> Path:
+def _download(wheel: Wheel, directory: Path, python: str, index: tuple[str, str] | None) -> Path:
     """Download ``wheel`` into ``directory`` with pip and return the verified file."""
     requirement = directory / "requirement.txt"
     requirement.write_text(f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
     target, temporary = directory / "wheel", directory / "tmp"
     temporary.mkdir()
     command = pip_command(wheel, requirement, target, python)
-    environment = _environment(temporary)
+    try:
+        environment = pip_environment(temporary, python, index)
+    except UnsetVariableError as error:
+        raise FetchError(f"{wheel.name} {wheel.version}: mfbazel.toml: `url`: {error}") from error
+    except OSError as error:
+        raise FetchError(f"cannot run pip with the interpreter '{python}': {error.strerror}") from error
     with _progress(wheel, directory):
         try:
             result = subprocess.run(
@@ -185,14 +205,6 @@ def _download(wheel: Wheel, directory: Path, python: str) -> Path:
     if result.returncode != 0:
         _explain(wheel, python, result.stdout)
     return _verified(wheel, target)
-
-
-def _environment(temporary: Path) -> dict[str, str]:
-    """Return pip's variables: the user's, but for those that would forbid or change what exactly is downloaded."""
-    environment = dict(os.environ, TMPDIR=str(temporary), PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_COLOR="1")
-    environment["PIP_REQUIRE_VIRTUALENV"] = "0"
-    environment.pop("PIP_CONSTRAINT", None)
-    return environment
 
 
 def pip_command(wheel: Wheel, requirement: Path, target: Path, python: str) -> list[str]:
@@ -256,6 +268,15 @@ def _explain(wheel: Wheel, python: str, log: str) -> NoReturn:
         _hash_differs(wheel, got.group(1))
     if "No module named pip" in log:
         raise FetchError(f"the interpreter '{python}' has no pip: install it (Debian: `apt-get install python3-pip`)")
+
+    refused = _REFUSED.search(log)
+    if refused:
+        raise FetchError(
+            f"{wheel.name} {wheel.version}: the package index {refused['url']} refuses the credentials, or wants some "
+            f"(HTTP {refused['status']}); {wheel.file} was not downloaded. They come from netrc, from keyring, from "
+            "the URLs that `python3 -m pip config list` shows, or from UV_INDEX_<NAME>_USERNAME and "
+            "UV_INDEX_<NAME>_PASSWORD. Check that they have not expired."
+        )
     if _UNREACHABLE.search(log):
         raise FetchError(
             f"{wheel.name} {wheel.version}: the package index could not be reached: {_last_reason(log)}\n"
@@ -338,6 +359,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--file", required=True, help="the wheel's file name")
     parser.add_argument("--sha256", required=True)
     parser.add_argument("--output", required=True, type=Path, help="where to write the wheel")
+    parser.add_argument("--index-name", help="the policy's index that has the wheel; no other is asked")
+    parser.add_argument("--index-url", help="its URL, with ${VARIABLE} for what stands in the environment")
     parser.add_argument("--python", help="the interpreter whose pip downloads (default: this one)")
     return parser.parse_args(argv)
 
@@ -346,8 +369,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     arguments = _arguments(argv)
     wheel = Wheel(arguments.name, arguments.version, arguments.file, arguments.sha256)
+    index = (arguments.index_name or "", arguments.index_url) if arguments.index_url else None
     try:
-        fetch(wheel, arguments.output, arguments.python)
+        fetch(wheel, arguments.output, arguments.python, index=index)
     except FetchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

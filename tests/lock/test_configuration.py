@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mfbazel.lock.indexes import parse_config_list, uv_arguments, uv_environment
+from mfbazel.lock.indexes import uv_arguments, uv_environment
+from mfbazel.wheel.pip_environment import parse_config_list
 
 
 def translated(tmp_path: Path, settings: dict[str, str], **own: str) -> dict[str, str]:
