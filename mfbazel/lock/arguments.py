@@ -16,6 +16,7 @@ from mfbazel.lock.flow import DEFAULT_METAFLOW, INFER, FlowOptions
 from mfbazel.lock.model import Policy, Settings, parse_wanted
 from mfbazel.lock.policy import read_policy
 from mfbazel.lock.resolve import RESOLVERS, resolve_platforms
+from mfbazel.lock.runtime import DEFAULT_DATASTORES
 
 FLOW_ATTRIBUTES = frozenset(
     [
@@ -28,6 +29,7 @@ FLOW_ATTRIBUTES = frozenset(
         "resolver",
         "metaflow",
         "launcher",
+        "datastore",
         "runtime",
         "infer",
         "imports",
@@ -57,7 +59,16 @@ def add_flow_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--launcher", action="append", default=[], metavar="REQ", help="what launching needs besides; repeatable"
     )
-    parser.add_argument("--runtime", action="append", metavar="REQ", help="what Metaflow needs in images; repeatable")
+    parser.add_argument(
+        "--datastore",
+        action="append",
+        metavar="NAME",
+        help="where steps keep their data: s3, azure, gs or local; decides what Metaflow itself needs in images; "
+        f"repeatable (default: {', '.join(DEFAULT_DATASTORES)})",
+    )
+    parser.add_argument(
+        "--runtime", action="append", metavar="REQ", help="what Metaflow needs in images, instead; repeatable"
+    )
     parser.add_argument(
         "--infer",
         choices=INFER,
@@ -149,6 +160,7 @@ def flow_of(arguments: argparse.Namespace) -> FlowOptions:
         metaflow=arguments.metaflow,
         launcher=arguments.launcher,
         runtime=None if arguments.runtime is None else tuple(arguments.runtime),
+        datastores=tuple(arguments.datastore or DEFAULT_DATASTORES),
         infer=arguments.infer,
         imports=dict(arguments.imports),
     )

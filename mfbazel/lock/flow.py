@@ -10,6 +10,7 @@ from typing import Any
 from mfbazel.analyze import FlowSpec, ReadOptions, Step, read_flow
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import LAUNCHER, Environment, Wanted, parse_python, parse_wanted
+from mfbazel.lock.runtime import DEFAULT_DATASTORES, runtime_requirements
 
 DEFAULT_METAFLOW = "metaflow>=2.19.17"
 """The oldest Metaflow that the extension works with."""
@@ -17,16 +18,14 @@ DEFAULT_METAFLOW = "metaflow>=2.19.17"
 # What mfbazel's Metaflow extension imports where Metaflow launches.
 _EXTENSION_NEEDS = ("packaging",)
 
-_DEFAULT_RUNTIME = ("boto3", "requests")
-
 INFER = ("off", "check", "add")
 """What the packages that the code imports and nobody declares mean: nothing, an error, or requirements."""
 
 
 @dataclass(frozen=True)
 class FlowOptions:
-    """The options of a flow's lock, named as the attributes of ``metaflow_flow``. ``runtime``: ``None``
-    asks Metaflow."""
+    """The options of a flow's lock, named as the attributes of ``metaflow_flow``. ``runtime``: what Metaflow needs in
+    images; ``None`` asks Metaflow, for ``datastores``."""
 
     flow: Path
     first_party: Sequence[Path]
@@ -34,18 +33,9 @@ class FlowOptions:
     metaflow: str = DEFAULT_METAFLOW
     launcher: Sequence[str] = ()
     runtime: Sequence[str] | None = None
+    datastores: Sequence[str] = DEFAULT_DATASTORES
     infer: str = "check"
     imports: Mapping[str, str] = field(default_factory=dict)
-
-
-def runtime_requirements() -> list[str]:
-    """Return what Metaflow needs in an image with the S3 datastore: as the installed Metaflow says, else a
-    fixed list."""
-    try:
-        from metaflow.metaflow_config import get_pinned_conda_libs
-    except ImportError:
-        return list(_DEFAULT_RUNTIME)
-    return sorted(get_pinned_conda_libs(ReadOptions().python, "s3"))
 
 
 def read_flow_environments(options: FlowOptions) -> tuple[dict[str, Any], list[Environment]]:
@@ -53,12 +43,11 @@ def read_flow_environments(options: FlowOptions) -> tuple[dict[str, Any], list[E
 
     Raises:
         mfbazel.analyze.AnalyzeError: the flow cannot be read.
-        LockError: a requirement or a Python version is malformed.
+        LockError: a requirement or a Python version is malformed, or Metaflow does not know a datastore.
     """
     spec = read_flow(options.flow, options.first_party, options.reading)
     python = parse_python(options.reading.python, "attribute `python`")
-    texts = runtime_requirements() if options.runtime is None else options.runtime
-    runtime = tuple(parse_wanted(text, "attribute `runtime`") for text in texts)
+    runtime = _runtime(options, python)
     launcher = Environment(
         LAUNCHER,
         python,
@@ -71,6 +60,12 @@ def read_flow_environments(options: FlowOptions) -> tuple[dict[str, Any], list[E
         source="the launcher",
     )
     return spec.to_json(), [launcher, *(_environment(step, spec, python, runtime) for step in spec.steps)]
+
+
+def _runtime(options: FlowOptions, python: str) -> tuple[Wanted, ...]:
+    if options.runtime is None:
+        return runtime_requirements(options.datastores, python)
+    return tuple(parse_wanted(text, "attribute `runtime`") for text in options.runtime)
 
 
 def _environment(step: Step, spec: FlowSpec, python: str, runtime: tuple[Wanted, ...]) -> Environment:

@@ -10,6 +10,8 @@ from rich.text import Text
 from mfbazel.console import make_console
 from mfbazel.lock.command import Outcome
 from mfbazel.lock.document import Lock
+from mfbazel.lock.model import LAUNCHER
+from mfbazel.lock.runtime import for_metaflow_alone
 
 
 def show_outcome(outcome: Outcome, written: Path | None, seconds: float) -> None:
@@ -17,6 +19,8 @@ def show_outcome(outcome: Outcome, written: Path | None, seconds: float) -> None
     written."""
     console = make_console()
     console.print(_table(outcome.lock))
+    for line in _runtime(outcome.lock):
+        console.print(line, markup=False, soft_wrap=True)
     state = "changed" if written else "would change"
     for change in outcome.changes:
         console.print(f"{state}: {change}", markup=False)
@@ -27,15 +31,26 @@ def show_outcome(outcome: Outcome, written: Path | None, seconds: float) -> None
     console.print(f"{seconds:.1f} s")
 
 
+def _runtime(lock: Lock) -> list[str]:
+    """Say what Metaflow itself needs, apart from what the steps do."""
+    needed = {text for name, item in lock.environments.items() if name != LAUNCHER for text in item.get("runtime", ())}
+    return [f"for Metaflow itself in every image: {', '.join(sorted(needed))}"] if needed else []
+
+
 def _table(lock: Lock) -> Table:
     table = Table(box=None, pad_edge=False)
-    for title in ("environment", "Python", "requires", "packages", "MB"):
-        table.add_column(title, justify="right" if title in ("packages", "MB") else "left")
+    for title in ("environment", "Python", "requires", "packages", "for Metaflow", "MB"):
+        table.add_column(title, justify="right" if title in ("packages", "for Metaflow", "MB") else "left")
     for name, environment in sorted(lock.environments.items()):
         shas = {sha for found in environment["wheels"].values() for sha in found}
         size = sum(lock.document["wheels"][sha]["size"] for sha in shas)
         requires = ", ".join(environment["requirements"]) or "—"
         table.add_row(
-            Text(name), environment["python"], Text(requires), str(len(lock.versions(name))), f"{size / 1e6:.1f}"
+            Text(name),
+            environment["python"],
+            Text(requires),
+            str(len(lock.versions(name))),
+            str(len(for_metaflow_alone(lock, name)) or ""),
+            f"{size / 1e6:.1f}",
         )
     return table

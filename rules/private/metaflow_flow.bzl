@@ -26,6 +26,7 @@ def metaflow_flow(
         resolver = None,
         glibc = None,
         platforms = [],
+        datastores = ["s3"],
         read = "auto",
         configs = {},
         config_values = {},
@@ -34,6 +35,7 @@ def metaflow_flow(
         project_lock = None,
         infer = "check",
         imports = {},
+        advisories = None,
         files = [],
         env = {},
         tags = [],
@@ -53,6 +55,7 @@ def metaflow_flow(
         resolver: "uv", or "pip-tools". Default of this and the next two: what mfbazel.toml says, else "uv", "2.28" and `["linux/amd64"]`.
         glibc: oldest glibc that the images have; decides which manylinux wheels are eligible.
         platforms: platforms that are locked, of linux/amd64 and linux/arm64.
+        datastores: where steps keep their data: "s3", "azure", "gs", "local". Decides what Metaflow itself needs in the images, which is locked like everything else.
         read: how the flow is read: "static", without running anything; "dynamic", by Metaflow itself in a sandbox; "auto", statically where that can be.
         configs: files for the flow's `Config`, by the name of the Config: `{"settings": "settings.json"}`. Locks, images and runs all use them.
         config_values: values (JSON text) for the flow's `Config`, by the name of the Config.
@@ -61,6 +64,7 @@ def metaflow_flow(
         project_lock: the uv.lock beside it, which pins them.
         infer: what happens to packages that the code imports and nobody declares: "check" makes NAME.imports_test fail, "add" locks them, "off" does nothing.
         imports: distributions by the name that is imported, where it is not known or ambiguous: `{"cv2": "opencv-python-headless"}`.
+        advisories: file or directory of advisories in the OSV format that NAME.audit compares the lock with.
         files: pkg_files and the like (rules_pkg): first-party files that must be in every image.
         env: additional environment variables of the images.
         tags: tags of all targets.
@@ -72,6 +76,7 @@ def metaflow_flow(
         NAME.lock_test: fails when the lock is stale.
         NAME.imports_test: fails when a step imports a package that it does not declare; not with `infer = "off"`.
         NAME.explain: shows the steps, their packages, and why each is there.
+        NAME.audit: lists the licence of every package, and the advisories that apply to it.
         NAME.spec: what was read of the flow, as JSON (docs/flow_spec.schema.json).
         NAME.<step>: the image of one step, an OCI layout directory.
         NAME.images: all of them, and images.json.
@@ -79,6 +84,8 @@ def metaflow_flow(
     """
     if resolver not in (None, "uv", "pip-tools"):
         fail("metaflow_flow {}: resolver = {} is neither \"uv\" nor \"pip-tools\"".format(name, repr(resolver)))
+    if not datastores:
+        fail("metaflow_flow {}: datastores is empty: name where the steps keep their data, for example [\"s3\"]".format(name))
     label = "//{}:{}".format(native.package_name(), name)
     if infer not in ("off", "check", "add"):
         fail("metaflow_flow {}: infer = {} is none of \"off\", \"check\", \"add\"".format(name, repr(infer)))
@@ -113,7 +120,7 @@ def metaflow_flow(
         name = locking,
         flow_label = label,
         lock_dir = _path(name + ".lock"),
-        options = _lock_options(metaflow, launcher, resolver, glibc, platforms, infer, imports),
+        options = _lock_options(metaflow, launcher, resolver, glibc, platforms, datastores, infer, imports),
         reading = reading,
         **hidden
     )
@@ -122,6 +129,8 @@ def metaflow_flow(
     _reader(py_test, name, "lock_test", "lock", ["test"] + locked, [locking] + lock_files, common)
     if infer != "off":
         _reader(py_test, name, "imports_test", "lock", ["imports"] + locked, [locking] + lock_files, common)
+    known = ["--advisories", "$(rootpath {})".format(advisories)] if advisories else []
+    _reader(py_binary, name, "audit", "audit", ["--lock-dir", _path(name + ".lock"), "--label", label] + known, lock_files + ([advisories] if advisories else []), common)
     package = lock_package(native.package_relative_label(name))
     lock = LOCKS.get(package)
     if lock == None:
@@ -156,7 +165,7 @@ def _path(file):
     """Path of a file of this package, from the workspace's root."""
     return native.package_name() + "/" + file if native.package_name() else file
 
-def _lock_options(metaflow, launcher, resolver, glibc, platforms, infer, imports):
+def _lock_options(metaflow, launcher, resolver, glibc, platforms, datastores, infer, imports):
     """Options of mfbazel.lock that the attributes mean, besides how the flow is read."""
     options = ["--metaflow", metaflow, "--infer", infer]
     for option, value in [("--resolver", resolver), ("--glibc", glibc)]:
@@ -164,6 +173,8 @@ def _lock_options(metaflow, launcher, resolver, glibc, platforms, infer, imports
             options += [option, value]
     for platform in platforms:
         options += ["--platform", platform]
+    for datastore in datastores:
+        options += ["--datastore", datastore]
     for requirement in launcher:
         options += ["--launcher", requirement]
     for module, distribution in imports.items():
@@ -171,7 +182,7 @@ def _lock_options(metaflow, launcher, resolver, glibc, platforms, infer, imports
     return options
 
 def _reader(kind, name, suffix, front, arguments, data, common):
-    """A command line of mfbazel, or a test, that reads the flow."""
+    """A command line of mfbazel, or a test, that reads the flow or its lock."""
     target = "{}.{}".format(name, suffix)
     main = Label("//mfbazel/{}:__main__.py".format(front))
     kind(
