@@ -98,7 +98,8 @@ def _download(found: FoundWheel) -> Contents:
     """Download ``found`` into the wheel cache, where the build will want it anyway, and read its list."""
     with tempfile.TemporaryDirectory(prefix="mfbazel-wheel-") as directory:
         try:
-            path = fetch(Wheel(found.name, found.version, found.file, found.sha256), Path(directory) / found.file)
+            wheel = Wheel(found.name, found.version, found.file, found.sha256)
+            path = fetch(wheel, Path(directory) / found.file, index=found.origin)
         except FetchError as error:
             raise LockError(str(error)) from error
         return _of_file(path)

@@ -6,6 +6,7 @@ The planner needs sizes, and an index need not tell them. All these sources give
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,11 +22,15 @@ _AT_ONCE = 4
 
 @dataclass
 class Sizes:
-    """Sizes in bytes by sha256. ``known`` starts with those of the old lock."""
+    """Sizes in bytes by sha256; safe to use from several threads, a wheel is asked for once.
+
+    ``known`` starts with those of the old lock.
+    """
 
     known: dict[str, int] = field(default_factory=dict)
     download: Callable[[FoundWheel], int] = field(default=lambda wheel: _download(wheel))
     web: Web = field(default_factory=Web)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def complete(self, wheels: Iterable[FoundWheel]) -> Mapping[str, int]:
         """Return the sizes of ``wheels`` by sha256.
@@ -33,16 +38,15 @@ class Sizes:
         Raises:
             LockError: a wheel had to be downloaded and could not.
         """
-        missing: dict[str, FoundWheel] = {}
-        for wheel in wheels:
-            if wheel.size >= 0:
-                self.known[wheel.sha256] = wheel.size
-            elif wheel.sha256 not in self.known:
-                missing[wheel.sha256] = wheel
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            found = pool.map(self._find, missing.values())
-            self.known.update(zip(missing, found, strict=True))
-        return self.known
+        with self._lock, ThreadPoolExecutor(_AT_ONCE) as pool:
+            missing: dict[str, FoundWheel] = {}
+            for wheel in wheels:
+                if wheel.size >= 0:
+                    self.known[wheel.sha256] = wheel.size
+                elif wheel.sha256 not in self.known:
+                    missing[wheel.sha256] = wheel
+            self.known.update(zip(missing, pool.map(self._find, missing.values()), strict=True))
+            return self.known
 
     def _find(self, wheel: FoundWheel) -> int:
         local = local_path(wheel.url)
@@ -58,7 +62,8 @@ def _download(found: FoundWheel) -> int:
     """Download ``found`` into the wheel cache, where the build will want it anyway, and measure it."""
     with tempfile.TemporaryDirectory(prefix="mfbazel-wheel-") as directory:
         try:
-            path = fetch(Wheel(found.name, found.version, found.file, found.sha256), Path(directory) / found.file)
+            wheel = Wheel(found.name, found.version, found.file, found.sha256)
+            path = fetch(wheel, Path(directory) / found.file, index=found.origin)
         except FetchError as error:
             raise LockError(str(error)) from error
         return path.stat().st_size

@@ -30,8 +30,14 @@ _PINS, _PYLOCK = "pins.in", "pylock.toml"
 
 @dataclass(frozen=True)
 class FoundWheel:
-    """A wheel on an index. ``size`` in bytes, -1 when the index does not say; ``url`` never leaves this
-    process; ``index``: the policy's name of the index, empty for one of the user's configuration."""
+    """A wheel on an index.
+
+    Attributes:
+        size: in bytes, -1 when the index does not say.
+        url: with credentials, when the policy names the index; never leaves this process.
+        index: the policy's name of the index, empty for one of the user's configuration; ``index_url``: its URL as the
+            policy has it.
+    """
 
     name: str
     version: str
@@ -40,6 +46,12 @@ class FoundWheel:
     size: int
     url: str
     index: str = ""
+    index_url: str = ""
+
+    @property
+    def origin(self) -> tuple[str, str] | None:
+        """What :func:`mfbazel.wheel.fetch.fetch` has to know of the index."""
+        return (self.index, self.index_url) if self.index else None
 
 
 @dataclass(frozen=True)
@@ -169,7 +181,8 @@ class Uv:
         index = pinned.of(wheel.name)
         if index is None:
             return wheel
-        return replace(wheel, index=index.name, url=self._credentials(pinned).in_url(wheel.url))
+        url = self._credentials(pinned).in_url(wheel.url)
+        return replace(wheel, index=index.name, index_url=index.url, url=url)
 
     def _credentials(self, pinned: Pinned) -> Credentials:
         return Credentials(self._process.settings(), self.environment, pinned.urls, pinned.hidden)
