@@ -1,7 +1,9 @@
 """The module extension that finds the locks of the workspace and declares a repository for each wheel in them."""
 
+load(":built_wheel_repository.bzl", "built_wheel_repository")
 load(":lock_repository.bzl", "lock_repository")
 load(":policy_repository.bzl", "policy_repository", "read_policy")
+load(":source_repository.bzl", "source_repository")
 load(":wheel_repository.bzl", "wheel_repository")
 
 _SCHEMA = 1
@@ -44,6 +46,47 @@ def _read_lock(module_ctx, path):
 def _package_of(root, directory):
     return str(directory)[len(str(root)) + 1:].removesuffix(".lock")
 
+def _wheel(lock, sha256):
+    """What is known of a wheel: its entry in a lock, its build requirements, and, filled in later, who uses it."""
+    data = lock["wheels"][sha256]
+    requirements = {}
+    environment = data.get("source", {}).get("requires")
+    if environment:
+        for hashes in lock["environments"][environment]["wheels"].values():
+            requirements.update({requirement: None for requirement in hashes})
+    return struct(data = data, locks = {}, pythons = {}, requirements = sorted(requirements))
+
+def _declare_built_wheel(sha256, wheel, sources):
+    """Declares the repository of a wheel that is built; enters the attributes of its source's repository into sources."""
+    source = wheel.data["source"]
+    if source["kind"] == "git":
+        name = "src_{}_{}".format(source["commit"], hash(source["url"]) % (1 << 31))
+        file = "source.tar"
+    else:
+        name = "src_" + source["sha256"]
+        file = source["file"]
+    sources.setdefault(name, dict(
+        commit = source.get("commit", ""),
+        distribution = wheel.data["name"],
+        file = file,
+        kind = source["kind"],
+        locks = ", ".join(wheel.locks),
+        sha256 = source.get("sha256", ""),
+        url = source.get("url", ""),
+        version = wheel.data["version"],
+    ))
+    built_wheel_repository(
+        name = "whl_" + sha256,
+        distribution = wheel.data["name"],
+        file = wheel.data["file"],
+        pythons = sorted(wheel.pythons),
+        requirements = ["@whl_{}//:wheel".format(requirement) for requirement in wheel.requirements],
+        sha256 = sha256,
+        source = "@{}//:source".format(name),
+        subdirectory = source.get("subdirectory", ""),
+        version = wheel.data["version"],
+    )
+
 def _locks_impl(module_ctx):
     contents = {}
     wheels = {}
@@ -62,19 +105,25 @@ def _locks_impl(module_ctx):
         for environment in lock["environments"].values():
             for hashes in environment["wheels"].values():
                 for sha256 in hashes:
-                    wheel = wheels.setdefault(sha256, struct(data = lock["wheels"][sha256], locks = {}, pythons = {}))
+                    wheel = wheels.setdefault(sha256, _wheel(lock, sha256))
                     wheel.locks[package + ".lock"] = None
                     wheel.pythons[environment["python"]] = None
+    sources = {}
     for sha256, wheel in wheels.items():
-        wheel_repository(
-            name = "whl_" + sha256,
-            distribution = wheel.data["name"],
-            file = wheel.data["file"],
-            locks = ", ".join(wheel.locks),
-            pythons = sorted(wheel.pythons),
-            sha256 = sha256,
-            version = wheel.data["version"],
-        )
+        if wheel.data.get("source"):
+            _declare_built_wheel(sha256, wheel, sources)
+        else:
+            wheel_repository(
+                name = "whl_" + sha256,
+                distribution = wheel.data["name"],
+                file = wheel.data["file"],
+                locks = ", ".join(wheel.locks),
+                pythons = sorted(wheel.pythons),
+                sha256 = sha256,
+                version = wheel.data["version"],
+            )
+    for name, attributes in sources.items():
+        source_repository(name = name, **attributes)
     lock_repository(name = "mfbazel_locks", locks = contents)
     policy_repository(name = "mfbazel_policy", files = read_policy(module_ctx, root))
     return module_ctx.extension_metadata(reproducible = True)
@@ -83,6 +132,6 @@ locks = module_extension(
     implementation = _locks_impl,
     doc = """Reads every NAME.lock/flow.json of the workspace.
 
-Declares one repository per wheel, whl_SHA256, fetched when something needs it, mfbazel_locks, which has the targets of each lock, and
+Declares one repository per wheel, whl_SHA256, fetched when something needs it, one per source that a wheel is built of, mfbazel_locks, which has the targets of each lock, and
 mfbazel_policy, which has the workspace's mfbazel.toml. Adding a flow needs no edit of MODULE.bazel.""",
 )

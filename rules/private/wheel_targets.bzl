@@ -1,0 +1,66 @@
+"""The targets that every wheel's repository has, wherever the wheel comes from."""
+
+_BUILD = """\
+load("@rules_python//python:defs.bzl", "py_library")
+load("{wheel_bzl}", "wheel_site")
+load("{rule_bzl}", "{rule}")
+load("{layers_bzl}", "wheel_layer")
+
+package(default_visibility = ["//visibility:public"])
+
+{rule}(
+    name = "wheel",
+    distribution = {distribution},
+    version = {version},
+{attributes})
+
+wheel_site(
+    name = "site",
+    wheel = ":wheel",
+)
+
+py_library(
+    name = "lib",
+    data = [":site"],
+    imports = ["site"],
+)
+
+[
+    wheel_layer(
+        name = "layer_" + python,
+        layer_name = {layer_name},
+        python = python,
+        wheels = [":wheel"],
+    )
+    for python in {pythons}
+]
+"""
+
+WHEEL_ATTRS = {
+    "distribution": attr.string(mandatory = True, doc = "Normalized name of the distribution."),
+    "pythons": attr.string_list(doc = "Versions (X.Y) of the Pythons that it is installed for."),
+    "version": attr.string(mandatory = True, doc = "Version of the distribution."),
+    "_layers_bzl": attr.label(default = "//rules/private:layers.bzl"),
+    "_wheel_bzl": attr.label(default = "//rules/private:wheel.bzl"),
+}
+
+def wheel_targets(attr, rule, rule_bzl, attributes):
+    """Returns the BUILD file of a wheel's repository: `:wheel`, `:site`, `:lib` and `:layer_X.Y`.
+
+    Args:
+        attr: attributes of a repository rule that has WHEEL_ATTRS.
+        rule: name of the rule of `:wheel`, which gives WheelInfo.
+        rule_bzl: label of the file that defines it.
+        attributes: attributes of `:wheel` besides distribution and version.
+    """
+    return _BUILD.format(
+        attributes = "".join(["    {} = {},\n".format(name, repr(value)) for name, value in sorted(attributes.items())]),
+        distribution = repr(attr.distribution),
+        layer_name = repr("{}-{}".format(attr.distribution, attr.version)),
+        layers_bzl = attr._layers_bzl,
+        pythons = attr.pythons,
+        rule = rule,
+        rule_bzl = rule_bzl,
+        version = repr(attr.version),
+        wheel_bzl = attr._wheel_bzl,
+    )
