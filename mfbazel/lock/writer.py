@@ -31,10 +31,12 @@ def write_directory(directory: Path, files: Mapping[str, str], owned: Collection
     """
     directory = directory.resolve()
     try:
+        if directory.exists() and not directory.is_dir():
+            raise LockError(f"cannot write the lock {directory}: a file is there; remove it")
+        _remove_leftovers(directory)
         if _unchanged(directory, files, owned):
             return False
         directory.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(directory)
         beside = directory.parent / f"{_prefix(directory)}{os.getpid()}-{secrets.token_hex(4)}"
         beside.mkdir()
         try:

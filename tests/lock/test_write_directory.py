@@ -91,3 +91,21 @@ def test_a_link_to_a_lock_stays_a_link(lock: Path) -> None:
     write_directory(link, {"flow.json": "new"}, OWNED)
     assert link.is_symlink()
     assert (lock / "flow.json").read_text(encoding="utf-8") == "new"
+
+
+def test_what_a_killed_writer_left_is_removed_even_when_nothing_else_is_to_do(lock: Path) -> None:
+    left = lock.with_name(f".{lock.name}.new-999999999-x")
+    left.mkdir()
+    files = {"flow.json": "new"}
+    write_directory(lock, files, OWNED)
+    left.mkdir()
+    assert not write_directory(lock, files, OWNED)
+    assert not left.exists()
+
+
+def test_a_file_in_the_place_of_a_lock_stays_and_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "x.lock").write_text("mine", encoding="utf-8")
+    with pytest.raises(LockError, match=r"x\.lock: a file is there; remove it"):
+        write_directory(tmp_path / "x.lock", {"flow.json": "new"}, OWNED)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.lock"]
+    assert (tmp_path / "x.lock").read_text(encoding="utf-8") == "mine"
