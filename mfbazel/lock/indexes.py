@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import netrc
 import ssl
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from mfbazel.wheel.pip_environment import (
     certificates,
@@ -142,11 +143,28 @@ class Credentials:
         """``user:password``, unquoted, by host and port."""
         found: dict[str, str] = {}
         for name, url in self._indexes():
-            userinfo, _, place = urlsplit(url).netloc.rpartition("@")
+            parts = urlsplit(url)
+            userinfo, _, place = parts.netloc.rpartition("@")
             known = (credentials_of(name, self.environment) if name else "") or unquote(userinfo)
-            if known:
-                found.setdefault(place, known)
+            if known and place not in found:
+                bare = urlunsplit(parts._replace(netloc=place))
+                found[place] = known if ":" in known else self._from_keyring(known, (bare, place))
         return found
+
+    def _from_keyring(self, user: str, services: Sequence[str]) -> str:
+        """Ask the program ``keyring``, where the user wants it asked, as pip and uv do."""
+        if "subprocess" not in (self.settings.get("keyring-provider"), self.environment.get("UV_KEYRING_PROVIDER")):
+            return user
+        for service in services:
+            try:
+                answer = subprocess.run(
+                    ["keyring", "get", service, user], env=self.environment, capture_output=True, text=True, check=False
+                )
+            except OSError:
+                return user
+            if answer.returncode == 0 and answer.stdout.strip():
+                return f"{user}:{answer.stdout.strip()}"
+        return user
 
     def _indexes(self) -> Iterator[tuple[str, str]]:
         yield from self.named.items()

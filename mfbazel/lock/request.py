@@ -10,7 +10,7 @@ from typing import Protocol
 
 from packaging.utils import canonicalize_name
 
-from mfbazel.lock.model import Index, Pin, Platform
+from mfbazel.lock.model import Index, Pin, Platform, Recorded
 
 WANTED, RUNTIME, CONSTRAINTS, OUTPUT = "wanted.in", "runtime.in", "constraints.in", "resolved.txt"
 OVERRIDES = "overrides.in"
@@ -26,6 +26,8 @@ class Request:
         overrides: requirements that replace what distributions say of the same distribution.
         indexes: where some distributions come from, and nothing else does.
         build: normalized names of the distributions that are built from source.
+        local: URLs of wheels on this machine, by normalized name: no other wheel of these distributions is taken.
+        recorded: what an old lock knows of wheels that were built from source.
         preferences: pins to keep where nothing forces another version.
         dependencies: whether what the distributions need is wanted, too.
         upgrade: forget ``preferences``; ``upgrade_packages``: forget them for these distributions.
@@ -44,6 +46,8 @@ class Request:
     overrides: tuple[str, ...] = ()
     indexes: tuple[Index, ...] = ()
     build: frozenset[str] = frozenset()
+    local: Mapping[str, str] = field(default_factory=dict)
+    recorded: tuple[Recorded, ...] = ()
 
     @property
     def kept(self) -> dict[str, str]:
@@ -63,9 +67,10 @@ class Request:
         _write(directory / RUNTIME, self.runtime)
         _write(directory / OUTPUT, _pinned(output))
         _write(directory / OVERRIDES, self.overrides)
-        _write(directory / CONSTRAINTS, [*self.constraints, *_pinned(constraints)])
+        limits = [*self.constraints, *_pinned(constraints), *(f"{name} @ {url}" for name, url in self.local.items())]
+        _write(directory / CONSTRAINTS, limits)
         arguments = [WANTED, RUNTIME] if self.runtime else [WANTED]
-        return [*arguments, "--constraint", CONSTRAINTS] if self.constraints or constraints else arguments
+        return [*arguments, "--constraint", CONSTRAINTS] if limits else arguments
 
 
 def _pinned(versions: Mapping[str, str]) -> list[str]:

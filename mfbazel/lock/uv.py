@@ -19,6 +19,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.indexes import Credentials
 from mfbazel.lock.model import Pin
+from mfbazel.lock.origin import SDIST, Source
 from mfbazel.lock.pinned import PROJECT, Pinned, needed, without_project
 from mfbazel.lock.request import OUTPUT, OVERRIDES, Request, ResolverFailure, words
 from mfbazel.lock.requirements_txt import parse_resolved
@@ -37,6 +38,7 @@ class FoundWheel:
         url: with credentials, when the policy names the index; never leaves this process.
         index: the policy's name of the index, empty for one of the user's configuration; ``index_url``: its URL as the
             policy has it.
+        source: what it is built from; the ``file`` of an sdist that is to be built is the sdist.
     """
 
     name: str
@@ -47,6 +49,7 @@ class FoundWheel:
     url: str
     index: str = ""
     index_url: str = ""
+    source: Source | None = None
 
     @property
     def origin(self) -> tuple[str, str] | None:
@@ -73,11 +76,21 @@ class Uv:
     def pins(self, request: Request) -> dict[str, Pin]:
         """See :class:`mfbazel.lock.request.Resolver`.
 
-        uv prefers the pins in its output file, which holds nothing else back. But it drops one when the first of
-        several indexes has no wheel of it for the target, although another index has: what moved is asked for again.
+        uv prefers the pins in its output file, which holds nothing else back. But where the first of several indexes
+        has no wheel of one for the target, it drops that pin, or fails, although another index has: such pins are left
+        out, and what moved is asked for again.
         """
-        found = self._resolve(request, request.kept, {})
-        return self._kept(request, found) if request.kept else found
+        preferred = request.kept
+        while True:
+            try:
+                found = self._resolve(request, preferred, {})
+            except ResolverFailure as failure:
+                if failure.unreachable or not preferred:
+                    raise
+                named = words(failure.text) & preferred.keys()
+                preferred = {name: version for name, version in preferred.items() if named and name not in named}
+            else:
+                return self._kept(request, found)
 
     def _kept(self, request: Request, found: Mapping[str, Pin]) -> dict[str, Pin]:
         """Return ``found`` with more of the preferences kept, where nothing else would move for that."""
@@ -88,7 +101,7 @@ class Uv:
         while moved:
             rest = {name: pin.version for name, pin in found.items() if name not in moved}
             try:
-                return self._resolve(request, preferred, {**moved, **rest})
+                return self._resolve(request, {}, {**moved, **rest})
             except ResolverFailure as failure:
                 if failure.unreachable:
                     raise
@@ -150,12 +163,14 @@ class Uv:
             return parse_resolved(text), text
 
     def wheels(self, request: Request, pins: Mapping[str, Pin]) -> dict[str, FoundWheel]:
-        """Return, per name, the wheel of each of ``pins`` that an installer would take on the request's platform.
+        """Return, per name, the wheel of each of ``pins`` that an installer would take on the request's platform; of
+        what is built from source the sdist.
 
         Raises:
             ResolverFailure: a pin has no wheel there, or an index is unreachable.
             LockError: an index names no sha256 for a wheel.
         """
+        pins = {name: pin for name, pin in pins.items() if name not in request.local}
         if not pins:
             return {}
         pinned = Pinned(request.indexes, self.environment)
@@ -177,7 +192,8 @@ class Uv:
 
     def _found(self, request: Request, package: Mapping[str, Any], pinned: Pinned, directory: Path) -> FoundWheel:
         ranks = {tag: rank for rank, tag in enumerate(request.platform.tags(request.python, request.glibc))}
-        wheel = _best(package, ranks, directory)
+        built = canonicalize_name(package["name"]) in request.build
+        wheel = _sdist(package, directory) if built else _best(package, ranks, directory)
         index = pinned.of(wheel.name)
         if index is None:
             return wheel
@@ -198,6 +214,8 @@ class Uv:
     ) -> None:
         """Run uv; ``carried``: the requirements of pinned distributions by name."""
         every = [*_target(request), "--only-binary", ":all:", *arguments]
+        for name in sorted(request.build - request.local.keys()):
+            every += ["--no-binary", name]
         if carried:
             (directory / PROJECT).write_text(pinned.project(carried), encoding="utf-8")
             every.append(PROJECT)
@@ -229,6 +247,16 @@ def _best(package: Mapping[str, Any], ranks: Mapping[Tag, int], directory: Path)
     return FoundWheel(
         name, version, file, _sha256(entry, file, directory), int(entry.get("size", -1)), entry.get("url", "")
     )
+
+
+def _sdist(package: Mapping[str, Any], directory: Path) -> FoundWheel:
+    name, version = canonicalize_name(package["name"]), str(package["version"])
+    entry = package.get("sdist")
+    if not entry:
+        raise ResolverFailure(f"{name}=={version} has no sdist, and `build` says to build it from source")
+    file = _file_name(entry)
+    source = Source(SDIST, file, _sha256(entry, file, directory), int(entry.get("size", -1)))
+    return FoundWheel(name, version, file, source.sha256, source.size, entry.get("url", ""), source=source)
 
 
 def _names(package: Mapping[str, Any]) -> str:

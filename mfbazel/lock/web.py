@@ -94,14 +94,14 @@ class Web:
             raise NoAnswerError(url.partition(":")[0])
         try:
             parts = urlsplit(url)
-            user, at, place = parts.netloc.rpartition("@")
+            user, _, place = parts.netloc.rpartition("@")
             if place in self._unreachable:
                 raise NoAnswerError("unreachable")
             request = urllib.request.Request(urlunsplit(parts._replace(netloc=place)), method=method)
             request.add_header("Accept-Encoding", "identity")
             for name, value in headers.items():
                 request.add_header(name.replace("_", "-"), value)
-            known = unquote(user) if at else self._credentials.of(place)
+            known = unquote(user) if ":" in user else self._credentials.of(place)
             if known:
                 # Not sent on when the server redirects to another one.
                 token = base64.b64encode(known.encode()).decode("ascii")
