@@ -54,7 +54,7 @@ def _wheel(lock, sha256):
     if environment:
         for hashes in lock["environments"][environment]["wheels"].values():
             requirements.update({requirement: None for requirement in hashes})
-    return struct(data = data, locks = {}, pythons = {}, requirements = sorted(requirements))
+    return struct(data = data, indexes = {}, locks = {}, pythons = {}, requirements = sorted(requirements))
 
 def _declare_built_wheel(sha256, wheel, sources):
     """Declares the repository of a wheel that is built; enters the attributes of its source's repository into sources."""
@@ -95,6 +95,8 @@ def _locks_impl(module_ctx):
     # Bazel gives the path of a file of a package only: the root needs a BUILD file, which may be empty.
     root = module_ctx.path(Label("@@//:MODULE.bazel")).dirname
 
+    policy = read_policy(module_ctx, root)
+
     # The packages of mfbazel itself, whichever workspace it is used in.
     directories = {"_mfbazel": own}
     for directory in _lock_directories(root):
@@ -108,6 +110,9 @@ def _locks_impl(module_ctx):
                     wheel = wheels.setdefault(sha256, _wheel(lock, sha256))
                     wheel.locks[package + ".lock"] = None
                     wheel.pythons[environment["python"]] = None
+                    index = environment.get("policy", {}).get("indexes", {}).get(wheel.data["name"])
+                    if index in policy.indexes:
+                        wheel.indexes[index] = policy.indexes[index]
     sources = {}
     for sha256, wheel in wheels.items():
         if wheel.data.get("source"):
@@ -117,6 +122,8 @@ def _locks_impl(module_ctx):
                 name = "whl_" + sha256,
                 distribution = wheel.data["name"],
                 file = wheel.data["file"],
+                # Each of them has these bytes.
+                index = dict(sorted(wheel.indexes.items())[:1]),
                 locks = ", ".join(wheel.locks),
                 pythons = sorted(wheel.pythons),
                 sha256 = sha256,
@@ -125,7 +132,7 @@ def _locks_impl(module_ctx):
     for name, attributes in sources.items():
         source_repository(name = name, **attributes)
     lock_repository(name = "mfbazel_locks", locks = contents)
-    policy_repository(name = "mfbazel_policy", files = read_policy(module_ctx, root))
+    policy_repository(name = "mfbazel_policy", files = policy.files)
     return module_ctx.extension_metadata(reproducible = True)
 
 locks = module_extension(

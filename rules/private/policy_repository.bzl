@@ -23,7 +23,9 @@ policy_repository = repository_rule(
 )
 
 def read_policy(module_ctx, root):
-    """Returns the content of mfbazel.toml and of the files that it names, by path.
+    """Reads mfbazel.toml.
+
+    Returns a struct: `files`, the content of mfbazel.toml and of the files that it names, by path; `indexes`, the URLs of its indexes, by name.
 
     Args:
         module_ctx: The module context.
@@ -32,16 +34,17 @@ def read_policy(module_ctx, root):
     policy = root.get_child("mfbazel.toml")
     module_ctx.watch(policy)
     if not policy.exists:
-        return {}
+        return struct(files = {}, indexes = {})
     interpreter = module_ctx.getenv("MFBAZEL_PYTHON") or module_ctx.which("python3")
     if not interpreter:
         fail("no python3 on PATH to read {} with: install Python 3 with pip, or name one in MFBAZEL_PYTHON".format(policy))
-    script = module_ctx.path(Label("//mfbazel/lock:policy_files.py"))
+    script = module_ctx.path(Label("//mfbazel/lock:policy_names.py"))
     result = module_ctx.execute([interpreter, script, policy], environment = {"PYTHONDONTWRITEBYTECODE": "1"})
     if result.return_code != 0:
         fail("cannot read {}:\n{}".format(policy, result.stderr.strip()))
     files = {"mfbazel.toml": module_ctx.read(policy, watch = "yes")}
-    for name in json.decode(result.stdout):
+    names = json.decode(result.stdout)
+    for name in names["files"]:
         path = root.get_child(*name.split("/"))
 
         # What is missing or out of the workspace is an error of the command line, which says where it is named.
@@ -49,4 +52,4 @@ def read_policy(module_ctx, root):
             module_ctx.watch(path)
             if path.exists and not path.is_dir:
                 files[name] = module_ctx.read(path, watch = "yes")
-    return files
+    return struct(files = files, indexes = names["indexes"])

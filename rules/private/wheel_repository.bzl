@@ -8,6 +8,9 @@ def _wheel_repository_impl(repository_ctx):
     if not interpreter:
         fail("no python3 on PATH to download {} with: install Python 3 with pip, or name one in MFBAZEL_PYTHON".format(attr.file))
     repository_ctx.report_progress("Downloading {}".format(attr.file))
+    index = []
+    for name, url in attr.index.items():
+        index = ["--index-name", name, "--index-url", url]
     result = repository_ctx.execute(
         [
             interpreter,
@@ -22,7 +25,7 @@ def _wheel_repository_impl(repository_ctx):
             attr.sha256,
             "--output",
             attr.file,
-        ],
+        ] + index,
         timeout = 3600,
         environment = {"PYTHONDONTWRITEBYTECODE": "1"},
     )
@@ -39,6 +42,7 @@ wheel_repository = repository_rule(
     attrs = dict(
         WHEEL_ATTRS,
         file = attr.string(mandatory = True, doc = "File name of the wheel."),
+        index = attr.string_dict(doc = "Name and URL of the index of mfbazel.toml that has the wheel; without one, pip's configuration counts."),
         locks = attr.string(doc = "The locks that name the wheel, for messages."),
         sha256 = attr.string(mandatory = True, doc = "Hash of the wheel."),
         _fetch = attr.label(default = "//mfbazel/wheel:fetch.py"),

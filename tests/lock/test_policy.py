@@ -12,7 +12,7 @@ from mfbazel.lock import cli
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import Environment
 from mfbazel.lock.policy import read_policy
-from mfbazel.lock.policy_files import policy_files
+from mfbazel.lock.policy_names import policy_names
 from tests.lock.wheelhouse import use_only, wheel
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -185,9 +185,9 @@ def test_the_first_index_that_takes_a_distribution_counts_and_gpu_steps_have_the
     }
 
 
-def test_the_module_extension_is_told_the_files_that_a_policy_names() -> None:
+def test_the_module_extension_is_told_the_files_and_indexes_that_a_policy_names() -> None:
     text = '[lock]\nconstraints = ["b.txt", "a.txt"]\noverrides = ["a.txt", 3]\n'
-    assert policy_files(text.replace(", 3", "")) == ["a.txt", "b.txt"]
-    assert policy_files(text) == ["a.txt", "b.txt"]
-    assert policy_files("[lock") == []
-    assert policy_files("lock = 3") == []
+    index = '[[lock.index]]\nname = "own"\nurl = "https://x.test/${Y}"\npackages = ["p"]\n'
+    assert policy_names(text + index) == {"files": ["a.txt", "b.txt"], "indexes": {"own": "https://x.test/${Y}"}}
+    for wrong in ("[lock", "lock = 3", '[[lock.index]]\nname = "own"\n', "[lock]\nconstraints = 3\n"):
+        assert policy_names(wrong) == {"files": [], "indexes": {}}
