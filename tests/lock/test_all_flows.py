@@ -19,6 +19,7 @@ from mfbazel.lock.all_flows import Choices, Everything, Result
 from mfbazel.lock.bazel import FlowFiles
 from mfbazel.lock.command import Shared
 from mfbazel.lock.document import read
+from mfbazel.lock.flow import FlowOptions, read_flow_environments
 from mfbazel.lock.stale import check_lock
 from tests.lock.many_flows import Repository, make_wheels
 from tests.lock.wheelhouse import use_only, wheel
@@ -181,11 +182,10 @@ def test_results_come_as_they_are_done_and_flows_run_at_the_same_time(
 ) -> None:
     flows = [repository.add(f"flow{n}", {"alpha": "1.0"}) for n in range(4)]
     meeting = threading.Barrier(2, timeout=30)
-    original = command.read_flow_environments
 
-    def waiting(options: object) -> object:
+    def waiting(options: FlowOptions) -> object:
         meeting.wait()
-        return original(options)  # type: ignore[arg-type]
+        return read_flow_environments(options)
 
     monkeypatch.setattr(command, "read_flow_environments", waiting)
     seen: list[str] = []

@@ -246,11 +246,11 @@ def test_cuda_and_cpu_builds_are_not_aligned_with_each_other() -> None:
 
 def test_variants_that_stand_at_different_versions_have_no_common_constraint() -> None:
     made = Made({})
-    gpu = {"policy": {"indexes": {"torch": "torch-cuda"}}}
+    gpu = {"indexes": {"torch": "torch-cuda"}}
     report = make_report(
         {
-            "//a:a": made.lock(step("start", {"torch": "2.8"}), step("train", {"torch": "2.7"}, **gpu)),
-            "//b:b": made.lock(step("start", {"torch": "2.9"}), step("train", {"torch": "2.7"}, **gpu)),
+            "//a:a": made.lock(step("start", {"torch": "2.8"}), step("train", {"torch": "2.7"}, policy=gpu)),
+            "//b:b": made.lock(step("start", {"torch": "2.9"}), step("train", {"torch": "2.7"}, policy=gpu)),
         }
     )
     (alignment,) = only(report).alignments
