@@ -124,11 +124,20 @@ def _settings(old: Lock, new: Lock) -> Iterator[str]:
     for key in ("glibc", "resolver"):
         if old.document[key] != new.document[key]:
             yield f"{key} {old.document[key]} → {new.document[key]}"
-    before, after = old.document["wheels"], new.document["wheels"]
-    versions = {(wheel["name"], wheel["version"]) for wheel in before.values()}
-    for sha in sorted(after.keys() - before.keys(), key=lambda sha: str(after[sha]["file"])):
-        if (after[sha]["name"], after[sha]["version"]) in versions:
-            yield f"another wheel of the same version: {after[sha]['file']}"
+    yield from sorted({line for platform in old.platforms for line in _other_wheels(platform, old, new)})
+
+
+def _other_wheels(platform: str, old: Lock, new: Lock) -> Iterator[str]:
+    """Say which distributions have another wheel on ``platform``, though the version is the same."""
+    before, after = (
+        {sha for environment in lock.environments.values() for sha in environment["wheels"].get(platform, ())}
+        for lock in (old, new)
+    )
+    versions = {(old.document["wheels"][sha]["name"], old.document["wheels"][sha]["version"]) for sha in before}
+    for sha in after - before:
+        wheel = new.document["wheels"][sha]
+        if (wheel["name"], wheel["version"]) in versions:
+            yield f"another wheel of the same version: {wheel.get('file') or sha}"
 
 
 def _rest(old: Lock, new: Lock) -> str:

@@ -37,6 +37,11 @@ class Lock:
         environments: Mapping[str, Mapping[str, Any]] = self.document["environments"]
         return environments
 
+    @property
+    def platforms(self) -> list[str]:
+        """The platforms that are locked, sorted."""
+        return sorted(self.document["layers"])
+
     def versions(self, environment: str) -> dict[str, str]:
         """Return the locked versions of ``environment`` by name; empty when it is not locked."""
         return dict(self._distributions(environment))

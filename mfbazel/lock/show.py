@@ -19,6 +19,9 @@ def show_outcome(outcome: Outcome, written: Path | None, seconds: float) -> None
     written."""
     console = make_console()
     console.print(_table(outcome.lock))
+    if len(outcome.lock.platforms) > 1:
+        locked = ", ".join(outcome.lock.platforms)
+        console.print(f"locked for {locked}; the sizes are those of {outcome.lock.platforms[0]}", markup=False)
     for line in _runtime(outcome.lock):
         console.print(line, markup=False, soft_wrap=True)
     state = "changed" if written else "would change"
@@ -42,8 +45,8 @@ def _table(lock: Lock) -> Table:
     for title in ("environment", "Python", "requires", "packages", "for Metaflow", "MB"):
         table.add_column(title, justify="right" if title in ("packages", "for Metaflow", "MB") else "left")
     for name, environment in sorted(lock.environments.items()):
-        shas = {sha for found in environment["wheels"].values() for sha in found}
-        size = sum(lock.document["wheels"][sha]["size"] for sha in shas)
+        shas = environment["wheels"][lock.platforms[0]]
+        size = sum(lock.document["wheels"][sha].get("size", 0) for sha in shas)
         requires = ", ".join(environment["requirements"]) or "—"
         table.add_row(
             Text(name),
