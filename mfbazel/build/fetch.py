@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import re
 import subprocess
 import sys
@@ -24,6 +23,7 @@ if __name__ == "__main__":
 from mfbazel.build.errors import BuildError
 from mfbazel.build.git import GitSource, fetch_commit
 from mfbazel.wheel.fetch import FetchError, Wheel, cache_directory, cached, place, redact, sha256_of
+from mfbazel.wheel.pip_environment import UnsetVariableError, pip_environment
 
 _SCRIPT = Path(__file__).absolute().parent / "pip_sdist.py"
 _ABSENT, _DIFFERENT = 3, 4
@@ -31,7 +31,13 @@ _GOT = re.compile(r"\bGot ([0-9a-f]{64})\b")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*\.(?:tar\.gz|tgz|tar\.bz2|tar\.xz|tar|zip)")
 
 
-def fetch_sdist(sdist: Wheel, output: Path, python: str | None = None, cache: Path | None = None) -> Path:
+def fetch_sdist(
+    sdist: Wheel,
+    output: Path,
+    python: str | None = None,
+    cache: Path | None = None,
+    index: tuple[str, str] | None = None,
+) -> Path:
     """Put the source archive ``sdist`` at ``output`` and into the wheel cache; return ``output``.
 
     Args:
@@ -39,6 +45,7 @@ def fetch_sdist(sdist: Wheel, output: Path, python: str | None = None, cache: Pa
         output: path of the file to write, replaced when it exists.
         python: the interpreter whose pip downloads (default: the running one).
         cache: the wheel cache (default: :func:`mfbazel.wheel.fetch.cache_directory`).
+        index: name and URL (with ``${VARIABLE}``) of the policy's index that has it; no other is asked.
 
     Raises:
         FetchError: bad arguments, hash differs, index unreachable, no such file on the index, or the disk refuses.
@@ -55,7 +62,7 @@ def fetch_sdist(sdist: Wheel, output: Path, python: str | None = None, cache: Pa
             return output
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as directory:
-            downloaded = _download(sdist, Path(directory), python or sys.executable)
+            downloaded = _download(sdist, Path(directory), python or sys.executable, index)
             with contextlib.suppress(OSError):  # a cache that cannot be written is no reason to fail
                 place(downloaded, cache / sdist.sha256 / sdist.file)
             downloaded.replace(output)
@@ -64,17 +71,19 @@ def fetch_sdist(sdist: Wheel, output: Path, python: str | None = None, cache: Pa
     return output
 
 
-def _download(sdist: Wheel, directory: Path, python: str) -> Path:
-    (directory / "tmp").mkdir()
-    environment = dict(os.environ, TMPDIR=str(directory / "tmp"), PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_COLOR="1")
-    environment["PIP_REQUIRE_VIRTUALENV"] = "0"
-    for name in ("PIP_CONSTRAINT", "PIP_NO_BINARY", "PIP_ONLY_BINARY", "PIP_REQUIREMENT"):
-        environment.pop(name, None)
+def _download(sdist: Wheel, directory: Path, python: str, index: tuple[str, str] | None) -> Path:
+    temporary = directory / "tmp"
+    temporary.mkdir()
     command = [python, str(_SCRIPT), sdist.name, sdist.file, sdist.sha256, str(directory)]
     try:
+        environment = pip_environment(temporary, python, index)
+        for name in ("PIP_NO_BINARY", "PIP_ONLY_BINARY", "PIP_REQUIREMENT"):
+            environment.pop(name, None)
         result = subprocess.run(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         )
+    except UnsetVariableError as error:
+        raise FetchError(f"{sdist.name} {sdist.version}: mfbazel.toml: `url`: {error}") from error
     except OSError as error:
         raise FetchError(f"cannot run pip with the interpreter '{python}': {error.strerror}") from error
     path = directory / sdist.file
@@ -138,6 +147,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     sdist.add_argument("--version", required=True)
     sdist.add_argument("--file", required=True, help="file name of the archive")
     sdist.add_argument("--sha256", required=True)
+    sdist.add_argument("--index-name", help="the policy's index that has it; no other is asked")
+    sdist.add_argument("--index-url", help="its URL, with ${VARIABLE} for what stands in the environment")
     sdist.add_argument("--python", help="the interpreter whose pip downloads (default: this one)")
     git = commands.add_parser("git", help="the files of a commit, as a tar")
     git.add_argument("--url", required=True, help="of the repository")
@@ -155,7 +166,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             fetch_commit(GitSource(arguments.url, arguments.commit), arguments.commit, arguments.output)
         else:
             sdist = Wheel(arguments.name, arguments.version, arguments.file, arguments.sha256)
-            fetch_sdist(sdist, arguments.output, arguments.python)
+            index = (arguments.index_name or "", arguments.index_url) if arguments.index_url else None
+            fetch_sdist(sdist, arguments.output, arguments.python, index=index)
     except (FetchError, BuildError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

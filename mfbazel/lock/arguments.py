@@ -33,6 +33,7 @@ FLOW_ATTRIBUTES = frozenset(
         "runtime",
         "infer",
         "imports",
+        "build",
     ]
 )
 """The options that ``metaflow_flow`` fills in."""
@@ -50,6 +51,13 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--platform", action="append", metavar="OS/ARCH", help=f"repeatable (default: {platforms})")
     parser.add_argument("--glibc", metavar="2.Y", help=f"oldest C library of the images (default: {_DEFAULT_GLIBC})")
     parser.add_argument("--resolver", choices=RESOLVERS, help=f"default: {RESOLVERS[0]}")
+    parser.add_argument(
+        "--build",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="build this distribution from source, which runs code of it; repeatable",
+    )
 
 
 def add_flow_options(parser: argparse.ArgumentParser) -> None:

@@ -37,6 +37,7 @@ class Shared:
     def __post_init__(self) -> None:
         self.sizes = Sizes(web=self.web)
         self.modules = Modules(report=self.report, web=self.web)
+        self.resolutions.sources.report = self.report
 
     def learn(self, old: Lock | None) -> None:
         """Enter what the ``old`` lock says of wheels."""

@@ -12,6 +12,8 @@ from mfbazel.lock.model import LAUNCHER, Environment, Settings, Wanted
 from mfbazel.lock.request import Request, ResolverFailure
 
 _PIP_HINT = "see `python3 -m pip config list` and the PIP_* and UV_* environment variables"
+_HAS_SDIST = re.compile(r"Wheels are required for `([^`]+)`")
+_NO_VERSION = re.compile(r"No matching distribution found for ([A-Za-z0-9][A-Za-z0-9._-]*)")
 _NO_WHEEL = re.compile(
     r"has no wheels|no usable wheels|no wheels with a matching|Wheels are required for|has no wheels that fit|"
     r"wheels? .{0,40}not compatible"
@@ -36,13 +38,25 @@ def explain(
             "Only wheels are installed. Require a version that has a wheel for this platform (attribute `platforms`, "
             f"`glibc` = {request.glibc}) and Python (attribute `python`), or build one and add it to your "
             f"index or to pip's "
-            "`find-links`."
+            f"`find-links`.{_building(failure.text)}"
         )
     else:
         headline = f"{who}: the requirements cannot be met{_packages(named)}"
         advice = f"Change one of the requirements above, then run `{settings.command}`."
     lines = [headline, *_origins(named or _all(members)), _indented(failure.text), advice, *_renaming(named)]
     return LockError("\n".join(lines))
+
+
+def _building(text: str) -> str:
+    """Say how to allow building what has an sdist; uv says so, pip does not tell."""
+    names = dict.fromkeys(_HAS_SDIST.findall(text)) or dict.fromkeys(_NO_VERSION.findall(text))
+    if not names:
+        return ""
+    said = ", ".join(f'"{canonicalize_name(name)}"' for name in names)
+    return (
+        "\nIf the index has an sdist of it and you trust that, it can be built, which runs its code: attribute "
+        f"`build = [{said}]` of the flow, or `build` below [lock] in mfbazel.toml."
+    )
 
 
 def _renaming(named: Sequence[Wanted]) -> list[str]:

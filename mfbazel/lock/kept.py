@@ -12,7 +12,8 @@ from typing import Any
 from packaging.utils import canonicalize_name
 
 from mfbazel.lock.document import Lock
-from mfbazel.lock.model import Environment, LockedEnvironment, Pin, Settings
+from mfbazel.lock.model import Environment, LockedEnvironment, LockedWheel, Pin, Recorded, Settings, Wanted
+from mfbazel.lock.origin import GIT
 from mfbazel.lock.requirements_txt import parse_annotations
 from mfbazel.lock.stale import check_environment_file
 
@@ -35,12 +36,52 @@ class Kept:
         versions = self.lock.versions(environment.name)
         if self._upgraded(environment, versions) or not _follows(environment, versions, launcher):
             return None
+        kept = self._read(environment)
+        if self.lock.document["flow"] and any(wheel.contents is None for wheel in _wheels(kept)):
+            return None
+        if not all(self._builds(wheel) for wheel in _wheels(kept)):
+            return None
+        return kept if _annotated(environment, parse_annotations(self.lock.texts[entry["file"]])) else None
+
+    def build_environment(self, name: str) -> LockedEnvironment | None:
+        """Return the environment ``name`` of build requirements as the old lock has it, ``None`` when it does not
+        hold."""
+        entry = self.lock.environments.get(name)
+        if entry is None or check_environment_file(self.lock, name):
+            return None
+        wanted = tuple(Wanted(text, name) for text in entry["requirements"])
+        environment = Environment(name, entry["python"], wanted)
+        policy = self.settings.policy.concerning(environment, self.lock.versions(name))
+        return self._read(environment) if entry.get("policy", {}) == policy else None
+
+    def recorded(self) -> tuple[Recorded, ...]:
+        """Return the wheels that the old lock has from sources, but those that are to be made anew."""
+        wheels = [self.lock.wheel(key) for key in sorted(self.lock.document["wheels"])]
+        found = []
+        for wheel in wheels:
+            required = self._build_requirements(wheel)
+            if required is not None and not self._forgotten(wheel):
+                found.append(Recorded(wheel, tuple(dict.fromkeys(_wheels(required)))))
+        return tuple(found)
+
+    def _forgotten(self, wheel: LockedWheel) -> bool:
+        """Say whether a built wheel is to be made anew: a branch or tag is looked up again, a build repeated."""
+        settings = self.settings
+        moves = wheel.source is not None and wheel.source.kind == GIT
+        return wheel.name in settings.upgrade_packages or (settings.upgrade and (moves or not settings.only))
+
+    def _build_requirements(self, wheel: LockedWheel) -> LockedEnvironment | None:
+        return self.build_environment(wheel.source.requires) if wheel.source and wheel.source.requires else None
+
+    def _builds(self, wheel: LockedWheel) -> bool:
+        """Say whether what building ``wheel`` requires still holds."""
+        required = wheel.source is not None and wheel.source.requires
+        return not required or self._build_requirements(wheel) is not None
+
+    def _read(self, environment: Environment) -> LockedEnvironment:
+        entry = self.lock.environments[environment.name]
         wheels = {platform: [self.lock.wheel(sha) for sha in shas] for platform, shas in entry["wheels"].items()}
-        if any(wheel.contents is None for found in wheels.values() for wheel in found) and self.lock.document["flow"]:
-            return None
         via = parse_annotations(self.lock.texts[entry["file"]])
-        if not _annotated(environment, via):
-            return None
         pins = {
             platform: {wheel.name: Pin(wheel.name, wheel.version, via[wheel.name, wheel.version]) for wheel in found}
             for platform, found in wheels.items()
@@ -77,3 +118,7 @@ def _annotated(environment: Environment, annotations: Mapping[tuple[str, str], t
     """Say whether the annotations name the origin of the requirements as it is called now."""
     names = {wanted.name for wanted in environment.wanted}
     return all(environment.source in via for (name, _version), via in annotations.items() if name in names)
+
+
+def _wheels(locked: LockedEnvironment) -> list[LockedWheel]:
+    return [wheel for found in locked.wheels.values() for wheel in found]

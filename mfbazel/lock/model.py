@@ -15,8 +15,11 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name
 
+from mfbazel.build.errors import BuildError
+from mfbazel.build.git import parse_git_url
 from mfbazel.lock.errors import LockError
-from mfbazel.lock.origin import Source
+from mfbazel.lock.origin import BUILD_PREFIX, Source
+from mfbazel.wheel.fetch import redact
 
 LAUNCHER = "_launcher"
 """The environment that runs Metaflow's command line on the machine that launches; it is no image."""
@@ -125,6 +128,11 @@ class Environment:
     gpu: bool = False
 
     @property
+    def builds(self) -> bool:
+        """Whether it holds the build requirements of a source."""
+        return self.name.startswith(BUILD_PREFIX)
+
+    @property
     def kept_runtime(self) -> tuple[Wanted, ...]:
         """``runtime`` without the distributions that the environment declares itself."""
         declared = {wanted.name for wanted in self.wanted}
@@ -186,6 +194,20 @@ class LockedWheel:
     def modules(self) -> tuple[str, ...] | None:
         """What can be imported from it; ``None``: not asked for."""
         return self.contents.modules if self.contents else None
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A ``wheel`` with a source, as an old lock has it, and the wheels of what building it required."""
+
+    wheel: LockedWheel
+    requirements: tuple[LockedWheel, ...]
+
+    @property
+    def source(self) -> Source:
+        """What it was built from."""
+        assert self.wheel.source is not None
+        return self.wheel.source
 
 
 @dataclass(frozen=True)
@@ -256,9 +278,19 @@ class Policy:
             "constraints": sorted({item.text for item in self.constraints if item.name in names}),
             "overrides": sorted({item.text for item in self.overrides if item.name in names}),
             "indexes": {name: index for name, index in pinned.items() if index},
-            "build": sorted(set(self.build) & set(names)),
+            # What builds is itself installed from wheels.
+            "build": [] if environment.builds else sorted(set(self.build) & set(names)),
         }
         return {key: value for key, value in found.items() if value}
+
+
+@dataclass(frozen=True)
+class BuildPolicy:
+    """What of a policy holds for build requirements: requirements, and the indexes of steps without a GPU."""
+
+    constraints: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    indexes: tuple[Index, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -296,18 +328,21 @@ def parse_wanted(text: str, where: str) -> Wanted:
     """Check and normalize the requirement ``text`` that stands at ``where``.
 
     Raises:
-        LockError: it is not a PEP 508 requirement, or names a URL, which cannot be pinned to a wheel of an index.
+        LockError: it is not a PEP 508 requirement, or names a URL that is not that of a git repository.
     """
     try:
         requirement = Requirement(text)
     except InvalidRequirement as error:
         raise LockError(f"{where}: '{text}' is not a requirement: {str(error).splitlines()[0]}") from error
     if requirement.url:
-        raise LockError(
-            f"{where}: '{requirement.name}' is required from the URL {requirement.url}: a lock names wheels "
-            f"of a package "
-            "index only. Build a wheel of it, put it on your index or into pip's `find-links`, and require its version."
-        )
+        try:
+            parse_git_url(requirement.url)
+        except BuildError as error:
+            raise LockError(
+                f"{where}: '{requirement.name}' is required from the URL {redact(requirement.url)}: {error}. Of URLs, "
+                "a lock takes those of git repositories. Otherwise put a wheel on your index or into pip's "
+                "`find-links` and require its version, or name its label in the attribute `wheels`."
+            ) from error
     requirement.name = canonicalize_name(requirement.name)
     return Wanted(str(requirement), where)
 

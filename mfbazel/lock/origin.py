@@ -20,7 +20,6 @@ class Source:
         kind: :data:`SDIST` (``file``, ``sha256`` and ``size`` in bytes of the archive), :data:`GIT` (``url`` as git
             takes it, ``revision`` as required, ``commit``, ``subdirectory``), :data:`FILE` (a wheel checked in at
             ``label``) or :data:`LABEL` (the wheel that the target ``label`` makes).
-        index: of an sdist, the policy's name of its index, empty for one of the user's configuration.
         requires: the environment that has the build requirements.
     """
 
@@ -28,7 +27,6 @@ class Source:
     file: str = ""
     sha256: str = ""
     size: int = -1
-    index: str = ""
     url: str = ""
     revision: str = ""
     commit: str = ""

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from packaging.utils import canonicalize_name
 
-from mfbazel.lock.model import Index, Pin, Platform, Recorded
+from mfbazel.lock.model import BuildPolicy, Index, Pin, Platform, Recorded
 
 WANTED, RUNTIME, CONSTRAINTS, OUTPUT = "wanted.in", "runtime.in", "constraints.in", "resolved.txt"
 OVERRIDES = "overrides.in"
@@ -28,6 +28,7 @@ class Request:
         build: normalized names of the distributions that are built from source.
         local: URLs of wheels on this machine, by normalized name: no other wheel of these distributions is taken.
         recorded: what an old lock knows of wheels that were built from source.
+        building: what holds for the build requirements of others.
         preferences: pins to keep where nothing forces another version.
         dependencies: whether what the distributions need is wanted, too.
         upgrade: forget ``preferences``; ``upgrade_packages``: forget them for these distributions.
@@ -48,6 +49,7 @@ class Request:
     build: frozenset[str] = frozenset()
     local: Mapping[str, str] = field(default_factory=dict)
     recorded: tuple[Recorded, ...] = ()
+    building: BuildPolicy = field(default_factory=BuildPolicy)
 
     @property
     def kept(self) -> dict[str, str]:

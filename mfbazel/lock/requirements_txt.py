@@ -9,12 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from packaging.utils import canonicalize_name
 
 from mfbazel.lock.model import LockedEnvironment, LockedWheel, Pin, Platform
 
 _PIN = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?==(?P<version>[^\s;\\]+)")
+_LOCAL = re.compile(
+    r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])? @ file:\S*/[^/\s-]+-(?P<version>[^/\s-]+)-[^/\s]+\.whl"
+)
+"""How a resolver writes a wheel that it was given by its URL."""
+
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 _VIA = re.compile(r"^\s+#\s+(?:via\b)?\s*(.*)$")
 
@@ -39,9 +45,9 @@ def parse_annotations(text: str) -> dict[tuple[str, str], tuple[str, ...]]:
     found: dict[tuple[str, str], tuple[str, ...]] = {}
     current: tuple[str, str] | None = None
     for line in text.splitlines():
-        match = _PIN.match(line)
+        match = _PIN.match(line) or _LOCAL.match(line)
         if match:
-            current = (canonicalize_name(match["name"]), match["version"])
+            current = (canonicalize_name(match["name"]), unquote(match["version"]))
             found[current] = ()
             continue
         via = _VIA.match(line)
@@ -88,10 +94,17 @@ def _render_distribution(name: str, locked: LockedEnvironment) -> list[str]:
     lines = []
     for version, platforms in sorted(versions.items()):
         marker = "" if everywhere else f" ; {_marker(platforms)}"
-        hashes = sorted({wheel.sha256 for platform in platforms for wheel in _wheels_of(name, locked.wheels[platform])})
+        wheels = [wheel for platform in platforms for wheel in _wheels_of(name, locked.wheels[platform])]
+        hashes = sorted({value for wheel in wheels for value in hashes_of(wheel)})
+        lines += sorted({f"# {name}: built from {wheel.source}" for wheel in wheels if wheel.source})
         lines.append(" \\\n    ".join([f"{name}=={version}{marker}", *(f"--hash=sha256:{value}" for value in hashes)]))
         lines += _annotation({via for platform in platforms for via in locked.pins[platform][name].via})
     return lines
+
+
+def hashes_of(wheel: LockedWheel) -> tuple[str, ...]:
+    """Return the hashes that an installer may meet: of the wheel, and of an sdist that it builds by itself."""
+    return (wheel.sha256, wheel.source.sha256) if wheel.source and wheel.source.sha256 else (wheel.sha256,)
 
 
 def _wheels_of(name: str, wheels: Sequence[LockedWheel]) -> list[LockedWheel]:

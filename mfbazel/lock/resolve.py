@@ -15,6 +15,7 @@ from mfbazel.lock.kept import Kept
 from mfbazel.lock.model import (
     LAUNCHER,
     RUNTIME_SOURCE,
+    BuildPolicy,
     Contents,
     Environment,
     Index,
@@ -22,13 +23,17 @@ from mfbazel.lock.model import (
     LockedWheel,
     Pin,
     Platform,
+    Recorded,
     Settings,
 )
 from mfbazel.lock.modules import Modules
+from mfbazel.lock.origin import BUILD_PREFIX
 from mfbazel.lock.piptools import PipTools
 from mfbazel.lock.request import RUNTIME, WANTED, Request, Resolver, ResolverFailure
 from mfbazel.lock.requirements_txt import rename_sources
 from mfbazel.lock.sizes import Sizes
+from mfbazel.lock.sources import Sources, check_allowed
+from mfbazel.lock.sources_build import BuildRequirements
 from mfbazel.lock.uv import FoundWheel, Uv
 
 RESOLVERS = ("uv", "pip-tools")
@@ -47,6 +52,8 @@ class Question:
         launcher: versions that the runtime requirements must have.
         preferences: versions that are kept where nothing forces others.
         constraints, overrides, indexes, build: of the repository's policy.
+        recorded: what the old lock knows of wheels that were built from source, and is not to be forgotten.
+        building: what holds for build requirements.
     """
 
     python: str
@@ -64,6 +71,8 @@ class Question:
     build: frozenset[str] = frozenset()
     upgrade: bool = False
     upgrade_packages: tuple[str, ...] = ()
+    recorded: tuple[Recorded, ...] = ()
+    building: BuildPolicy = field(default_factory=BuildPolicy)
 
     def request(self, platform: Platform) -> Request:
         """Return the question about one platform, as a resolver takes it."""
@@ -81,15 +90,30 @@ class Question:
             self.overrides,
             self.indexes,
             self.build,
+            recorded=self.recorded,
+            building=self.building,
         )
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Pins and wheels of one resolution, per platform."""
+    """Pins and wheels of one resolution, per platform.
+
+    ``built``: what building some of the wheels required.
+    """
 
     pins: Mapping[str, _Pins]
     wheels: Mapping[str, Mapping[str, FoundWheel]]
+    built: tuple[BuildRequirements, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Found:
+    """An answer about one platform."""
+
+    pins: _Pins
+    wheels: Mapping[str, FoundWheel]
+    built: tuple[BuildRequirements, ...]
 
 
 class _UnansweredError(Exception):
@@ -107,12 +131,17 @@ class Resolutions:
 
     Attributes:
         made: how many there are.
+        sources: builds what has no wheel.
     """
 
     uv: Uv = field(default_factory=Uv)
+    sources: Sources = field(init=False)
     _answers: dict[Question, Future[Answer]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _running: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_AT_ONCE))
+
+    def __post_init__(self) -> None:
+        self.sources = Sources(self.uv)
 
     @property
     def made(self) -> int:
@@ -145,6 +174,7 @@ class Resolutions:
     def _resolve(self, question: Question, report: Callable[[Platform, int], None]) -> Answer:
         pins: dict[str, _Pins] = {}
         wheels: dict[str, Mapping[str, FoundWheel]] = {}
+        built: list[BuildRequirements] = []
         for platform in question.platforms:
             # The versions of the first platform are preferred on the next ones.
             settled = {name: pin.version for chosen in pins.values() for name, pin in chosen.items()}
@@ -152,15 +182,20 @@ class Resolutions:
             request = replace(request, preferences={**request.preferences, **settled})
             if settled:
                 request = replace(request, upgrade=False, upgrade_packages=())
-            pins[str(platform)], wheels[str(platform)] = self._one(question.resolver, request)
-            report(platform, len(pins[str(platform)]))
-        return Answer(pins, wheels)
+            found = self._one(question.resolver, request)
+            pins[str(platform)], wheels[str(platform)] = found.pins, found.wheels
+            built += found.built
+            report(platform, len(found.pins))
+        return Answer(pins, wheels, tuple(built))
 
-    def _one(self, name: str, request: Request) -> tuple[_Pins, Mapping[str, FoundWheel]]:
+    def _one(self, name: str, request: Request) -> _Found:
         resolver: Resolver = self.uv if name == "uv" else PipTools()
+        local = self.sources.localized(request)
+        asked = local.request
         try:
-            pins = resolver.pins(request) if request.wanted or request.runtime else {}
-            return pins, self.uv.wheels(request, pins)
+            pins = resolver.pins(asked) if asked.wanted or asked.runtime else {}
+            wheels, built = self.sources.complete(local, pins, self.uv.wheels(asked, pins))
+            return _Found(pins, wheels, built)
         except ResolverFailure as failure:
             raise _UnansweredError(failure, request) from failure
 
@@ -185,6 +220,7 @@ class Locker:
     modules: Modules | None = None
     report: Callable[[str], None] = lambda _line: None
     resolutions: Resolutions = field(default_factory=Resolutions)
+    _built: dict[str, LockedEnvironment] = field(default_factory=dict)
 
     def lock(self, environments: Sequence[Environment]) -> list[LockedEnvironment]:
         """Resolve ``environments``, the launcher's first: its pins hold for runtime requirements elsewhere.
@@ -194,12 +230,24 @@ class Locker:
                 among those to resolve has changed.
         """
         _check_resolver(self.settings)
+        check_allowed(environments, self.settings.policy)
         launchers = [environment for environment in environments if environment.name == LAUNCHER]
         others = [environment for environment in environments if environment.name != LAUNCHER]
         locked = self._lock_all(launchers, {})
         versions = {item.environment.python: _versions(item) for item in locked.values()}
         locked.update(self._lock_all(others, versions))
-        return [locked[environment.name] for environment in environments]
+        return [*(locked[environment.name] for environment in environments), *self._build_environments(locked)]
+
+    def _build_environments(self, locked: Mapping[str, LockedEnvironment]) -> list[LockedEnvironment]:
+        """Return the environments of what building the wheels of ``locked`` required: as made now, else as kept."""
+        wheels = (wheel for item in locked.values() for found in item.wheels.values() for wheel in found)
+        names = {wheel.source.requires for wheel in wheels if wheel.source and wheel.source.requires}
+        found = []
+        for name in sorted(names):
+            made = self._built.get(name) or (self.kept.build_environment(name) if self.kept else None)
+            assert made is not None  # a wheel that was built is made now or kept
+            found.append(made)
+        return found
 
     def _lock_all(
         self, environments: Sequence[Environment], launcher: Mapping[str, _Versions]
@@ -216,11 +264,16 @@ class Locker:
         self._refuse_others(groups)
         answers = self._answer(groups)
         wheels = [wheel for answer in answers.values() for found in answer.wheels.values() for wheel in found.values()]
+        built = [requirements for answer in answers.values() for requirements in answer.built]
+        wheels += [wheel for requirements in built for wheel in requirements.wheels.values()]
         sizes = self.sizes.complete(wheels)
         contents = self.modules.complete(wheels, sizes) if self.modules else {}
         for question, members in groups.items():
             for member in members:
                 locked[member.name] = _locked(member, answers[question], sizes, contents)
+        for item in built:
+            answer = Answer({str(item.platform): dict(item.pins)}, {str(item.platform): item.wheels})
+            self._built[item.environment.name] = _locked(item.environment, answer, sizes, contents)
         return locked
 
     def _refuse_others(self, groups: Mapping[Question, Sequence[Environment]]) -> None:
@@ -266,6 +319,9 @@ class Locker:
         pinned = {name: version for pins in launcher.values() for name, version in pins.items()}
         preferences = {**pinned, **self.previous.get(environment.name, {})}
         pins = launcher.get(environment.python, {})
+        constraints = tuple(sorted({item.text for item in (*policy.constraints, *settings.limits)}))
+        overrides = tuple(sorted({item.text for item in policy.overrides}))
+        building = BuildPolicy(constraints, overrides, policy.indexes_for(Environment(BUILD_PREFIX, "", ())))
         return Question(
             environment.python,
             settings.platforms,
@@ -276,12 +332,14 @@ class Locker:
             tuple(sorted((name, version) for name, version in pins.items() if name in runtime)),
             () if settings.upgrade else tuple(sorted(preferences.items())),
             environment.dependencies,
-            tuple(sorted({item.text for item in (*policy.constraints, *settings.limits)})),
-            tuple(sorted({item.text for item in policy.overrides})),
+            constraints,
+            overrides,
             policy.indexes_for(environment),
             frozenset(policy.build),
             settings.upgrade,
             settings.upgrade_packages,
+            self.kept.recorded() if self.kept and policy.build else (),
+            building if policy.build else BuildPolicy(),
         )
 
 
@@ -314,7 +372,7 @@ def _locked(
 
 def _locked_wheel(wheel: FoundWheel, sizes: Mapping[str, int], contents: Mapping[str, Contents]) -> LockedWheel:
     sha256 = wheel.sha256
-    return LockedWheel(wheel.name, wheel.version, wheel.file, sha256, sizes[sha256], contents.get(sha256))
+    return LockedWheel(wheel.name, wheel.version, wheel.file, sha256, sizes[sha256], contents.get(sha256), wheel.source)
 
 
 def resolve_platforms(texts: Sequence[str]) -> tuple[Platform, ...]:

@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 
 from mfbazel.lock.document import Lock
 from mfbazel.lock.model import Environment, Settings
-from mfbazel.lock.requirements_txt import PinnedLine, parse_locked
+from mfbazel.lock.requirements_txt import PinnedLine, hashes_of, parse_locked
 
 _COMPARED = ("type", "next", "disabled", "python", "platform", "gpu")
 """The properties of a step, beside its requirements, that a lock records and images or the launch depend on."""
@@ -149,20 +149,18 @@ def check_environment_file(lock: Lock, name: str) -> list[str]:
     file = environment["file"]
     if file not in lock.texts:
         return [f"'{name}': {file} is missing"]
-    expected = _expected(environment, lock.document["wheels"])
+    expected = _expected(environment, lock)
     actual = {(line.name, line.version): line for line in parse_locked(lock.texts[file])}
     differing = [key for key in sorted(set(expected) | set(actual)) if expected.get(key) != actual.get(key)]
     return [f"'{name}': {file} and flow.json differ about {key[0]} {key[1]}" for key in differing]
 
 
-def _expected(
-    environment: Mapping[str, Any], wheels: Mapping[str, Mapping[str, Any]]
-) -> dict[tuple[str, str], PinnedLine]:
+def _expected(environment: Mapping[str, Any], lock: Lock) -> dict[tuple[str, str], PinnedLine]:
     hashes: dict[tuple[str, str], set[str]] = {}
     for shas in environment["wheels"].values():
         for sha in shas:
-            wheel = wheels[sha]
-            hashes.setdefault((wheel["name"], wheel["version"]), set()).add(sha)
+            wheel = lock.wheel(sha)
+            hashes.setdefault((wheel.name, wheel.version), set()).update(hashes_of(wheel))
     return {key: PinnedLine(*key, tuple(sorted(values))) for key, values in hashes.items()}
 
 
