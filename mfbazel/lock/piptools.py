@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform as host
 import re
 import subprocess
@@ -14,7 +13,8 @@ from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import Pin, Platform
 from mfbazel.lock.request import OUTPUT, Request, ResolverFailure
 from mfbazel.lock.requirements_txt import parse_resolved
-from mfbazel.wheel.fetch import redact
+from mfbazel.wheel.fetch import redact, refusal
+from mfbazel.wheel.pip_environment import pip_environment
 
 _OPTIONS = ("--no-header", "--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--no-emit-options")
 _UNREACHABLE = re.compile(
@@ -37,15 +37,25 @@ class PipTools:
             directory = Path(temporary)
             arguments = request.write(directory, request.kept, {})
             command = [sys.executable, "-m", "piptools", "compile", "--quiet", *_OPTIONS, "--strip-extras"]
-            command += ["--allow-unsafe", "--annotation-style", "split", "--pip-args", "--only-binary :all:"]
+            command += ["--allow-unsafe", "--annotation-style", "split", "--pip-args", _formats(request)]
             command += ["--output-file", OUTPUT, *arguments]
-            environment = dict(os.environ, PIP_NO_COLOR="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
+            temporary_files = directory / "tmp"
+            temporary_files.mkdir()
+            environment = pip_environment(temporary_files)
             result = subprocess.run(
                 command, cwd=directory, env=environment, capture_output=True, text=True, errors="replace", check=False
             )
+            refused = refusal(result.stderr)
+            if refused:
+                raise LockError(f"{refused}; nothing was locked")
             if result.returncode != 0:
                 raise _failure(result.stderr)
             return parse_resolved((directory / OUTPUT).read_text(encoding="utf-8"))
+
+
+def _formats(request: Request) -> str:
+    """Return pip's arguments: wheels only, and sdists only of what is built from source."""
+    return " ".join(["--only-binary :all:", *(f"--no-binary {name}" for name in sorted(request.build))])
 
 
 def _check_host(python: str, platform: Platform) -> None:
