@@ -128,7 +128,7 @@ class Bazel:
             raise LockError(f"Bazel cannot find the flows ({_shown(done.args)}):\n{_tail(done.stderr)}")
         problems = []
         if done.returncode:
-            problems.append(f"not all packages can be loaded:\n{_tail(done.stderr)}")
+            problems.append(f"Bazel cannot look at everything:\n{_tail(done.stderr)}")
         return sorted(done.stdout.split()), problems
 
     def _build(self, labels: Sequence[str]) -> Found:

@@ -174,7 +174,7 @@ def test_errors_are_listed_at_the_end_by_flow_and_the_others_are_locked(rig: Rig
 def test_a_package_that_cannot_be_loaded_is_told_and_the_others_are_locked(rig: Rig) -> None:
     rig.add("a", {"alpha": "1.0"})
     rig.plan.update(query_code=3, query_says="ERROR: /w/other/BUILD.bazel:1:1: syntax error")
-    with pytest.raises(LockError, match=r"not all packages can be loaded:\n.*other/BUILD.bazel:1:1: syntax error"):
+    with pytest.raises(LockError, match=r"Bazel cannot look at everything:\n.*other/BUILD.bazel:1:1: syntax error"):
         rig.run()
     assert rig.repository.lock("a").is_dir()
 
