@@ -88,6 +88,7 @@ def _entry(lock):
 
 def _lock_repository_impl(repository_ctx):
     index = {}
+    wheels = {}
     for package, content in repository_ctx.attr.locks.items():
         lock = json.decode(content)
         parts = [_HEADER.format(layers_bzl = repository_ctx.attr._layers_bzl)]
@@ -95,7 +96,10 @@ def _lock_repository_impl(repository_ctx):
         parts += _layer_targets(lock)
         repository_ctx.file(package + "/BUILD.bazel", "".join(parts))
         index[package] = _entry(lock)
+        for sha256 in lock["wheels"]:
+            wheels.setdefault(sha256, []).append(package + ".lock")
     repository_ctx.file("BUILD.bazel", "")
+    repository_ctx.file("wheels.json", json.encode(wheels))
     repository_ctx.file("index.bzl", "# The locks of the workspace, by package and name.\nLOCKS = {}\n".format(repr(index)))
 
 lock_repository = repository_rule(

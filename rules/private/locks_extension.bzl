@@ -47,14 +47,14 @@ def _package_of(root, directory):
     return str(directory)[len(str(root)) + 1:].removesuffix(".lock")
 
 def _wheel(lock, sha256):
-    """What is known of a wheel: its entry in a lock, its build requirements, and, filled in later, who uses it."""
+    """What is known of a wheel: its entry in a lock, its build requirements, and, filled in later, its indexes."""
     data = lock["wheels"][sha256]
     requirements = {}
     environment = data.get("source", {}).get("requires")
     if environment:
         for hashes in lock["environments"][environment]["wheels"].values():
             requirements.update({requirement: None for requirement in hashes})
-    return struct(data = data, indexes = {}, locks = {}, pythons = {}, requirements = sorted(requirements))
+    return struct(data = data, indexes = {}, requirements = sorted(requirements))
 
 def _declare_built_wheel(sha256, wheel, sources):
     """Declares the repository of a wheel that is built; enters the attributes of its source's repository into sources."""
@@ -70,16 +70,16 @@ def _declare_built_wheel(sha256, wheel, sources):
         distribution = wheel.data["name"],
         file = file,
         kind = source["kind"],
-        locks = ", ".join(wheel.locks),
+        index = dict(sorted(wheel.indexes.items())[:1]),
         sha256 = source.get("sha256", ""),
         url = source.get("url", ""),
         version = wheel.data["version"],
+        wheel = sha256,
     ))
     built_wheel_repository(
         name = "whl_" + sha256,
         distribution = wheel.data["name"],
         file = wheel.data["file"],
-        pythons = sorted(wheel.pythons),
         requirements = ["@whl_{}//:wheel".format(requirement) for requirement in wheel.requirements],
         sha256 = sha256,
         source = "@{}//:source".format(name),
@@ -108,8 +108,6 @@ def _locks_impl(module_ctx):
             for hashes in environment["wheels"].values():
                 for sha256 in hashes:
                     wheel = wheels.setdefault(sha256, _wheel(lock, sha256))
-                    wheel.locks[package + ".lock"] = None
-                    wheel.pythons[environment["python"]] = None
                     index = environment.get("policy", {}).get("indexes", {}).get(wheel.data["name"])
                     if index in policy.indexes:
                         wheel.indexes[index] = policy.indexes[index]
@@ -124,8 +122,6 @@ def _locks_impl(module_ctx):
                 file = wheel.data["file"],
                 # Each of them has these bytes.
                 index = dict(sorted(wheel.indexes.items())[:1]),
-                locks = ", ".join(wheel.locks),
-                pythons = sorted(wheel.pythons),
                 sha256 = sha256,
                 version = wheel.data["version"],
             )

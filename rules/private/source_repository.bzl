@@ -1,5 +1,7 @@
 """One repository per source of a wheel: an sdist, or a commit of a git repository. Nothing of it is run here."""
 
+load(":wheel_targets.bzl", "locks_of")
+
 def _source_repository_impl(repository_ctx):
     attr = repository_ctx.attr
     interpreter = repository_ctx.getenv("MFBAZEL_PYTHON") or repository_ctx.which("python3")
@@ -11,13 +13,15 @@ def _source_repository_impl(repository_ctx):
         arguments += ["--url", attr.url, "--commit", attr.commit]
     else:
         arguments += ["--name", attr.distribution, "--version", attr.version, "--file", attr.file, "--sha256", attr.sha256]
+        for name, url in attr.index.items():
+            arguments += ["--index-name", name, "--index-url", url]
 
     # What the script imports: fetched again when it changes.
     for script in attr._scripts:
         repository_ctx.path(script)
     result = repository_ctx.execute(arguments, timeout = 3600, environment = {"PYTHONDONTWRITEBYTECODE": "1"})
     if result.return_code != 0:
-        fail("source of {} {} of {}:\n{}".format(attr.distribution, attr.version, attr.locks, result.stderr.strip()))
+        fail("source of {} {} of {}:\n{}".format(attr.distribution, attr.version, locks_of(repository_ctx, attr.wheel), result.stderr.strip()))
     repository_ctx.file("BUILD.bazel", """\
 filegroup(
     name = "source",
@@ -33,11 +37,12 @@ source_repository = repository_rule(
         "commit": attr.string(doc = "Commit of a git repository."),
         "distribution": attr.string(mandatory = True, doc = "Normalized name of the distribution."),
         "file": attr.string(mandatory = True, doc = "File name of the archive."),
+        "index": attr.string_dict(doc = "Name and URL of the index of mfbazel.toml that has an sdist; without one, pip's configuration counts."),
         "kind": attr.string(mandatory = True, values = ["git", "sdist"]),
-        "locks": attr.string(doc = "The locks that name it, for messages."),
         "sha256": attr.string(doc = "Hash of an sdist."),
         "url": attr.string(doc = "URL of a git repository."),
         "version": attr.string(mandatory = True, doc = "Version of the distribution."),
+        "wheel": attr.string(doc = "Hash of a wheel that is built of it, for messages."),
         "_fetch": attr.label(default = "//mfbazel/build:fetch.py"),
         "_scripts": attr.label_list(default = [
             "//mfbazel:errors.py",
@@ -45,6 +50,7 @@ source_repository = repository_rule(
             "//mfbazel/build:git.py",
             "//mfbazel/build:pip_sdist.py",
             "//mfbazel/wheel:fetch.py",
+            "//mfbazel/wheel:pip_environment.py",
         ]),
     },
 )

@@ -1,6 +1,6 @@
 """One repository per wheel, named by the wheel's sha256 and shared by everything that uses it."""
 
-load(":wheel_targets.bzl", "WHEEL_ATTRS", "wheel_targets")
+load(":wheel_targets.bzl", "WHEEL_ATTRS", "locks_of", "wheel_targets")
 
 def _wheel_repository_impl(repository_ctx):
     attr = repository_ctx.attr
@@ -30,7 +30,7 @@ def _wheel_repository_impl(repository_ctx):
         environment = {"PYTHONDONTWRITEBYTECODE": "1"},
     )
     if result.return_code != 0:
-        fail("wheel {} of {}:\n{}".format(attr.file, attr.locks, result.stderr.strip()))
+        fail("wheel {} of {}:\n{}".format(attr.file, locks_of(repository_ctx, attr.sha256), result.stderr.strip()))
     repository_ctx.file("BUILD.bazel", wheel_targets(attr, "wheel", attr._wheel_bzl, {
         "sha256": attr.sha256,
         "src": attr.file,
@@ -43,7 +43,6 @@ wheel_repository = repository_rule(
         WHEEL_ATTRS,
         file = attr.string(mandatory = True, doc = "File name of the wheel."),
         index = attr.string_dict(doc = "Name and URL of the index of mfbazel.toml that has the wheel; without one, pip's configuration counts."),
-        locks = attr.string(doc = "The locks that name the wheel, for messages."),
         sha256 = attr.string(mandatory = True, doc = "Hash of the wheel."),
         _fetch = attr.label(default = "//mfbazel/wheel:fetch.py"),
     ),

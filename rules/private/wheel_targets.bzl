@@ -1,4 +1,7 @@
-"""The targets that every wheel's repository has, wherever the wheel comes from."""
+"""The targets that every wheel's repository has, wherever the wheel comes from.
+
+Nothing here depends on the locks that name the wheel: adding a flow fetches no wheel again.
+"""
 
 _BUILD = """\
 load("@rules_python//python:defs.bzl", "py_library")
@@ -36,13 +39,19 @@ py_library(
 ]
 """
 
+# Of a layer for another Python nothing is made until something wants it.
+_PYTHONS = ["3.{}".format(minor) for minor in range(6, 26)]
+
 WHEEL_ATTRS = {
     "distribution": attr.string(mandatory = True, doc = "Normalized name of the distribution."),
-    "pythons": attr.string_list(doc = "Versions (X.Y) of the Pythons that it is installed for."),
     "version": attr.string(mandatory = True, doc = "Version of the distribution."),
     "_layers_bzl": attr.label(default = "//rules/private:layers.bzl"),
     "_wheel_bzl": attr.label(default = "//rules/private:wheel.bzl"),
 }
+
+def locks_of(repository_ctx, sha256):
+    """Names the locks that have a wheel, for the message of a failure: whoever asks depends on all locks."""
+    return ", ".join(json.decode(repository_ctx.read(Label("@mfbazel_locks//:wheels.json"))).get(sha256, ["no lock"]))
 
 def wheel_targets(attr, rule, rule_bzl, attributes):
     """Returns the BUILD file of a wheel's repository: `:wheel`, `:site`, `:lib` and `:layer_X.Y`.
@@ -58,7 +67,7 @@ def wheel_targets(attr, rule, rule_bzl, attributes):
         distribution = repr(attr.distribution),
         layer_name = repr("{}-{}".format(attr.distribution, attr.version)),
         layers_bzl = attr._layers_bzl,
-        pythons = attr.pythons,
+        pythons = _PYTHONS,
         rule = rule,
         rule_bzl = rule_bzl,
         version = repr(attr.version),
