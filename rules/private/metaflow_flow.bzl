@@ -35,6 +35,7 @@ def metaflow_flow(
         project_lock = None,
         infer = "check",
         imports = {},
+        build = [],
         advisories = None,
         files = [],
         env = {},
@@ -64,6 +65,7 @@ def metaflow_flow(
         project_lock: the uv.lock beside it, which pins them.
         infer: what happens to packages that the code imports and nobody declares: "check" makes NAME.imports_test fail, "add" locks them, "off" does nothing.
         imports: distributions by the name that is imported, where it is not known or ambiguous: `{"cv2": "opencv-python-headless"}`.
+        build: distributions that are built from source: from their sdists, or as their requirement `name @ git+https://…` says. Building runs their code, without network.
         advisories: file or directory of advisories in the OSV format that NAME.audit compares the lock with.
         files: pkg_files and the like (rules_pkg): first-party files that must be in every image.
         env: additional environment variables of the images.
@@ -120,7 +122,7 @@ def metaflow_flow(
         name = locking,
         flow_label = label,
         lock_dir = _path(name + ".lock"),
-        options = _lock_options(metaflow, launcher, resolver, glibc, platforms, datastores, infer, imports),
+        options = _lock_options(metaflow, launcher, resolver, glibc, platforms, datastores, infer, imports, build),
         reading = reading,
         **hidden
     )
@@ -165,7 +167,7 @@ def _path(file):
     """Path of a file of this package, from the workspace's root."""
     return native.package_name() + "/" + file if native.package_name() else file
 
-def _lock_options(metaflow, launcher, resolver, glibc, platforms, datastores, infer, imports):
+def _lock_options(metaflow, launcher, resolver, glibc, platforms, datastores, infer, imports, build):
     """Options of mfbazel.lock that the attributes mean, besides how the flow is read."""
     options = ["--metaflow", metaflow, "--infer", infer]
     for option, value in [("--resolver", resolver), ("--glibc", glibc)]:
@@ -179,6 +181,8 @@ def _lock_options(metaflow, launcher, resolver, glibc, platforms, datastores, in
         options += ["--launcher", requirement]
     for module, distribution in imports.items():
         options += ["--import", "{}={}".format(module, distribution)]
+    for distribution in build:
+        options += ["--build", distribution]
     return options
 
 def _reader(kind, name, suffix, front, arguments, data, common):
