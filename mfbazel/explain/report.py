@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from mfbazel.lock.distributions import import_names
 from mfbazel.lock.document import Lock
 from mfbazel.lock.imports import Packages
 from mfbazel.lock.requirements_txt import parse_resolved
+from mfbazel.lock.runtime import for_metaflow_alone
 
 _SOURCE = re.compile(r".+ \((?P<what>.+)\)")
 
@@ -59,12 +60,14 @@ class Package:
         version: ``None`` where it is not locked yet.
         size: of the wheel, in bytes; ``None`` where it is not locked yet.
         steps: why it is there, by step.
+        runtime: the steps in which it is there for Metaflow alone.
     """
 
     name: str
     version: str | None
     size: int | None
     steps: Mapping[str, tuple[Reason, ...]]
+    runtime: tuple[str, ...] = ()
 
     @property
     def declared(self) -> bool:
@@ -74,7 +77,7 @@ class Package:
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
         steps = {step: [asdict(reason) for reason in why] for step, why in self.steps.items()}
-        return {"name": self.name, "version": self.version, "size": self.size, "steps": steps}
+        return {**asdict(self), "runtime": list(self.runtime), "steps": steps}
 
 
 @dataclass(frozen=True)
@@ -131,10 +134,19 @@ def explain(flow: FlowSpec, lock: Lock | None, platform: str | None = None) -> R
         for name, version, size, reasons in _of_step(step, lock, platform):
             found.setdefault((name, version), {})[step.name] = reasons
             sizes[name, version] = size
+    alone = {step: for_metaflow_alone(lock, step) for step in lock.environments} if lock else {}
     packages = tuple(
-        Package(*key, sizes[key], found[key]) for key in sorted(found, key=lambda key: (key[0], key[1] or ""))
+        Package(*key, sizes[key], found[key], tuple(_runtime(key[0], found[key], alone)))
+        for key in sorted(found, key=lambda key: (key[0], key[1] or ""))
     )
     return Report(flow, platform, packages, _stale(flow, lock))
+
+
+def _runtime(name: str, steps: Mapping[str, tuple[Reason, ...]], alone: Mapping[str, Collection[str]]) -> Iterator[str]:
+    """Yield the steps that have the package for Metaflow alone: nor do they import it."""
+    for step, why in steps.items():
+        if name in alone.get(step, ()) and not any(reason.asks or reason.kind == "imported" for reason in why):
+            yield step
 
 
 def _of_step(

@@ -19,16 +19,21 @@ def show(report: Report, console: Console, steps: Sequence[str], packages: Seque
     console.print()
     console.print(_steps(report, steps))
     packages = [package for package in packages if any(step in package.steps for step in steps)]
+    runtime = [package for package in packages if set(package.steps) & set(steps) <= set(package.runtime)]
+    own = [package for package in packages if package not in runtime]
+    for heading, part in (("", own), ("For Metaflow itself, in every image:", runtime)):
+        if part:
+            console.print(f"\n{heading}" if heading else "")
+            console.print(_matrix(part, steps, console))
     if packages:
-        console.print()
-        console.print(_matrix(packages, steps, console))
         marks = _marks(console)
-        console.print(
-            f"{marks[0]} asked for by the step   {marks[1]} needed by another package or by Metaflow", style="dim"
+        said = (
+            f"{marks[0]} asked for by the step   {marks[1]} needed by another package   {marks[2]} for Metaflow alone"
         )
+        console.print(said, style="dim")
         console.print()
-        for package in packages:
-            _why(package, steps, console)
+    for package in (*own, *runtime):
+        _why(package, steps, console)
     _say_lock(report, console, command)
 
 
@@ -77,13 +82,13 @@ _OPTIONAL: Mapping[str, Callable[[Step], str]] = {
 _NUMBERS = ("CPU", "memory MB", "GPU")
 
 
-def _marks(console: Console) -> tuple[str, str]:
-    """Return the marks of a package that the step asks for, and of one that something else needs."""
-    return ("●", "○") if console.encoding.lower().startswith("utf") else ("*", "o")
+def _marks(console: Console) -> tuple[str, str, str]:
+    """Return the marks of a package that the step asks for, that another needs, and that is there for Metaflow."""
+    return ("●", "○", "◇") if console.encoding.lower().startswith("utf") else ("*", "o", "m")
 
 
 def _matrix(packages: Sequence[Package], steps: Sequence[str], console: Console) -> Table:
-    asked, needed = _marks(console)
+    asked, needed, runtime = _marks(console)
     table = Table(box=None, pad_edge=False)
     table.add_column("package")
     table.add_column("version")
@@ -95,7 +100,8 @@ def _matrix(packages: Sequence[Package], steps: Sequence[str], console: Console)
         for step in steps:
             why = package.steps.get(step)
             own = any(reason.asks for reason in why or ())
-            cells.append("" if why is None else asked if own else needed)
+            other = runtime if step in package.runtime else needed
+            cells.append("" if why is None else asked if own else other)
         size = "" if package.size is None else f"{package.size / 1e6:.1f}"
         table.add_row(package.name, package.version or "", size, *cells, style="" if package.declared else "dim")
     return table

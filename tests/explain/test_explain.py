@@ -117,7 +117,28 @@ def test_each_package_shows_its_size_and_the_steps_that_have_it(
     said = run(capsys)
     assert row(said, "package") == ["package", "version", "MB", "start", "train", "end"]
     assert row(said, "alpha", "1.0", "2.5") == ["alpha", "1.0", "2.5", "●"]
-    assert row(said, "boto3", "3.0", "0.1") == ["boto3", "3.0", "0.1", "○", "○", "○"]
+    assert row(said, "boto3", "3.0", "0.1") == ["boto3", "3.0", "0.1", "◇", "◇", "◇"]
+
+
+def test_what_metaflow_itself_needs_is_shown_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_lock(tmp_path)
+    own, runtime = run(capsys).split("For Metaflow itself, in every image:\n")
+    assert row(own, "beta", "2.0", "1.0") == ["beta", "2.0", "1.0", "○"]
+    assert "boto3" not in own
+    assert row(runtime, "package") == ["package", "version", "MB", "start", "train", "end"]
+    assert "\nbeta 2.0\n" in runtime  # why it is there
+    (boto3,) = json.loads(run(capsys, "--json", "--package", "boto3"))["packages"]
+    assert boto3["runtime"] == ["start", "train", "end"]
+
+
+def test_what_a_step_imports_as_well_is_not_there_for_metaflow_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_flow(tmp_path, FLOW.replace("from beta import thing", "import boto3"))
+    write_lock(tmp_path)
+    said = run(capsys)
+    assert row(said, "boto3", "3.0", "0.1")[3:] == ["◇", "○", "◇"]
+    assert "For Metaflow itself" not in said
 
 
 def test_each_package_says_why_it_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,6 +169,7 @@ def test_json_holds_the_flow_spec_and_the_reasons(tmp_path: Path, capsys: pytest
             "name": "alpha",
             "version": "1.0",
             "size": 2_500_000,
+            "runtime": [],
             "steps": {
                 "train": [
                     {"kind": "declared", "where": "demo_flow.py:11 (@pypi)"},
