@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from mfbazel.build.build import Recipe, build_wheel, check_built
+from mfbazel.build.pep517 import Recipe, build_wheel, check_built
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -65,9 +65,10 @@ def make_environment(wheels: Sequence[Path], sandbox: Sandbox) -> BuildEnvironme
     _uv(["venv", "--quiet", "--python", str(python), str(directory)], sandbox)
     environment = BuildEnvironment(directory, dict(map(_version, wheels)))
     if wheels:
-        # Found by their names: some programs take no path with the characters that versions have.
         install = ["pip", "install", "--quiet", "--no-deps", "--no-index", "--link-mode", "copy"]
-        _uv([*install, "--python", str(environment.python), *map(str, sorted(wheels))], sandbox)
+        _uv(
+            [*install, "--python", str(environment.python), *sorted(str(wheel.absolute()) for wheel in wheels)], sandbox
+        )
     return environment
 
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from mfbazel.build.build import check_built
 from mfbazel.build.errors import BuildError
 from mfbazel.build.fetch import fetch_sdist
 from mfbazel.build.git import GitSource, fetch_commit, parse_git_url, resolve
+from mfbazel.build.pep517 import check_built
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import Environment, Pin, Policy, Recorded
 from mfbazel.lock.origin import GIT, Source

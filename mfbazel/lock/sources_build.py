@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mfbazel.build.build import Recipe, build_wheel, check_built, requirements_of
 from mfbazel.build.normalise import Built
+from mfbazel.build.pep517 import Recipe, build_wheel, check_built, requirements_of
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import Environment, LockedWheel, Pin, Platform, Recorded, Wanted
 from mfbazel.lock.origin import BUILD_PREFIX, GIT, Source
