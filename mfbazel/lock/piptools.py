@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import platform as host
 import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import Pin, Platform
+from mfbazel.lock.pinned import Pinned
 from mfbazel.lock.request import OUTPUT, Request, ResolverFailure
 from mfbazel.lock.requirements_txt import parse_resolved
 from mfbazel.wheel.fetch import redact, refusal
@@ -20,6 +25,7 @@ _OPTIONS = ("--no-header", "--no-emit-index-url", "--no-emit-find-links", "--no-
 _UNREACHABLE = re.compile(
     r"connection broken by|Could not fetch URL|Max retries exceeded|HTTPError|ConnectionError|SSLError"
 )
+_GIVEN_UP = "Retrying (Retry(total=0"
 _NOISE = re.compile(r"^\s*(File \"|Traceback|\^|~|WARNING: Location )|^\s+\S")
 
 
@@ -29,28 +35,57 @@ class PipTools:
     def pins(self, request: Request) -> dict[str, Pin]:
         """See :class:`mfbazel.lock.request.Resolver`."""
         _check_host(request.python, request.platform)
-        if not request.dependencies:
-            raise LockError('`"dependencies": false` of an environment needs `resolver = "uv"`')
-        if request.overrides:
-            raise LockError(f'mfbazel.toml has overrides ({request.overrides[0]} …), which need `resolver = "uv"`')
+        _check_request(request)
         with tempfile.TemporaryDirectory(prefix="mfbazel-pip-") as temporary:
             directory = Path(temporary)
             arguments = request.write(directory, request.kept, {})
             command = [sys.executable, "-m", "piptools", "compile", "--quiet", *_OPTIONS, "--strip-extras"]
             command += ["--allow-unsafe", "--annotation-style", "split", "--pip-args", _formats(request)]
-            command += ["--output-file", OUTPUT, *arguments]
-            temporary_files = directory / "tmp"
-            temporary_files.mkdir()
-            environment = pip_environment(temporary_files)
-            result = subprocess.run(
-                command, cwd=directory, env=environment, capture_output=True, text=True, errors="replace", check=False
-            )
-            refused = refusal(result.stderr)
-            if refused:
-                raise LockError(f"{refused}; nothing was locked")
-            if result.returncode != 0:
-                raise _failure(result.stderr)
-            return parse_resolved((directory / OUTPUT).read_text(encoding="utf-8"))
+            _run([*command, "--output-file", OUTPUT, *arguments], directory)
+            pins = parse_resolved((directory / OUTPUT).read_text(encoding="utf-8"))
+        _check_indexes(request, pins)
+        return pins
+
+
+def _run(command: Sequence[str], directory: Path) -> None:
+    temporary_files = directory / "tmp"
+    temporary_files.mkdir()
+    environment = pip_environment(temporary_files)
+    if environment.get("PIP_RETRIES") == "0":
+        # pip names the reason of a failure when it tries again, and only then.
+        environment["PIP_RETRIES"] = "1"
+    result = subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, errors="replace", check=False
+    )
+    refused = refusal(result.stderr)
+    if refused:
+        raise LockError(f"{refused}; nothing was locked")
+    # pip goes on without an index that it cannot reach, and another one may have another package of a name.
+    if result.returncode != 0 or _GIVEN_UP in result.stderr:
+        raise _failure(result.stderr)
+
+
+def _check_request(request: Request) -> None:
+    if not request.dependencies:
+        raise LockError('`"dependencies": false` of an environment needs `resolver = "uv"`')
+    if request.overrides:
+        raise LockError(f'mfbazel.toml has overrides ({request.overrides[0]} …), which need `resolver = "uv"`')
+    _check_indexes(request, [Requirement(text).name for text in (*request.wanted, *request.runtime)])
+
+
+def _check_indexes(request: Request, names: Iterable[str]) -> None:
+    """Refuse what comes from an index of the policy: pip asks all indexes for everything.
+
+    Raises:
+        LockError: one of ``names`` does.
+    """
+    pinned = Pinned(request.indexes, os.environ)
+    for name in sorted(pinned.among(names)):
+        index = pinned.of(name)
+        raise LockError(
+            f"{name} comes from one index alone (mfbazel.toml: {index.where if index else name}), which pip-tools "
+            'cannot be told: use `resolver = "uv"`'
+        )
 
 
 def _formats(request: Request) -> str:

@@ -77,6 +77,18 @@ def redact(text: str) -> str:
     return _USERINFO.sub(lambda match: match["scheme"] + "****@", text)
 
 
+def refusal(log: str) -> str | None:
+    """Return what to tell when pip's ``log`` says that an index refuses who asks; ``None`` when it does not."""
+    refused = _REFUSED.search(redact(log))
+    if not refused:
+        return None
+    return (
+        f"the package index {refused['url']} refuses the credentials, or wants some (HTTP {refused['status']}). They "
+        "come from netrc, from keyring, from the URLs that `python3 -m pip config list` shows, or from "
+        "UV_INDEX_<NAME>_USERNAME and UV_INDEX_<NAME>_PASSWORD. Check that they have not expired"
+    )
+
+
 def parse_tags(file: str) -> Tags:
     """Expand the compressed tag sets of the wheel file name ``file``.
 
@@ -269,14 +281,9 @@ def _explain(wheel: Wheel, python: str, log: str) -> NoReturn:
     if "No module named pip" in log:
         raise FetchError(f"the interpreter '{python}' has no pip: install it (Debian: `apt-get install python3-pip`)")
 
-    refused = _REFUSED.search(log)
+    refused = refusal(log)
     if refused:
-        raise FetchError(
-            f"{wheel.name} {wheel.version}: the package index {refused['url']} refuses the credentials, or wants some "
-            f"(HTTP {refused['status']}); {wheel.file} was not downloaded. They come from netrc, from keyring, from "
-            "the URLs that `python3 -m pip config list` shows, or from UV_INDEX_<NAME>_USERNAME and "
-            "UV_INDEX_<NAME>_PASSWORD. Check that they have not expired."
-        )
+        raise FetchError(f"{wheel.name} {wheel.version}: {refused}; {wheel.file} was not downloaded")
     if _UNREACHABLE.search(log):
         raise FetchError(
             f"{wheel.name} {wheel.version}: the package index could not be reached: {_last_reason(log)}\n"

@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime
+import json
+import os
 import re
 import select
 import socket
@@ -25,9 +27,11 @@ from urllib.parse import quote
 from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer
 
 import pypiserver  # type: ignore[import-untyped]
+import pytest
 import trustme
 
 HOST = "127.0.0.1"
+_STATUSES = {"refuse": "503 Out of Order", "missing": "404 Not Found", "forbid": "403 Forbidden"}
 _START = Callable[..., Any]
 _APP = Callable[[dict[str, Any], _START], Iterable[bytes]]
 
@@ -78,8 +82,8 @@ class Fault:
     Attributes:
         path: regular expression, searched in the path that is asked for.
         kind: ``drop`` (the connection is closed before an answer), ``truncate`` (closed after half of the body),
-            ``corrupt`` (one byte differs), ``refuse`` (HTTP 503), ``missing`` (HTTP 404), ``yank`` (of the lines of a
-            page that ``path`` does not decide about but ``file`` does), ``rewrite`` (``change`` makes another body).
+            ``corrupt`` (one byte differs), ``refuse`` (HTTP 503), ``missing`` (404), ``forbid`` (403),
+            ``yank`` (the files on a page whose names match ``file``), ``rewrite`` (``change`` makes another body).
         times: how often; the default is always.
         after: how many such requests pass first.
         file: for ``yank``: regular expression of file names.
@@ -130,6 +134,7 @@ class Index:
         users: passwords by name; empty: everyone may read.
         faults: what goes wrong; may be changed while the index runs.
         asked: the requests so far.
+        refusal: the status for wrong credentials: 401, as most indexes have it, or pypiserver's own 403.
     """
 
     directory: Path
@@ -138,6 +143,7 @@ class Index:
     faults: list[Fault] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
     port: int = 0
+    refusal: int = 401
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def url(self, user: str = "", password: str = "", path: str = "/simple/") -> str:
@@ -171,6 +177,8 @@ class Index:
         seen: list[tuple[str, list[tuple[str, str]]]] = []
         body = b"".join(inner(environ, lambda status, headers, *_rest: seen.append((status, headers))))
         status, headers = seen[-1]
+        if status.startswith("403") and self.refusal == 401:
+            status, headers = "401 Unauthorized", [*headers, ("WWW-Authenticate", 'Basic realm="index"')]
         path = environ["PATH_INFO"]
         with self._lock:
             self.asked.append(Asked(environ["REQUEST_METHOD"], path, _user(environ), int(status[:3])))
@@ -191,8 +199,8 @@ def _spoiled(
 ) -> tuple[str, list[tuple[str, str]], bytes]:
     if fault.kind == "drop":
         raise _DroppedError
-    if fault.kind in ("refuse", "missing"):
-        return ("503 Out of order" if fault.kind == "refuse" else "404 Not Found"), [("Content-Length", "0")], b""
+    if fault.kind in _STATUSES:
+        return _STATUSES[fault.kind], [("Content-Length", "0")], b""
     if fault.kind == "truncate":
         return status, headers, body[: len(body) // 2]
     changed = body
@@ -360,27 +368,113 @@ def running_proxy(user: str = "") -> Iterator[Proxy]:
             yield proxy
 
 
-def fake_keyring(directory: Path, place: str, user: str, password: str) -> Path:
-    """Write a program ``keyring`` into ``directory`` that knows one password; return the log of its calls.
+_KEYRING = """\
+#!{python} -S
+import argparse, json, os, sys
+here = os.path.dirname(os.path.abspath(__file__))
+with open(os.path.join(here, "keyring.log"), "a") as log:
+    log.write(repr(sys.argv[1:]) + chr(10))
+parser = argparse.ArgumentParser()
+parser.add_argument("--mode", choices=["password", "creds"], default="password")
+parser.add_argument("--output", choices=["plain", "json"], default="plain")
+parser.add_argument("operation", choices=["get"])
+parser.add_argument("service")
+parser.add_argument("username", nargs="?")
+asked = parser.parse_args()
+place, user, password = json.load(open(os.path.join(here, "keyring.data")))
+if place not in asked.service or asked.username not in (user, None if asked.mode == "creds" else user):
+    sys.exit(1)
+if asked.mode == "password":
+    print(password)
+elif asked.output == "json":
+    print(json.dumps({{"username": user, "password": password}}))
+else:
+    print(user, password, sep=chr(10))
+"""
 
-    It answers ``keyring get SERVICE USER`` and ``keyring --mode creds get SERVICE``, as the program of that name does.
-    """
+
+def fake_keyring(directory: Path, place: str, user: str, password: str) -> Path:
+    """Write a program ``keyring`` into ``directory``, with the command line of the program of that name, that knows one
+    password; return the log of its calls. The password lies in the file ``keyring.data`` beside it."""
     directory.mkdir(parents=True, exist_ok=True)
-    log = directory / "keyring.log"
     program = directory / "keyring"
-    program.write_text(
-        f"#!{sys.executable} -S\n"
-        "import sys\n"
-        f"open({str(log)!r}, 'a').write(repr(sys.argv[1:]) + chr(10))\n"
-        f"secret = open({str(directory / 'keyring.data')!r}).read()\n"
-        "words = sys.argv[1:]\n"
-        "creds = words[:2] == ['--mode', 'creds']\n"
-        "words = words[2:] if creds else words\n"
-        f"known = words[:1] == ['get'] and len(words) > 1 and {place!r} in words[1]\n"
-        f"known = known and (creds or words[2:] == [{user!r}])\n"
-        f"print(({user!r} + chr(10) if creds else '') + secret) if known else sys.exit(1)\n",
-        encoding="utf-8",
-    )
-    (directory / "keyring.data").write_text(password, encoding="utf-8")
+    program.write_text(_KEYRING.format(python=sys.executable), encoding="utf-8")
+    (directory / "keyring.data").write_text(json.dumps([place, user, password]), encoding="utf-8")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    return log
+    return directory / "keyring.log"
+
+
+_SPY = """\
+import os, sys
+_log, _secret = os.environ["MFBAZEL_TEST_SPY"], open(os.environ["MFBAZEL_TEST_SECRET"], "rb").read()
+def _note(kind, value):
+    with open(_log, "a", encoding="utf-8", errors="replace") as stream:
+        stream.write(kind + " " + repr(value) + chr(10))
+def _look(path):
+    paths = [os.path.join(d, f) for d, _, files in os.walk(path) for f in files] or [path]
+    for path in paths:
+        try:
+            with open(path, "rb") as stream:
+                if _secret in stream.read():
+                    _note("FILE", path)
+        except OSError:
+            pass
+def _hook(event, arguments):
+    if event in ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "os.system"):
+        _note("ARGV", arguments[:2])
+    elif event in ("shutil.rmtree", "os.remove"):
+        _look(os.fsdecode(arguments[0]))
+_note("ARGV", sys.orig_argv)
+sys.addaudithook(_hook)
+"""
+
+
+@dataclass
+class Spy:
+    """Watches every Python process below for ``secret``: command lines, and files that are removed again."""
+
+    directory: Path
+    secret: str
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that make Python processes report."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / "sitecustomize.py").write_text(_SPY, encoding="utf-8")
+        (self.directory / "secret").write_text(self.secret, encoding="utf-8")
+        return {
+            "PYTHONPATH": os.pathsep.join([str(self.directory), *(path or str(Path.cwd()) for path in sys.path)]),
+            "MFBAZEL_TEST_SPY": str(self.directory / "log"),
+            "MFBAZEL_TEST_SECRET": str(self.directory / "secret"),
+        }
+
+    def lines(self) -> list[str]:
+        """Return what was noted."""
+        return (self.directory / "log").read_text(encoding="utf-8").splitlines()
+
+    def check(self, *directories: Path, own: Sequence[Path] = ()) -> None:
+        """Fail when the secret was on a command line, or in a file: one that was removed, or one that is below
+        ``directories``; ``own``: the files that hold it on purpose."""
+        lines = self.lines()
+        assert any(line.startswith("ARGV") for line in lines)
+        assert not [line for line in lines if line.startswith("FILE") or self.secret in line]
+        allowed = {*own, self.directory / "secret"}
+        found = [path for directory in directories for path in directory.rglob("*") if path.is_file()]
+        assert found
+        assert not [path for path in found if path not in allowed and self.secret.encode() in path.read_bytes()]
+
+
+def forget_configuration(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away every configuration of indexes; caches and configuration files lie below ``home``."""
+    for name in list(os.environ):
+        upper = name.upper()
+        if upper.startswith(("PIP_", "UV_", "BUILD_WORKSPACE", "SSL_CERT", "SSL_CLIENT")) or upper.endswith(
+            ("_PROXY", "_CA_BUNDLE")
+        ):
+            monkeypatch.delenv(name)
+    for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "UV_CACHE_DIR", "PIP_CACHE_DIR", "TMPDIR"):
+        (home / name).mkdir(parents=True, exist_ok=True)
+        monkeypatch.setenv(name, str(home / name))
+    monkeypatch.delenv("NETRC", raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
