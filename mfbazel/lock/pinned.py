@@ -8,7 +8,7 @@ written for this purpose; what they bring is resolved again, until nothing new o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from urllib.parse import urlsplit, urlunsplit
@@ -18,14 +18,16 @@ from packaging.utils import canonicalize_name
 
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import Index, Pin
-from mfbazel.lock.request import Request
+from mfbazel.lock.request import Request, ResolverFailure, words
+from mfbazel.lock.requirements_txt import parse_resolved
 from mfbazel.wheel.pip_environment import UnsetVariableError, expand_url
 
 PROJECT = "pyproject.toml"
 _NAME = "mfbazel-toml"
 _ORIGIN = f"{_NAME} ({PROJECT})"
 _PIN = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?==")
-_FROM = re.compile(r"^\s+# from (?P<place>\S+)\s*$")
+_FROM = re.compile(r"^\s+# from (?P<place>\S+)\s*$", re.MULTILINE)
+_ABSENT = re.compile(r"\b([A-Za-z0-9][A-Za-z0-9._-]*) was not found in the (?:package registry|cache)")
 
 
 @dataclass(frozen=True)
@@ -121,26 +123,62 @@ class Pinned:
                 )
 
 
-def needed(pins: Mapping[str, Pin], carried: Iterable[str]) -> frozenset[str]:
-    """Return those of ``carried`` that something else than the project needs: follows the annotations from what has
-    another reason to be there."""
-    asked_by = {
-        name: {via for via in pin.via if via != _ORIGIN and not via.startswith("-c ")} for name, pin in pins.items()
-    }
+def settle(
+    pinned: Pinned,
+    direct: frozenset[str],
+    carried: frozenset[str],
+    ask: Callable[[frozenset[str], frozenset[str]], str],
+) -> dict[str, Pin]:
+    """Resolve until everything of the policy's indexes comes from them.
+
+    Args:
+        pinned: the indexes.
+        direct: the pinned distributions that are required in any case.
+        carried: those to begin with.
+        ask: resolves; takes the names that the project shall require and those that must not be there, and returns the
+            requirements file.
+
+    Raises:
+        ResolverFailure: of ``ask``.
+        LockError: see :meth:`Pinned.verify`.
+    """
+    banned: frozenset[str] = frozenset()
+    tried: set[tuple[frozenset[str], frozenset[str]]] = set()
+    first: ResolverFailure | None = None
+    while True:
+        tried.add((carried, banned))
+        try:
+            annotated = ask(carried, banned)
+        except ResolverFailure as failure:
+            more = pinned.among(words(failure.text)) - carried - banned
+            absent = frozenset(map(canonicalize_name, _ABSENT.findall(failure.text))) & (carried - direct)
+            if failure.unreachable or not (more or absent):
+                raise (first or failure) from None
+            # What requires something that its index does not have is out of the question.
+            banned |= absent
+            carried = (carried | more) - absent
+            first = first or (failure if absent else None)
+            continue
+        pins = parse_resolved(_FROM.sub("", annotated))
+        reached = _reached(pins)
+        wanted = pinned.among(reached)
+        if wanted <= carried and (wanted == carried or (wanted, banned) in tried):
+            pinned.verify(annotated)
+            return {name: _without_project(pin) for name, pin in pins.items() if name in reached or not carried}
+        carried = carried | wanted if (wanted, banned) in tried else wanted
+
+
+def _reached(pins: Mapping[str, Pin]) -> set[str]:
+    """Return what something else than the project needs: what the annotations lead to from the other requirements."""
+    asked_by = {name: set(_without_project(pin).via) for name, pin in pins.items()}
     reached = {name for name, vias in asked_by.items() if any(via.startswith("-r ") for via in vias)}
-    waiting = True
-    while waiting:
-        more = {name for name, vias in asked_by.items() if name not in reached and vias & reached}
+    while more := {name for name, vias in asked_by.items() if name not in reached and vias & reached}:
         reached |= more
-        waiting = bool(more)
-    return frozenset(carried) & reached
+    return reached
 
 
-def without_project(pins: Mapping[str, Pin]) -> dict[str, Pin]:
-    """Return ``pins`` with the project taken out of the annotations."""
-    return {
-        name: Pin(pin.name, pin.version, tuple(via for via in pin.via if via != _ORIGIN)) for name, pin in pins.items()
-    }
+def _without_project(pin: Pin) -> Pin:
+    return Pin(pin.name, pin.version, tuple(via for via in pin.via if via != _ORIGIN))
 
 
 def _origins(annotated: str) -> dict[str, str]:

@@ -20,9 +20,8 @@ from mfbazel.lock.errors import LockError
 from mfbazel.lock.indexes import Credentials
 from mfbazel.lock.model import Pin
 from mfbazel.lock.origin import SDIST, Source
-from mfbazel.lock.pinned import PROJECT, Pinned, needed, without_project
+from mfbazel.lock.pinned import PROJECT, Pinned, settle
 from mfbazel.lock.request import OUTPUT, OVERRIDES, Request, ResolverFailure, words
-from mfbazel.lock.requirements_txt import parse_resolved
 from mfbazel.lock.uv_process import UvProcess, say
 from mfbazel.wheel.fetch import sha256_of
 
@@ -119,31 +118,20 @@ class Uv:
         """Resolve once; with indexes of a policy, as often as it takes until all of theirs come from them."""
         pinned = Pinned(request.indexes, self.environment)
         pinned.refuse_overrides(request)
+
+        def ask(carried: frozenset[str], banned: frozenset[str]) -> str:
+            limits = (*request.constraints, *(f"{name}<0.dev0" for name in sorted(banned)))
+            return self._once(replace(request, constraints=limits), output, constraints, pinned, carried)
+
         direct = pinned.among(Requirement(text).name for text in (*request.wanted, *request.runtime))
-        carried, guessed = direct | pinned.among(output), True
-        tried: set[frozenset[str]] = set()
-        while carried not in tried:
-            tried.add(carried)
+        guessed = direct | pinned.among(output)
+        if guessed != direct:
             try:
-                pins, annotated = self._once(request, output, constraints, pinned, carried)
+                return settle(pinned, guessed, guessed, ask)
             except ResolverFailure as failure:
-                more = pinned.among(words(failure.text)) - carried
-                if guessed and carried != direct:
-                    carried, guessed = direct, False
-                elif more and not failure.unreachable:
-                    carried |= more
-                else:
+                if failure.unreachable:
                     raise
-                continue
-            wanted = needed(pins, pinned.among(pins))
-            if wanted == carried:
-                pinned.verify(annotated)
-                return without_project(pins)
-            carried = wanted
-        raise LockError(
-            f"mfbazel.toml: [[lock.index]]: which of {', '.join(sorted(frozenset().union(*tried)))} are needed depends "
-            "on which index they come from; require those that you need directly"
-        )
+        return settle(pinned, direct, direct, ask)
 
     def _once(
         self,
@@ -152,15 +140,15 @@ class Uv:
         constraints: Mapping[str, str],
         pinned: Pinned,
         carried: frozenset[str],
-    ) -> tuple[dict[str, Pin], str]:
+    ) -> str:
+        """Return the requirements file that uv writes."""
         with tempfile.TemporaryDirectory(prefix="mfbazel-uv-") as temporary:
             directory = Path(temporary)
             arguments = request.write(directory, output, constraints)
             arguments += [] if request.dependencies else ["--no-deps"]
             arguments += ["--override", OVERRIDES] if request.overrides else []
             self._compile(request, arguments, OUTPUT, directory, pinned, {name: name for name in carried})
-            text = (directory / OUTPUT).read_text(encoding="utf-8")
-            return parse_resolved(text), text
+            return (directory / OUTPUT).read_text(encoding="utf-8")
 
     def wheels(self, request: Request, pins: Mapping[str, Pin]) -> dict[str, FoundWheel]:
         """Return, per name, the wheel of each of ``pins`` that an installer would take on the request's platform; of
