@@ -7,6 +7,7 @@ written for this purpose; what they bring is resolved again, until nothing new o
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,23 +40,25 @@ class Pinned:
 
     @cached_property
     def urls(self) -> dict[str, str]:
-        """The URLs by name, with their variables replaced.
-
-        Raises:
-            LockError: a variable is not set.
-        """
+        """The URLs by name, with their variables replaced; without those of which a variable is not set."""
         found = {}
         for index in self.indexes:
-            try:
+            with contextlib.suppress(UnsetVariableError):
                 found[index.name] = expand_url(index.url, self.environment)
-            except UnsetVariableError as error:
-                raise LockError(f"mfbazel.toml: {index.where or index.name}: `url`: {error}") from error
         return found
+
+    def _url(self, index: Index) -> str:
+        try:
+            return expand_url(index.url, self.environment)
+        except UnsetVariableError as error:
+            raise LockError(f"mfbazel.toml: {index.where or index.name}: `url`: {error}") from error
 
     @property
     def hidden(self) -> dict[str, str]:
         """What is written for URLs with variables where texts are shown."""
-        return {url: index.url for index in self.indexes if (url := self.urls[index.name]) != index.url}
+        return {
+            url: index.url for index in self.indexes if (url := self.urls.get(index.name, "")) not in ("", index.url)
+        }
 
     def of(self, name: str) -> Index | None:
         """Return the index from which the distribution ``name`` comes; ``None``: those of the user's configuration."""
@@ -80,7 +83,11 @@ class Pinned:
                 )
 
     def project(self, requirements: Mapping[str, str]) -> str:
-        """Return a ``pyproject.toml`` that requires pinned distributions: requirements by normalized name."""
+        """Return a ``pyproject.toml`` that requires pinned distributions: requirements by normalized name.
+
+        Raises:
+            LockError: a variable of an index's URL is not set.
+        """
         used = {index.name: index for name in requirements if (index := self.of(name))}
         sources = (f"{_quoted(name)} = {{ index = {_quoted(self._of(name))} }}" for name in sorted(requirements))
         lines = [
@@ -91,8 +98,8 @@ class Pinned:
             "[tool.uv.sources]",
             *sources,
         ]
-        for name in used:
-            lines += ["[[tool.uv.index]]", f"name = {_quoted(name)}", f"url = {_quoted(self.urls[name])}"]
+        for name, index in used.items():
+            lines += ["[[tool.uv.index]]", f"name = {_quoted(name)}", f"url = {_quoted(self._url(index))}"]
             lines += ["explicit = true"]
         return "\n".join(lines) + "\n"
 
@@ -110,7 +117,7 @@ class Pinned:
         for name, place in _origins(annotated).items():
             index = self.of(name)
             actual = places.get(_comparable(place))
-            if index and _comparable(place) != _comparable(self.urls[index.name]):
+            if index and _comparable(place) != _comparable(self._url(index)):
                 raise LockError(
                     f"{name} comes from {_shown(place)}, not from the index '{index.name}' that mfbazel.toml "
                     f"({index.where}) names for it; nothing was locked"

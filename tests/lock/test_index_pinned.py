@@ -255,6 +255,7 @@ def test_variables_of_the_url_are_replaced_and_shown_by_name(world: World) -> No
     request = replace(world.request("alpha"), indexes=(index,))
     with pytest.raises(LockError, match=r"\[\[lock.index\]\] 'corp': `url`: the variable CORP_CHANNEL of https://"):
         world.lock(request)
+    assert shown(world.lock(replace(request, wanted=("beta",)))) == {"beta": ("1.0", "")}
     world.monkeypatch.setenv("CORP_CHANNEL", "simple")
     found = world.lock(request)["corp-lib"]
     assert found.index_url == url
