@@ -53,13 +53,18 @@ class BuildEnvironment:
         return version is not None and requirement.specifier.contains(version, prereleases=True)
 
 
+def place_of(sandbox: Sandbox) -> Path:
+    """Return where the environment of a sandbox is."""
+    return sandbox.directory / "env"
+
+
 def make_environment(wheels: Sequence[Path], sandbox: Sandbox) -> BuildEnvironment:
-    """Make the environment of ``wheels`` at ``env`` below the sandbox's directory, with the running interpreter.
+    """Make the environment of ``wheels``, with the running interpreter.
 
     Raises:
         BuildError: a wheel is not for this interpreter, or cannot be installed.
     """
-    directory = sandbox.directory / "env"
+    directory = place_of(sandbox)
     base = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
     python = base if base.is_file() else Path(sys.executable)
     _uv(["venv", "--quiet", "--python", str(python), str(directory)], sandbox)

@@ -78,7 +78,8 @@ def resolve(source: GitSource) -> str:
     if source.pinned:
         return source.revision
     name = source.revision
-    patterns = [name, f"refs/heads/{name}", f"refs/tags/{name}", f"refs/tags/{name}^{{}}"] if name else ["HEAD"]
+    prefixes = ("", "refs/heads/", "refs/tags/")
+    patterns = [f"{prefix}{name}{end}" for prefix in prefixes for end in ("", "^{}")] if name else ["HEAD"]
     listed = _git(["ls-remote", "--quiet", "--", source.url, *patterns], source).decode("utf-8", "replace")
     found = {ref: commit for commit, _, ref in (line.partition("\t") for line in listed.splitlines())}
     if not name or name in found:  # HEAD, or the whole name of a reference

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 from pyproject_hooks import BuildBackendWarning
 
 from mfbazel.build.archive import unpack
-from mfbazel.build.environment import BuildEnvironment, make_environment
+from mfbazel.build.environment import BuildEnvironment, make_environment, place_of
 from mfbazel.build.errors import BuildError
 from mfbazel.build.normalise import Built, normalise
 from mfbazel.build.sandbox import TIMEOUT, Sandbox, tail
@@ -68,7 +68,7 @@ def requirements_of(recipe: Recipe) -> Requirements:
     """
     with _project(recipe) as project:
         static = tuple(sorted(project.builder.build_system_requires))
-        if project.environment is None or project.environment.missing(static):
+        if project.environment.missing(static):
             return Requirements(static)
         return Requirements(static, project.dynamic())
 
@@ -81,7 +81,7 @@ def build_wheel(recipe: Recipe, output: Path) -> Built:
             none.
     """
     with _project(recipe) as project:
-        environment = project.environment or make_environment((), project.sandbox)
+        environment = project.environment
         missing = environment.missing({*project.builder.build_system_requires})
         missing = missing or environment.missing(project.dynamic())
         if missing:
@@ -98,12 +98,12 @@ def _listed(environment: BuildEnvironment) -> str:
 
 @dataclass(frozen=True)
 class _Project:
-    """An unpacked source. ``environment``: ``None`` where no requirement is given."""
+    """An unpacked source, and the environment of the requirements that are given."""
 
     recipe: Recipe
     sandbox: Sandbox
     builder: ProjectBuilder
-    environment: BuildEnvironment | None
+    environment: BuildEnvironment
 
     def dynamic(self) -> tuple[str, ...]:
         with self._failures("said what it requires"):
@@ -146,8 +146,8 @@ def _project(recipe: Recipe) -> Iterator[_Project]:
     with tempfile.TemporaryDirectory(prefix="mfbazel-build-", ignore_cleanup_errors=True) as temporary:
         sandbox = Sandbox(Path(temporary).resolve(), recipe.timeout)
         source = _source(recipe, unpack(recipe.archive, sandbox.directory / "source"))
-        environment = make_environment(recipe.requirements, sandbox) if recipe.requirements else None
-        yield _Project(recipe, sandbox, _builder(recipe, source, sandbox, environment), environment)
+        builder = _builder(recipe, source, sandbox)
+        yield _Project(recipe, sandbox, builder, make_environment(recipe.requirements, sandbox))
 
 
 def _source(recipe: Recipe, top: Path) -> Path:
@@ -160,8 +160,9 @@ def _source(recipe: Recipe, top: Path) -> Path:
     return source
 
 
-def _builder(recipe: Recipe, source: Path, sandbox: Sandbox, environment: BuildEnvironment | None) -> ProjectBuilder:
-    variables = sandbox.environment(environment.binaries if environment else None)
+def _builder(recipe: Recipe, source: Path, sandbox: Sandbox) -> ProjectBuilder:
+    python = place_of(sandbox) / "bin" / "python"
+    variables = sandbox.environment(python.parent)
 
     def runner(cmd: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None) -> None:
         sandbox.run(cmd, Path(cwd or source), {**variables, **(extra_environ or {})})
@@ -169,8 +170,7 @@ def _builder(recipe: Recipe, source: Path, sandbox: Sandbox, environment: BuildE
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            python = str(environment.python) if environment else "/nonexistent/python"
-            return ProjectBuilder(source, python_executable=python, runner=runner)
+            return ProjectBuilder(source, python_executable=str(python), runner=runner)
     except BuildException as error:
         raise BuildError(f"{recipe.name}: not a Python project that can be built: {error}") from error
 
