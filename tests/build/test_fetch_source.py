@@ -88,7 +88,8 @@ def test_bad_arguments_are_refused(index: Path, tmp_path: Path, changes: dict[st
         fetch_sdist(_asked(index, **changes), tmp_path / "out.tar.gz")
 
 
-def test_an_interpreter_without_pip_is_said(index: Path, tmp_path: Path) -> None:
+def test_an_interpreter_without_pip_is_said(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     bare = tmp_path / "bare"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
     with pytest.raises(FetchError, match="has no pip"):
