@@ -80,11 +80,11 @@ class Platform:
         return [*native, *compatible_tags(version, interpreter=f"cp{digits}", platforms=platforms)]
 
     def _platform_tags(self, glibc: str) -> Iterator[str]:
+        yield f"linux_{self.machine}"
         for minor in range(int(glibc.partition(".")[2]), _LOWEST_GLIBC_MINOR[self.architecture] - 1, -1):
             yield f"manylinux_2_{minor}_{self.machine}"
             if minor in _LEGACY:
                 yield f"{_LEGACY[minor]}_{self.machine}"
-        yield f"linux_{self.machine}"
 
 
 @dataclass(frozen=True)

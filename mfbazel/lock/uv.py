@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -216,22 +216,31 @@ def _target(request: Request) -> list[str]:
     return ["--python-version", request.python, "--python-platform", request.platform.for_uv(request.glibc)]
 
 
-def _best(package: Mapping[str, Any], ranks: Mapping[Tag, int], directory: Path) -> FoundWheel:
-    """Return the wheel with the best tag; among equals the highest build tag, then the first file name."""
-    name, version = canonicalize_name(package["name"]), str(package["version"])
+def best_wheel(files: Iterable[str], ranks: Mapping[Tag, int]) -> str | None:
+    """Return which of the wheels ``files`` of one version an installer takes, ``None`` when none fits: the one with the
+    best tag, of several the one with the highest build tag, then the last by name.
+
+    ``ranks``: the tags that fit (PEP 425), 0 is best.
+    """
     ranked = []
-    for entry in package.get("wheels", []):
-        file = _file_name(entry)
+    for file in files:
         try:
             _, _, build, tags = parse_wheel_filename(file)
         except InvalidWheelFilename:
             continue
         rank = min((ranks[tag] for tag in tags if tag in ranks), default=None)
         if rank is not None:
-            ranked.append((rank, tuple(-part if isinstance(part, int) else part for part in build), file, entry))
-    if not ranked:
+            ranked.append((-rank, build, file))
+    return max(ranked)[2] if ranked else None
+
+
+def _best(package: Mapping[str, Any], ranks: Mapping[Tag, int], directory: Path) -> FoundWheel:
+    name, version = canonicalize_name(package["name"]), str(package["version"])
+    entries = {_file_name(entry): entry for entry in reversed(package.get("wheels", []))}
+    file = best_wheel(entries, ranks)
+    if file is None:
         raise ResolverFailure(f"{name}=={version} has no wheels that fit, only: {_names(package)}")
-    _, _, file, entry = min(ranked, key=lambda item: item[:3])
+    entry = entries[file]
     return FoundWheel(
         name, version, file, _sha256(entry, file, directory), int(entry.get("size", -1)), entry.get("url", "")
     )

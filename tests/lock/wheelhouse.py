@@ -18,14 +18,16 @@ def wheel(
     tag: str = "py3-none-any",
     *,
     modules: Sequence[str] | None = None,
+    python: str = "",
 ) -> None:
-    """Make a wheel that holds ``modules``, by default one called ``name``.
+    """Make a wheel that holds ``modules``, by default one called ``name``; ``python``: what it requires of Python.
 
     A module with a slash lies in a namespace package; ``pkg/__init__`` makes a regular one.
     """
     directory.mkdir(parents=True, exist_ok=True)
     info = f"{name}-{version}.dist-info"
     metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}", *(f"Requires-Dist: {r}" for r in requires)]
+    metadata += [f"Requires-Python: {python}"] if python else []
     with zipfile.ZipFile(directory / f"{name}-{version}-{tag}.whl", "w") as archive:
         for module in [name] if modules is None else modules:
             archive.writestr(f"{module}.py", f"version = {version!r}\n")
