@@ -38,25 +38,26 @@ def explain(
             "Only wheels are installed. Require a version that has a wheel for this platform (attribute `platforms`, "
             f"`glibc` = {request.glibc}) and Python (attribute `python`), or build one and add it to your "
             f"index or to pip's "
-            f"`find-links`.{_building(failure.text)}"
+            "`find-links`."
         )
     else:
         headline = f"{who}: the requirements cannot be met{_packages(named)}"
         advice = f"Change one of the requirements above, then run `{settings.command}`."
-    lines = [headline, *_origins(named or _all(members)), _indented(failure.text), advice, *_renaming(named)]
+    lines = [headline, *_origins(named or _all(members)), _indented(failure.text), advice]
+    lines += [*_building(failure.text), *_renaming(named)]
     return LockError("\n".join(lines))
 
 
-def _building(text: str) -> str:
+def _building(text: str) -> list[str]:
     """Say how to allow building what has an sdist; uv says so, pip does not tell."""
     names = dict.fromkeys(_HAS_SDIST.findall(text)) or dict.fromkeys(_NO_VERSION.findall(text))
     if not names:
-        return ""
+        return []
     said = ", ".join(f'"{canonicalize_name(name)}"' for name in names)
-    return (
-        "\nIf the index has an sdist of it and you trust that, it can be built, which runs its code: attribute "
+    return [
+        "If the index has an sdist of it and you trust that, it can be built, which runs its code: attribute "
         f"`build = [{said}]` of the flow, or `build` below [lock] in mfbazel.toml."
-    )
+    ]
 
 
 def _renaming(named: Sequence[Wanted]) -> list[str]:

@@ -20,7 +20,7 @@ from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import Environment, LockedWheel, Pin, Platform, Recorded, Wanted
 from mfbazel.lock.origin import BUILD_PREFIX, GIT, Source
 from mfbazel.lock.request import Request, ResolverFailure
-from mfbazel.lock.uv import FoundWheel, Uv
+from mfbazel.lock.uv import FoundWheel, Uv, local_path
 from mfbazel.wheel.fetch import Wheel, fetch
 
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -119,7 +119,7 @@ class Builder:
         return BuildRequirements(Environment(source.requires, _PYTHON, wanted, source=origin), platform, pins, wheels)
 
     def _wheels(self, found: Iterable[FoundWheel]) -> list[Path]:
-        return [self._fetch(wheel, wheel.origin) for wheel in found]
+        return [local_path(wheel.url) or self._fetch(wheel, wheel.origin) for wheel in found]
 
     def _fetch(self, wheel: FoundWheel | LockedWheel, index: tuple[str, str] | None) -> Path:
         asked = Wheel(wheel.name, wheel.version, wheel.file, wheel.sha256)
