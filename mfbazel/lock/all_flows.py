@@ -32,8 +32,9 @@ from mfbazel.lock.arguments import (
 )
 from mfbazel.lock.bazel import Bazel, FlowFiles
 from mfbazel.lock.changes import Change
-from mfbazel.lock.command import Outcome, Shared, Task, run
+from mfbazel.lock.command import Outcome, Shared, Task, check_upgraded, run
 from mfbazel.lock.errors import LockError
+from mfbazel.lock.model import parse_wanted
 from mfbazel.lock.report import diverging_names, make_report
 from mfbazel.lock.report_view import constraints_file, show_report
 from mfbazel.lock.repository import find_locks, read_locks
@@ -125,6 +126,7 @@ class Everything:
             settings_of(arguments, {}),
             flow_of(arguments),
             write=self.choices.write,
+            alone=False,
             report=report,
         )
 
@@ -177,7 +179,11 @@ def add_all_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--upgrade", action="store_true", help="do not prefer the locked versions")
     parser.add_argument(
-        "--upgrade-package", action="append", default=[], metavar="NAME", help="nor that of NAME; repeatable"
+        "--upgrade-package",
+        action="append",
+        default=[],
+        metavar="REQ",
+        help="do not prefer the locked version of this package; with a version (`pandas<3.2`) within that; repeatable",
     )
     parser.add_argument("--json", action="store_true", help="the report as JSON")
     parser.add_argument(
@@ -219,6 +225,7 @@ def _report(arguments: argparse.Namespace, patterns: Sequence[str]) -> int:
 
 def _lock(arguments: argparse.Namespace, patterns: Sequence[str]) -> int:
     begin = time.monotonic()
+    upgraded = [parse_wanted(text, "--upgrade-package").name for text in arguments.upgrade_package]
     screen = Console(stderr=True, highlight=False, soft_wrap=True)
     screen.print(f"finding the flows of {', '.join(patterns)}", markup=False)
     found = Bazel.find(arguments.bazel).find_flows(patterns)
@@ -237,6 +244,7 @@ def _lock(arguments: argparse.Namespace, patterns: Sequence[str]) -> int:
         _show_orphans(results, screen)
     errors = [f"{result.label}: {result.error}" for result in results if result.error]
     _raise_problems([*found.problems, *errors], "not locked")
+    check_upgraded(upgraded, [result.outcome.lock for result in results if result.outcome])
     return 1 if arguments.check and any(result.outcome and result.outcome.changes for result in results) else 0
 
 

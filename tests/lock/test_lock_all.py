@@ -151,6 +151,20 @@ def test_a_change_that_many_flows_have_is_told_once_and_diff_tells_it_flow_by_fl
     assert "changed: alpha 2.0 → 2.5" in output()[0]
 
 
+def test_a_package_to_upgrade_must_be_one_of_any_flow(rig: Rig) -> None:
+    rig.add("a", {"alpha": ">=1"})
+    rig.add("b", {"beta": ">=1"})
+    rig.run()
+    wheel(rig.wheels, "alpha", "2.5")
+    wheel(rig.wheels, "alpha", "2.7")
+    assert rig.run("--upgrade-package", "alpha<2.7") == 0
+    assert "alpha==2.5" in (rig.repository.lock("a") / "train.txt").read_text()
+    with pytest.raises(LockError, match="--upgrade-package alhpa: no step has this package; did you mean alpha"):
+        rig.run("--upgrade-package", "alhpa")
+    with pytest.raises(LockError, match="--upgrade-package: 'alpha=2' is not a requirement"):
+        rig.run("--upgrade-package", "alpha=2")
+
+
 def test_errors_are_listed_at_the_end_by_flow_and_the_others_are_locked(rig: Rig, output: Output) -> None:
     rig.add("a", {"alpha": "1.0"})
     rig.add("b", {"alpha": "9.0"})
