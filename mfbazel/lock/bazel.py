@@ -181,9 +181,15 @@ def _installed(environ: Mapping[str, str]) -> list[str]:
 
 
 def _output_base(place: Path) -> Path | None:
-    """Return the output base of the Bazel whose executable was started in ``place``: the server that is running."""
-    roots = [parent for parent in place.parents if parent.name == "execroot"]
-    return roots[-1].parent if roots else None
+    """Return the output base of the Bazel whose executable was started in ``place``: the server that is running.
+
+    Executables start in ``<output base>/execroot/<repository>/bazel-out/…``; one Bazel may run within another's.
+    """
+    ways = [place, *place.parents]
+    for repository, outputs in zip(ways[1:], ways, strict=False):
+        if outputs.name == "bazel-out" and repository.parent.name == "execroot":
+            return repository.parent.parent
+    return None
 
 
 def _outer_environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -140,7 +140,8 @@ def test_links_stand_where_options_and_imports_look(tmp_path: Path) -> None:
 
 
 def test_bazel_is_the_one_that_was_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = tmp_path / "base" / "execroot" / "_main" / "bazel-out" / "x.runfiles" / "_main"
+    outer = tmp_path / "outer" / "execroot" / "_main" / "bazel-out" / "_tmp"
+    place = outer / "base" / "execroot" / "_main" / "bazel-out" / "x.runfiles" / "_main"
     place.mkdir(parents=True)
     monkeypatch.chdir(place)
     environ = {
@@ -154,7 +155,7 @@ def test_bazel_is_the_one_that_was_called(tmp_path: Path, monkeypatch: pytest.Mo
         "RUNFILES_DIR": str(place),
     }
     bazel = Bazel.find(environ=environ)
-    assert bazel.command == ["/somewhere/bazelw", f"--output_base={tmp_path / 'base'}"]
+    assert bazel.command == ["/somewhere/bazelw", f"--output_base={outer / 'base'}"]
     assert bazel.directory == tmp_path / "flows"
     assert bazel.environment == {
         "MFBAZEL_BAZELW": "/somewhere/bazelw",
@@ -163,7 +164,7 @@ def test_bazel_is_the_one_that_was_called(tmp_path: Path, monkeypatch: pytest.Mo
         "PYTHONPATH": "/mine",
     }
     named = Bazel.find("my-bazel --nohome_rc", environ)
-    assert named.command == ["my-bazel", "--nohome_rc", f"--output_base={tmp_path / 'base'}"]
+    assert named.command == ["my-bazel", "--nohome_rc", f"--output_base={outer / 'base'}"]
 
 
 def test_without_bazelw_it_is_what_lies_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
