@@ -1,8 +1,8 @@
 """Which modules wheels hold, from the list of files at the end of each wheel, and their licence, from the metadata
 beside it: nothing else of a wheel is transferred.
 
-Where from: the old lock, the wheel cache or a local file, the index's web server (range requests), or a download into
-the wheel cache. All these give the same answer.
+Where from: the old lock, what another lock asked on this machine, the wheel cache or a local file, the index's web
+server (range requests), or a download into the wheel cache. All these give the same answer.
 
 Why not the library ``remotezip``: it reaches servers through ``requests``, which knows nothing of pip's certificates,
 proxy and credentials.
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import io
 import re
-import tempfile
 import threading
 import time
 import zipfile
@@ -24,6 +23,8 @@ from pathlib import Path
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.licenses import license_of
 from mfbazel.lock.model import Contents
+from mfbazel.lock.remembered import remember, remembered_contents
+from mfbazel.lock.scratch import scratch
 from mfbazel.lock.uv import FoundWheel, local_path
 from mfbazel.lock.web import NoAnswerError, RangedFile, Web
 from mfbazel.wheel.fetch import FetchError, Wheel, cache_directory, fetch
@@ -70,6 +71,13 @@ class Modules:
             return self.known
 
     def _find(self, wheel: FoundWheel, size: int) -> Contents:
+        known = remembered_contents(wheel.sha256)
+        if known is None:
+            known = self._ask(wheel, size)
+            remember(wheel.sha256, size, known)
+        return known
+
+    def _ask(self, wheel: FoundWheel, size: int) -> Contents:
         local = local_path(wheel.url)
         cached = cache_directory() / wheel.sha256 / wheel.file
         for path in (local, cached):
@@ -96,10 +104,10 @@ def _of_file(path: Path) -> Contents:
 
 def _download(found: FoundWheel) -> Contents:
     """Download ``found`` into the wheel cache, where the build will want it anyway, and read its list."""
-    with tempfile.TemporaryDirectory(prefix="mfbazel-wheel-") as directory:
+    with scratch() as directory:
         try:
             wheel = Wheel(found.name, found.version, found.file, found.sha256)
-            path = fetch(wheel, Path(directory) / found.file, index=found.origin)
+            path = fetch(wheel, directory / found.file, index=found.origin)
         except FetchError as error:
             raise LockError(str(error)) from error
         return _of_file(path)

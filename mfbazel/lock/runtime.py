@@ -9,8 +9,12 @@ Nothing here looks at which datastore this machine is configured for: a lock is 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
+import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -22,6 +26,9 @@ from mfbazel.lock.requirements_txt import parse_annotations
 
 DEFAULT_DATASTORES = ("s3",)
 
+_Ask = Callable[[str, str], Mapping[str, str]]
+_CONFIGURATION = "metaflow.metaflow_config"
+_IMPORTING = threading.Lock()
 _CANDIDATES = ("azure", "gs", "local", "s3")
 """Names that Metaflow may know; for the error about one that it does not."""
 
@@ -64,9 +71,9 @@ def _needed(datastore: str, python: str) -> Mapping[str, str]:
         ) from error
 
 
-def _metaflow() -> Callable[[str, str], Mapping[str, str]]:
+def _metaflow() -> _Ask:
     try:
-        from metaflow.metaflow_config import get_pinned_conda_libs
+        ask: _Ask = _configuration().get_pinned_conda_libs
     except ImportError as error:
         raise LockError(
             f"what Metaflow needs in an image is asked of Metaflow, which cannot be imported: {error}. Install it "
@@ -77,11 +84,27 @@ def _metaflow() -> Callable[[str, str], Mapping[str, str]]:
             f"what Metaflow needs in an image is asked of Metaflow, which refuses to start: {error}. Check its "
             "configuration (METAFLOW_PROFILE, METAFLOW_HOME)."
         ) from error
-    found: Callable[[str, str], Mapping[str, str]] = get_pinned_conda_libs
-    return found
+    return ask
 
 
-def _knows(ask: Callable[[str, str], Mapping[str, str]], datastore: str, python: str) -> bool:
+def _configuration() -> ModuleType:
+    """Return Metaflow's configuration, without the rest of Metaflow, which takes many times as long to import."""
+    spec = importlib.util.find_spec("metaflow")
+    with _IMPORTING:
+        if spec and "metaflow" not in sys.modules:
+            before = set(sys.modules)
+            sys.modules["metaflow"] = importlib.util.module_from_spec(spec)
+            try:
+                return importlib.import_module(_CONFIGURATION)
+            except Exception:  # it needs more of Metaflow than we thought
+                pass
+            finally:
+                for name in {name for name in sys.modules if name.partition(".")[0] == "metaflow"} - before:
+                    del sys.modules[name]
+        return importlib.import_module(_CONFIGURATION)
+
+
+def _knows(ask: _Ask, datastore: str, python: str) -> bool:
     try:
         return ask(python, datastore) is not None
     except Exception:

@@ -5,7 +5,6 @@ The planner needs sizes, and an index need not tell them. All these sources give
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mfbazel.lock.errors import LockError
+from mfbazel.lock.remembered import remembered_size
+from mfbazel.lock.scratch import scratch
 from mfbazel.lock.uv import FoundWheel, local_path
 from mfbazel.lock.web import Web
 from mfbazel.wheel.fetch import FetchError, Wheel, cache_directory, fetch
@@ -49,6 +50,9 @@ class Sizes:
             return self.known
 
     def _find(self, wheel: FoundWheel) -> int:
+        known = remembered_size(wheel.sha256)
+        if known is not None:
+            return known
         local = local_path(wheel.url)
         cached = cache_directory() / wheel.sha256 / wheel.file
         for path in (local, cached):
@@ -60,10 +64,10 @@ class Sizes:
 
 def _download(found: FoundWheel) -> int:
     """Download ``found`` into the wheel cache, where the build will want it anyway, and measure it."""
-    with tempfile.TemporaryDirectory(prefix="mfbazel-wheel-") as directory:
+    with scratch() as directory:
         try:
             wheel = Wheel(found.name, found.version, found.file, found.sha256)
-            path = fetch(wheel, Path(directory) / found.file, index=found.origin)
+            path = fetch(wheel, directory / found.file, index=found.origin)
         except FetchError as error:
             raise LockError(str(error)) from error
         return path.stat().st_size

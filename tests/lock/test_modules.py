@@ -21,6 +21,7 @@ from mfbazel.lock import modules as subject
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import Contents
 from mfbazel.lock.modules import Modules, modules_of
+from mfbazel.lock.sizes import Sizes
 from mfbazel.lock.uv import FoundWheel
 from mfbazel.lock.web import NoAnswerError, Web
 
@@ -300,16 +301,38 @@ def test_credentials_are_those_of_the_index(
 def test_the_old_lock_a_local_file_and_the_cache_come_first(
     tmp_path: Path, cache: Path, downloads: list[str], server: Server
 ) -> None:
-    server.content = small = archive({"small.py": ""})
-    sha256 = hashlib.sha256(small).hexdigest()
-    assert find(server.url, small, {sha256: ("known",)}) == ("known",)
-    (tmp_path / FILE).write_bytes(archive({"local.py": ""}))
-    assert find(f"file://{tmp_path}/{FILE}", small) == ("local",)
-    (cache / sha256).mkdir(parents=True)
-    (cache / sha256 / FILE).write_bytes(archive({"cached.py": ""}))
-    assert find(server.url, small) == ("cached",)
+    known, local, cached = (archive({f"{name}.py": ""}) for name in ("known", "local", "cached"))
+    assert find(server.url, known, {hashlib.sha256(known).hexdigest(): ("other",)}) == ("other",)
+    (tmp_path / FILE).write_bytes(local)
+    assert find(f"file://{tmp_path}/{FILE}", local) == ("local",)
+    place = cache / hashlib.sha256(cached).hexdigest()
+    place.mkdir(parents=True)
+    (place / FILE).write_bytes(cached)
+    assert find(server.url, cached) == ("cached",)
     assert server.requests == 0
     assert not downloads
+
+
+def test_a_wheel_is_asked_once_by_all_locks_of_a_machine(server: Server, downloads: list[str], cache: Path) -> None:
+    server.content = LARGE
+    assert find(server.url, LARGE) == ("google.x", "pack")
+    asked = server.requests
+    assert find(server.url, LARGE) == ("google.x", "pack")
+    wheel = FoundWheel("alpha", "1.0", FILE, hashlib.sha256(LARGE).hexdigest(), -1, server.url)
+    assert Sizes().complete([wheel]) == {wheel.sha256: len(LARGE)}
+    assert server.requests == asked
+    assert not downloads
+    (told,) = cache.glob("*/told-*.json")
+    for damaged in ("", "{", "[]", '{"size": 3, "modules": "x", "license": "MIT"}'):
+        told.write_text(damaged, encoding="utf-8")
+        assert find(server.url, LARGE) == ("google.x", "pack")
+    assert server.requests > asked
+
+
+def test_a_cache_that_cannot_be_written_is_no_failure(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.content = LARGE
+    monkeypatch.setenv("MFBAZEL_WHEEL_CACHE", "/dev/null/cache")
+    assert find(server.url, LARGE) == ("google.x", "pack")
 
 
 def test_a_local_wheel_that_is_none_is_named(tmp_path: Path) -> None:

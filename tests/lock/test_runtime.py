@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import builtins
+import importlib
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -109,16 +110,41 @@ def test_the_configuration_of_this_machine_decides_nothing(monkeypatch: pytest.M
 def test_a_metaflow_that_cannot_be_asked_is_no_reason_to_guess(
     monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
-    real = builtins.__import__
+    def refuse(_name: str) -> None:
+        raise error
 
-    def refuse(name: str, *arguments: Any, **options: Any) -> Any:
-        if name.startswith("metaflow"):
-            raise error
-        return real(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setattr(importlib, "import_module", refuse)
     with pytest.raises(LockError, match=said):
         runtime_requirements(["s3"], "3.14")
+
+
+ASK = """
+import sys
+from mfbazel.lock.runtime import runtime_requirements
+print([wanted.text for wanted in runtime_requirements(["s3"], "3.14")])
+assert not [name for name in sys.modules if name.partition(".")[0] == "metaflow"]
+import metaflow
+assert metaflow.FlowSpec
+"""
+
+
+def test_no_more_of_metaflow_is_imported_than_its_configuration() -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    result = subprocess.run([sys.executable, "-c", ASK], env=environment, capture_output=True, text=True, check=False)
+    assert (result.stdout, result.stderr) == ("['boto3>=1.14.0', 'requests>=2.21.0']\n", "")
+
+
+def test_an_extension_of_metaflow_may_add_to_it(tmp_path: Path) -> None:
+    """Extensions are packages of the namespace ``metaflow_extensions`` (Metaflow's extension mechanism)."""
+    config = tmp_path / "metaflow_extensions" / "acme" / "config"
+    config.mkdir(parents=True)
+    (config / "mfextinit_acme.py").write_text(
+        "def get_pinned_conda_libs(python_version, datastore_type):\n    return {'acme': '>=3', 'requests': '<3'}\n",
+        encoding="utf-8",
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(tmp_path)])}
+    result = subprocess.run([sys.executable, "-c", ASK], env=environment, capture_output=True, text=True, check=False)
+    assert (result.stdout, result.stderr) == ("['acme>=3', 'boto3>=1.14.0', 'requests<3,>=2.21.0']\n", "")
 
 
 @pytest.fixture
