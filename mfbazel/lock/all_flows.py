@@ -44,7 +44,7 @@ EVERYTHING = "//..."
 _AT_ONCE = max(4, os.cpu_count() or 1)
 _SHOWN_FLOWS = 3
 # Options NAME=FILE.
-_NAMED_FILES = ("config",)
+_NAMED_FILES = ("config", "wheel", "wheel_target")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ from typing import Any
 from packaging.utils import canonicalize_name
 
 from mfbazel.analyze.arguments import READ_ATTRIBUTES, add_read_arguments, pair, read_arguments
+from mfbazel.lock.first_party import check_names, read_first_party
 from mfbazel.lock.flow import DEFAULT_METAFLOW, INFER, FlowOptions
-from mfbazel.lock.model import Policy, Settings, parse_wanted
+from mfbazel.lock.model import FirstPartyWheel, Policy, Settings, parse_wanted
+from mfbazel.lock.origin import FILE, LABEL
 from mfbazel.lock.policy import read_policy
 from mfbazel.lock.resolve import RESOLVERS, resolve_platforms
 from mfbazel.lock.runtime import DEFAULT_DATASTORES
@@ -34,6 +36,8 @@ FLOW_ATTRIBUTES = frozenset(
         "infer",
         "imports",
         "build",
+        "wheel",
+        "wheel_target",
     ]
 )
 """The options that ``metaflow_flow`` fills in."""
@@ -58,6 +62,10 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="build this distribution from source, which runs code of it; repeatable",
     )
+    for option, what in (("--wheel", "a checked-in wheel"), ("--wheel-target", "a wheel that a target makes")):
+        parser.add_argument(
+            option, action="append", default=[], type=pair, metavar="LABEL=FILE", help=f"{what}; repeatable"
+        )
 
 
 def add_flow_options(parser: argparse.ArgumentParser) -> None:
@@ -149,7 +157,14 @@ def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> S
         upgrade_packages=tuple(wanted.name for wanted in upgraded),
         limits=tuple(wanted for wanted in upgraded if wanted.text != wanted.name),
         only=tuple(getattr(arguments, "step", ())),
+        wheels=check_names(_wheels(arguments)),
     )
+
+
+def _wheels(arguments: argparse.Namespace) -> Iterator[FirstPartyWheel]:
+    for kind, pairs in ((FILE, arguments.wheel), (LABEL, arguments.wheel_target)):
+        for label, path in pairs:
+            yield read_first_party(label, kind, declared_file(Path(path)))
 
 
 def _policy(arguments: argparse.Namespace) -> Policy:

@@ -17,6 +17,7 @@ from mfbazel.lock.imports import lock_with_imports, parse_names
 from mfbazel.lock.kept import Kept
 from mfbazel.lock.model import Environment, LockedEnvironment, Settings
 from mfbazel.lock.modules import Modules
+from mfbazel.lock.origin import is_label
 from mfbazel.lock.resolve import Locker, Resolutions
 from mfbazel.lock.sizes import Sizes
 from mfbazel.lock.web import Web
@@ -43,7 +44,7 @@ class Shared:
         """Enter what the ``old`` lock says of wheels."""
         if old:
             self.sizes.known.update(old.sizes())
-            self.modules.known.update(old.contents())
+            self.modules.known.update({key: told for key, told in old.contents().items() if not is_label(key)})
 
 
 @dataclass(frozen=True)

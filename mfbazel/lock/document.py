@@ -11,9 +11,9 @@ from typing import Any
 
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import Contents, LockedEnvironment, LockedWheel, Settings
-from mfbazel.lock.origin import Source
+from mfbazel.lock.origin import Source, is_label
 from mfbazel.lock.requirements_txt import parse_locked, render
-from mfbazel.plan import PlannedWheel, plan_layers
+from mfbazel.plan import Layer, PlannedWheel, plan_layers
 
 SCHEMA = 1
 FILE = "flow.json"
@@ -142,11 +142,22 @@ def _environment(locked: LockedEnvironment, settings: Settings) -> dict[str, Any
 def _layers(
     environments: Mapping[str, Mapping[str, Any]], wheels: Mapping[str, Mapping[str, Any]], platform: str
 ) -> list[dict[str, Any]]:
-    used = {name: environment["wheels"][platform] for name, environment in environments.items()}
+    used = {name: environment["wheels"].get(platform, []) for name, environment in environments.items()}
     planned = {sha: PlannedWheel(wheel["name"], wheel["version"], wheel["size"]) for sha, wheel in wheels.items()}
+    fixed = {name: [key for key in keys if not is_label(key)] for name, keys in used.items()}
+    # What targets make changes with every edit: each in a layer of its own, on top of the others.
+    made = sorted({key for keys in used.values() for key in keys if is_label(key)})
+    own = [
+        Layer(
+            f"{wheels[key]['name']}-{wheels[key]['version']}",
+            (key,),
+            tuple(sorted(name for name, keys in used.items() if key in keys and not name.startswith("_"))),
+        )
+        for key in made
+    ]
     return [
         {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(layer).items()}
-        for layer in plan_layers(used, planned)
+        for layer in [*plan_layers(fixed, planned), *(layer for layer in own if layer.environments)]
     ]
 
 

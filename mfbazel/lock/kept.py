@@ -12,6 +12,7 @@ from typing import Any
 from packaging.utils import canonicalize_name
 
 from mfbazel.lock.document import Lock
+from mfbazel.lock.first_party import differences
 from mfbazel.lock.model import Environment, LockedEnvironment, LockedWheel, Pin, Recorded, Settings, Wanted
 from mfbazel.lock.origin import GIT
 from mfbazel.lock.requirements_txt import parse_annotations
@@ -40,6 +41,8 @@ class Kept:
         if self.lock.document["flow"] and any(wheel.contents is None for wheel in _wheels(kept)):
             return None
         if not all(self._builds(wheel) for wheel in _wheels(kept)):
+            return None
+        if any(line for wheel in _wheels(kept) for line in differences(wheel, self.settings.wheels)):
             return None
         return kept if _annotated(environment, parse_annotations(self.lock.texts[entry["file"]])) else None
 
@@ -82,10 +85,11 @@ class Kept:
         entry = self.lock.environments[environment.name]
         wheels = {platform: [self.lock.wheel(sha) for sha in shas] for platform, shas in entry["wheels"].items()}
         via = parse_annotations(self.lock.texts[entry["file"]])
-        pins = {
-            platform: {wheel.name: Pin(wheel.name, wheel.version, via[wheel.name, wheel.version]) for wheel in found}
-            for platform, found in wheels.items()
-        }
+
+        def pin(wheel: LockedWheel) -> Pin:
+            return Pin(wheel.name, wheel.version, via.get((wheel.name, wheel.version), ()))
+
+        pins = {platform: {wheel.name: pin(wheel) for wheel in found} for platform, found in wheels.items()}
         return LockedEnvironment(environment, pins, wheels)
 
     def _says(self, entry: Mapping[str, Any], environment: Environment) -> bool:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -18,7 +19,7 @@ from packaging.utils import canonicalize_name
 from mfbazel.build.errors import BuildError
 from mfbazel.build.git import parse_git_url
 from mfbazel.lock.errors import LockError
-from mfbazel.lock.origin import BUILD_PREFIX, Source
+from mfbazel.lock.origin import BUILD_PREFIX, LABEL, Source
 from mfbazel.wheel.fetch import redact
 
 LAUNCHER = "_launcher"
@@ -197,6 +198,43 @@ class LockedWheel:
 
 
 @dataclass(frozen=True)
+class FirstPartyWheel:
+    """A wheel of this workspace.
+
+    Attributes:
+        label: as ``//package:name``.
+        kind: ``FILE``: it is checked in; ``LABEL``: a target makes it (see :mod:`mfbazel.lock.origin`).
+        path: where it lies now.
+        dependencies: its ``Requires-Dist``.
+    """
+
+    label: str
+    kind: str
+    path: Path
+    name: str
+    version: str
+    sha256: str
+    size: int
+    dependencies: tuple[str, ...]
+    contents: Contents
+
+    @property
+    def file(self) -> str:
+        """Its file name."""
+        return self.path.name
+
+    @property
+    def made(self) -> bool:
+        """Whether a target makes it: then nothing is locked that changes with every edit."""
+        return self.kind == LABEL
+
+    @property
+    def source(self) -> Source:
+        """What a lock says of its origin."""
+        return Source(self.kind, label=self.label, dependencies=self.dependencies if self.made else ())
+
+
+@dataclass(frozen=True)
 class Recorded:
     """A ``wheel`` with a source, as an old lock has it, and the wheels of what building it required."""
 
@@ -306,6 +344,7 @@ class Settings:
         upgrade: forget the locked versions; ``upgrade_packages``: of these distributions.
         limits: requirements that the versions of upgraded packages must meet this time.
         only: the environments to resolve, the others are kept; empty for all.
+        wheels: those of this workspace, one per distribution; no other wheel of these distributions is taken.
     """
 
     label: str
@@ -317,6 +356,7 @@ class Settings:
     upgrade_packages: tuple[str, ...] = ()
     limits: tuple[Wanted, ...] = ()
     only: tuple[str, ...] = ()
+    wheels: tuple[FirstPartyWheel, ...] = ()
 
     @property
     def command(self) -> str:

@@ -12,6 +12,11 @@ BUILD_PREFIX = "_build."
 """How the names of environments begin that hold the build requirements of a source; they are no images."""
 
 
+def is_label(key: str) -> bool:
+    """Say whether the ``key`` of a wheel in a lock is the label of a target, and not a hash."""
+    return key.startswith("//")
+
+
 @dataclass(frozen=True)
 class Source:
     """The origin of one wheel; fields that its kind does not have are empty.
@@ -21,6 +26,7 @@ class Source:
             takes it, ``revision`` as required, ``commit``, ``subdirectory``), :data:`FILE` (a wheel checked in at
             ``label``) or :data:`LABEL` (the wheel that the target ``label`` makes).
         requires: the environment that has the build requirements.
+        dependencies: what the wheel of a target required when it was locked.
     """
 
     kind: str
@@ -33,6 +39,7 @@ class Source:
     subdirectory: str = ""
     label: str = ""
     requires: str = ""
+    dependencies: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -41,12 +48,12 @@ class Source:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as flow.json has it: what is empty is left out."""
-        return {name: value for name, value in asdict(self).items() if value not in ("", -1)}
+        return {name: value for name, value in asdict(self).items() if value not in ("", -1, ())}
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Source:
         """Read what :meth:`to_json` returned."""
-        return cls(**entry)
+        return cls(**{**entry, "dependencies": tuple(entry.get("dependencies", ()))})
 
     def __str__(self) -> str:
         """Say it to a person."""

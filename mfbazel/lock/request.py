@@ -10,7 +10,7 @@ from typing import Protocol
 
 from packaging.utils import canonicalize_name
 
-from mfbazel.lock.model import BuildPolicy, Index, Pin, Platform, Recorded
+from mfbazel.lock.model import BuildPolicy, FirstPartyWheel, Index, Pin, Platform, Recorded
 
 WANTED, RUNTIME, CONSTRAINTS, OUTPUT = "wanted.in", "runtime.in", "constraints.in", "resolved.txt"
 OVERRIDES = "overrides.in"
@@ -29,6 +29,7 @@ class Request:
         local: URLs of wheels on this machine, by normalized name: no other wheel of these distributions is taken.
         recorded: what an old lock knows of wheels that were built from source.
         building: what holds for the build requirements of others.
+        wheels: of this workspace; no other wheel of these distributions is taken.
         preferences: pins to keep where nothing forces another version.
         dependencies: whether what the distributions need is wanted, too.
         upgrade: forget ``preferences``; ``upgrade_packages``: forget them for these distributions.
@@ -50,6 +51,7 @@ class Request:
     local: Mapping[str, str] = field(default_factory=dict)
     recorded: tuple[Recorded, ...] = ()
     building: BuildPolicy = field(default_factory=BuildPolicy)
+    wheels: tuple[FirstPartyWheel, ...] = ()
 
     @property
     def kept(self) -> dict[str, str]:

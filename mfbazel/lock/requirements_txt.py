@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from packaging.utils import canonicalize_name
 
 from mfbazel.lock.model import LockedEnvironment, LockedWheel, Pin, Platform
+from mfbazel.lock.origin import FILE, LABEL, is_label
 
 _PIN = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?==(?P<version>[^\s;\\]+)")
 _LOCAL = re.compile(
@@ -96,10 +97,20 @@ def _render_distribution(name: str, locked: LockedEnvironment) -> list[str]:
         marker = "" if everywhere else f" ; {_marker(platforms)}"
         wheels = [wheel for platform in platforms for wheel in _wheels_of(name, locked.wheels[platform])]
         hashes = sorted({value for wheel in wheels for value in hashes_of(wheel)})
-        lines += sorted({f"# {name}: built from {wheel.source}" for wheel in wheels if wheel.source})
+        lines += sorted({f"# {name}: {_origin(wheel)}" for wheel in wheels if wheel.source})
+        if all(is_label(wheel.sha256) for wheel in wheels):
+            continue  # there is no hash, and without one installers would take no other hash either
         lines.append(" \\\n    ".join([f"{name}=={version}{marker}", *(f"--hash=sha256:{value}" for value in hashes)]))
         lines += _annotation({via for platform in platforms for via in locked.pins[platform][name].via})
     return lines
+
+
+def _origin(wheel: LockedWheel) -> str:
+    """Say where a wheel comes from that no index has."""
+    source = wheel.source
+    if source and source.kind == LABEL:
+        return f"{wheel.version} is made by {source}, and not in this file"
+    return f"{source} of this workspace" if source and source.kind == FILE else f"built from {source}"
 
 
 def hashes_of(wheel: LockedWheel) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from mfbazel.lock.model import (
     BuildPolicy,
     Contents,
     Environment,
+    FirstPartyWheel,
     Index,
     LockedEnvironment,
     LockedWheel,
@@ -27,7 +28,7 @@ from mfbazel.lock.model import (
     Settings,
 )
 from mfbazel.lock.modules import Modules
-from mfbazel.lock.origin import BUILD_PREFIX
+from mfbazel.lock.origin import BUILD_PREFIX, is_label
 from mfbazel.lock.piptools import PipTools
 from mfbazel.lock.request import RUNTIME, WANTED, Request, Resolver, ResolverFailure
 from mfbazel.lock.requirements_txt import rename_sources
@@ -54,6 +55,7 @@ class Question:
         constraints, overrides, indexes, build: of the repository's policy.
         recorded: what the old lock knows of wheels that were built from source, and is not to be forgotten.
         building: what holds for build requirements.
+        wheels: those of this workspace.
     """
 
     python: str
@@ -73,6 +75,7 @@ class Question:
     upgrade_packages: tuple[str, ...] = ()
     recorded: tuple[Recorded, ...] = ()
     building: BuildPolicy = field(default_factory=BuildPolicy)
+    wheels: tuple[FirstPartyWheel, ...] = ()
 
     def request(self, platform: Platform) -> Request:
         """Return the question about one platform, as a resolver takes it."""
@@ -92,6 +95,7 @@ class Question:
             self.build,
             recorded=self.recorded,
             building=self.building,
+            wheels=self.wheels,
         )
 
 
@@ -266,6 +270,8 @@ class Locker:
         wheels = [wheel for answer in answers.values() for found in answer.wheels.values() for wheel in found.values()]
         built = [requirements for answer in answers.values() for requirements in answer.built]
         wheels += [wheel for requirements in built for wheel in requirements.wheels.values()]
+        # What a target makes says for itself what it is, and nobody may remember it.
+        wheels = [wheel for wheel in wheels if not is_label(wheel.sha256)]
         sizes = self.sizes.complete(wheels)
         contents = self.modules.complete(wheels, sizes) if self.modules else {}
         for question, members in groups.items():
@@ -340,6 +346,7 @@ class Locker:
             settings.upgrade_packages,
             self.kept.recorded() if self.kept and policy.build else (),
             building if policy.build else BuildPolicy(),
+            settings.wheels,
         )
 
 
@@ -372,7 +379,15 @@ def _locked(
 
 def _locked_wheel(wheel: FoundWheel, sizes: Mapping[str, int], contents: Mapping[str, Contents]) -> LockedWheel:
     sha256 = wheel.sha256
-    return LockedWheel(wheel.name, wheel.version, wheel.file, sha256, sizes[sha256], contents.get(sha256), wheel.source)
+    return LockedWheel(
+        wheel.name,
+        wheel.version,
+        wheel.file,
+        sha256,
+        sizes.get(sha256, wheel.size),
+        wheel.contents or contents.get(sha256),
+        wheel.source,
+    )
 
 
 def resolve_platforms(texts: Sequence[str]) -> tuple[Platform, ...]:

@@ -45,7 +45,7 @@ def _table(lock: Lock) -> Table:
     for title in ("environment", "Python", "requires", "packages", "for Metaflow", "MB"):
         table.add_column(title, justify="right" if title in ("packages", "for Metaflow", "MB") else "left")
     for name, environment in sorted(lock.environments.items()):
-        shas = environment["wheels"][lock.platforms[0]]
+        shas = environment["wheels"].get(lock.platforms[0], [])
         size = sum(lock.document["wheels"][sha].get("size", 0) for sha in shas)
         requires = ", ".join(environment["requirements"]) or "—"
         table.add_row(

@@ -23,12 +23,19 @@ from mfbazel.build.fetch import fetch_sdist
 from mfbazel.build.git import GitSource, fetch_commit, parse_git_url, resolve
 from mfbazel.build.pep517 import check_built
 from mfbazel.lock.errors import LockError
-from mfbazel.lock.model import Environment, Pin, Policy, Recorded
+from mfbazel.lock.model import Environment, FirstPartyWheel, Pin, Policy, Recorded
 from mfbazel.lock.origin import GIT, Source
 from mfbazel.lock.request import Request
 from mfbazel.lock.sources_build import Builder, BuildRequirements, environment_name
 from mfbazel.lock.uv import FoundWheel, Uv, local_path
 from mfbazel.wheel.fetch import FetchError, Wheel, cache_directory, cached, place
+
+
+def _first_party(wheel: FirstPartyWheel) -> FoundWheel:
+    """Return a wheel of this workspace: under its label where a target makes it, else under its hash."""
+    key, size, contents = (wheel.label, 0, wheel.contents) if wheel.made else (wheel.sha256, wheel.size, None)
+    url = wheel.path.as_uri()
+    return FoundWheel(wheel.name, wheel.version, wheel.file, key, size, url, source=wheel.source, contents=contents)
 
 
 def _found(recorded: Recorded, path: Path | None) -> FoundWheel:
@@ -99,12 +106,13 @@ class Sources:
     _builder: Builder | None = None
 
     def localized(self, request: Request) -> Localized:
-        """Return ``request`` with every requirement from git replaced by a wheel that is built of it.
+        """Return ``request`` with every requirement from git replaced by a wheel that is built of it, and with the
+        wheels of this workspace.
 
         Raises:
             LockError: the commit cannot be had, or cannot be built.
         """
-        made: dict[str, Made] = {}
+        made = {wheel.name: Made(_first_party(wheel)) for wheel in request.wheels}
         texts = [self._localized(text, request, made) for text in (*request.wanted, *request.runtime)]
         if not made:
             return Localized(request)
@@ -124,7 +132,6 @@ class Sources:
         name = canonicalize_name(requirement.name)
         with _lock_errors(name):
             built = self._of_git(name, parse_git_url(requirement.url), request)
-        _check_fits(built, request)
         if made.setdefault(name, built).wheel.source != built.wheel.source:
             raise LockError(f"'{name}' is required from two places: {made[name].wheel.source}, {built.wheel.source}")
         requirement.url = None
@@ -140,8 +147,10 @@ class Sources:
             LockError: an sdist cannot be built, or what is built does not fit the request or the pins.
         """
         made = {name: built for name, built in local.made.items() if name in pins}
+        for built in made.values():
+            _check_fits(built, local.request)
         for name, found in wheels.items():
-            if found.source is not None:
+            if found.source is not None:  # an sdist
                 with _lock_errors(name):
                     made[name] = self._of_sdist(found, found.source, local.request)
                 _check_fits(made[name], local.request)
@@ -266,8 +275,8 @@ def _check_fits(made: Made, request: Request) -> None:
         LockError: it cannot.
     """
     _, _, _, tags = parse_wheel_filename(made.wheel.file)
-    who = f"{made.wheel.name} {made.wheel.version}, built from {made.wheel.source}"
-    advice = "Publish a wheel of it on your index and take it out of `build`."
+    who = f"{made.wheel.name} {made.wheel.version} ({made.wheel.source})"
+    advice = "Publish a wheel of it on your index, and require that."
     if not tags & set(request.platform.tags(request.python, request.glibc)):
         raise LockError(
             f"{who}, is {made.wheel.file}: its compiled code is for the Python and platform that built it, not for "

@@ -8,7 +8,9 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from mfbazel.lock.document import Lock
+from mfbazel.lock.first_party import differences
 from mfbazel.lock.model import Environment, Settings
+from mfbazel.lock.origin import BUILD_PREFIX, is_label
 from mfbazel.lock.requirements_txt import PinnedLine, hashes_of, parse_locked
 
 _COMPARED = ("type", "next", "disabled", "python", "platform", "gpu")
@@ -44,7 +46,19 @@ def check_flow(
             continue
         problems += _check_environment(environment, lock.environments[environment.name], settings)
         problems += _check_policy(environment, lock, settings)
-    return problems
+    return [*problems, *_check_sources(lock, settings)]
+
+
+def _check_sources(lock: Lock, settings: Settings) -> list[str]:
+    """Compare what no index has: build requirements with the policy, wheels of this workspace with what they are."""
+    problems = []
+    keys: dict[str, None] = {}
+    for name, entry in lock.environments.items():
+        if name.startswith(BUILD_PREFIX):
+            problems += _check_policy(Environment(name, entry["python"], ()), lock, settings)
+        else:
+            keys.update((key, None) for found in entry["wheels"].values() for key in found)
+    return problems + [line for key in keys for line in differences(lock.wheel(key), settings.wheels)]
 
 
 def _names(flow: Mapping[str, Any]) -> set[str]:
@@ -110,6 +124,8 @@ def _items(value: Mapping[str, str] | Sequence[str] | None) -> set[str]:
 
 
 def _who(environment: str) -> str:
+    if environment.startswith(BUILD_PREFIX):
+        return f"what builds {environment.removeprefix(BUILD_PREFIX)}"
     return "the launcher" if environment.startswith("_") else f"step '{environment}'"
 
 
@@ -159,6 +175,8 @@ def _expected(environment: Mapping[str, Any], lock: Lock) -> dict[tuple[str, str
     hashes: dict[tuple[str, str], set[str]] = {}
     for shas in environment["wheels"].values():
         for sha in shas:
+            if is_label(sha):
+                continue
             wheel = lock.wheel(sha)
             hashes.setdefault((wheel.name, wheel.version), set()).update(hashes_of(wheel))
     return {key: PinnedLine(*key, tuple(sorted(values))) for key, values in hashes.items()}

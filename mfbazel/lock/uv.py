@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,10 +17,11 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.indexes import Credentials
-from mfbazel.lock.model import Pin
+from mfbazel.lock.model import Contents, Pin
 from mfbazel.lock.origin import SDIST, Source
 from mfbazel.lock.pinned import PROJECT, Pinned, settle
 from mfbazel.lock.request import OUTPUT, OVERRIDES, Request, ResolverFailure, words
+from mfbazel.lock.scratch import scratch
 from mfbazel.lock.uv_process import UvProcess, say
 from mfbazel.wheel.fetch import sha256_of
 
@@ -38,6 +38,7 @@ class FoundWheel:
         index: the policy's name of the index, empty for one of the user's configuration; ``index_url``: its URL as the
             policy has it.
         source: what it is built from; the ``file`` of an sdist that is to be built is the sdist.
+        contents: what it tells of itself, where that is known already.
     """
 
     name: str
@@ -49,6 +50,7 @@ class FoundWheel:
     index: str = ""
     index_url: str = ""
     source: Source | None = None
+    contents: Contents | None = None
 
     @property
     def origin(self) -> tuple[str, str] | None:
@@ -142,8 +144,7 @@ class Uv:
         carried: frozenset[str],
     ) -> str:
         """Return the requirements file that uv writes."""
-        with tempfile.TemporaryDirectory(prefix="mfbazel-uv-") as temporary:
-            directory = Path(temporary)
+        with scratch() as directory:
             arguments = request.write(directory, output, constraints)
             arguments += [] if request.dependencies else ["--no-deps"]
             arguments += ["--override", OVERRIDES] if request.overrides else []
@@ -164,8 +165,7 @@ class Uv:
         pinned = Pinned(request.indexes, self.environment)
         exact = {name: f"{pin.name}=={pin.version}" for name, pin in pins.items()}
         carried = {name: exact.pop(name) for name in sorted(pinned.among(pins))}
-        with tempfile.TemporaryDirectory(prefix="mfbazel-uv-") as temporary:
-            directory = Path(temporary)
+        with scratch() as directory:
             (directory / _PINS).write_text("".join(f"{line}\n" for line in exact.values()), encoding="utf-8")
             arguments = ["--no-deps", _PINS]
             if pinned.indexes:
