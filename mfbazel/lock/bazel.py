@@ -123,7 +123,7 @@ class Bazel:
 
     def _query(self, patterns: Sequence[str]) -> tuple[list[str], list[str]]:
         expression = f"kind('^{RULE} rule$', {' + '.join(map(_quoted, patterns))})"
-        done = self._run("query", "--keep_going", "--noimplicit_deps", *_QUIET, expression)
+        done = self._run("query", "--keep_going", "--order_output=no", *_QUIET, expression)
         if done.returncode not in (0, _SOME_PACKAGES_FAILED):
             raise LockError(f"Bazel cannot find the flows ({_shown(done.args)}):\n{_tail(done.stderr)}")
         problems = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -15,11 +14,10 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.other_workspace import WORKSPACE, OtherWorkspace
 from tests.e2e.registry import Registry
 
 RUNFILES = Path(__file__).absolute().parents[2]
-# The sources are data of the test, so that it runs again when one changes; Bazel needs the workspace that they are in.
-WORKSPACE = (RUNFILES / "MODULE.bazel").resolve().parent
 CRANE = RUNFILES / "rules" / "private" / "crane"
 BASE = next(RUNFILES.parent.glob("*python_base/python_base"))
 STEPS = ("start", "prepare", "train", "evaluate", "report", "end")
@@ -76,26 +74,10 @@ oci_load(name = "load", format = "oci", image = ":training", repo_tags = ["train
 
 
 @dataclass(frozen=True)
-class Workspace:
-    """The other workspace, with a Bazel server of its own."""
+class Workspace(OtherWorkspace):
+    """The other workspace, and the registry (host and port) that it pushes to."""
 
-    directory: Path
-    output_base: Path
-    host: str
-
-    def bazel(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run Bazel in it, as its user would."""
-        command = [str(WORKSPACE / "bazelw"), f"--output_base={self.output_base}", "--max_idle_secs=60", *arguments]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("TEST_", "RUNFILES"))}
-        if Path("/usr/share/mfbazel/base").is_dir():
-            environment["MFBAZEL_IN_TOOLBOX"] = "1"
-        return subprocess.run(command, cwd=self.directory, env=environment, capture_output=True, text=True, check=False)
-
-    def built(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run Bazel; it must succeed."""
-        done = self.bazel(*arguments)
-        assert done.returncode == 0, done.stderr[-4000:]
-        return done
+    host: str = ""
 
     def output(self, name: str) -> Path:
         """Return the path of an output of ``examples/churn``."""
@@ -121,11 +103,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
         forecast.write_text(
             forecast.read_text().replace("//rules:defs", "@mfbazel//rules:defs").replace("@python_base", "@base")
         )
-        made = Workspace(directory, scratch / "output_base", registry.host)
+        made = Workspace(directory, scratch / "output_base", host=registry.host)
         try:
             yield made
         finally:
-            made.bazel("clean", "--expunge")
+            made.close()
 
 
 def _push_base(host: str) -> str:
