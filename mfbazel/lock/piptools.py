@@ -7,7 +7,6 @@ import platform as host
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -18,14 +17,14 @@ from mfbazel.lock.model import Pin, Platform
 from mfbazel.lock.pinned import Pinned
 from mfbazel.lock.request import OUTPUT, Request, ResolverFailure
 from mfbazel.lock.requirements_txt import parse_resolved
-from mfbazel.wheel.fetch import redact, refusal
+from mfbazel.lock.scratch import scratch
+from mfbazel.wheel.fetch import PIP_LOG, redact, refusal, skipped_pages
 from mfbazel.wheel.pip_environment import pip_environment
 
 _OPTIONS = ("--no-header", "--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--no-emit-options")
 _UNREACHABLE = re.compile(
     r"connection broken by|Could not fetch URL|Max retries exceeded|HTTPError|ConnectionError|SSLError"
 )
-_GIVEN_UP = "Retrying (Retry(total=0"
 _NOISE = re.compile(r"^\s*(File \"|Traceback|\^|~|WARNING: Location )|^\s+\S")
 
 
@@ -36,8 +35,7 @@ class PipTools:
         """See :class:`mfbazel.lock.request.Resolver`."""
         _check_host(request.python, request.platform)
         _check_request(request)
-        with tempfile.TemporaryDirectory(prefix="mfbazel-pip-") as temporary:
-            directory = Path(temporary)
+        with scratch() as directory:
             arguments = request.write(directory, request.kept, {})
             command = [sys.executable, "-m", "piptools", "compile", "--quiet", *_OPTIONS, "--strip-extras"]
             command += ["--allow-unsafe", "--annotation-style", "split", "--pip-args", _formats(request)]
@@ -50,19 +48,18 @@ class PipTools:
 def _run(command: Sequence[str], directory: Path) -> None:
     temporary_files = directory / "tmp"
     temporary_files.mkdir()
-    environment = pip_environment(temporary_files)
-    if environment.get("PIP_RETRIES") == "0":
-        # pip names the reason of a failure when it tries again, and only then.
-        environment["PIP_RETRIES"] = "1"
+    environment = {**pip_environment(temporary_files), "PIP_LOG": str(temporary_files / PIP_LOG)}
     result = subprocess.run(
         command, cwd=directory, env=environment, capture_output=True, text=True, errors="replace", check=False
     )
-    refused = refusal(result.stderr)
+    skipped = skipped_pages(temporary_files)
+    refused = refusal(result.stderr) or (refusal(skipped) if result.returncode else None)
     if refused:
         raise LockError(f"{refused}; nothing was locked")
     # pip goes on without an index that it cannot reach, and another one may have another package of a name.
-    if result.returncode != 0 or _GIVEN_UP in result.stderr:
-        raise _failure(result.stderr)
+    away = any(" 403 Client Error" not in line for line in skipped.splitlines())
+    if result.returncode != 0 or away:
+        raise _failure(f"{skipped}\n{result.stderr}")
 
 
 def _check_request(request: Request) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -11,8 +12,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from mfbazel.lock.errors import LockError
+
 _PREFIX = "mfbazel-scratch-"
 _NEW = "mfbazel-new-"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _cleaned: set[Path] = set()
 _lock = threading.Lock()
 
@@ -20,6 +24,9 @@ _lock = threading.Lock()
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
     """Make a private directory and remove it at the end.
+
+    Raises:
+        LockError: the disk refuses to write in it.
 
     A directory is locked (flock) as long as its process lives; those that nobody holds any more are removed when a
     process makes its first one.
@@ -33,6 +40,13 @@ def scratch() -> Iterator[Path]:
         fcntl.flock(handle, fcntl.LOCK_EX)
         new.rename(directory)
         yield directory
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise LockError(
+            f"cannot write temporary files in {parent}: {error.strerror}. Make room there, or set TMPDIR to another "
+            "place."
+        ) from error
     finally:
         shutil.rmtree(directory, ignore_errors=True)
         shutil.rmtree(new, ignore_errors=True)

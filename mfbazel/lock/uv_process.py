@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -129,7 +130,8 @@ class UvProcess:
         if refused:
             raise LockError(_refused_text(refused))
         if result.returncode != 0:
-            text = credentials.hide(redact(_TRACE.sub("", result.stderr).strip() or result.stdout.strip()))
+            text = _TRACE.sub("", result.stderr).strip() or result.stdout.strip() or _end(result.returncode)
+            text = credentials.hide(redact(text))
             unreachable = bool(_UNREACHABLE.search(text) or _DISTRUSTED.search(text))
             raise ResolverFailure(_with_hint(text, result.stderr), unreachable=unreachable)
         for text in _YANKED.findall(result.stderr):
@@ -193,6 +195,11 @@ def _unknown(log: str, indexes: int, exclusive: Collection[str]) -> bool:
         lacking.setdefault(name, set()).add(index)
     alone = {url.rstrip("/") for url in exclusive}
     return any(len(asked) >= indexes or asked & alone for asked in lacking.values())
+
+
+def _end(code: int) -> str:
+    name = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return f"uv ended with {name}, and said nothing"
 
 
 def _refused_text(refused: Mapping[str, int]) -> str:

@@ -42,12 +42,16 @@ _GOT_HASH = re.compile(r"\bGot\s+([0-9a-f]{64})\b")
 _UNREACHABLE = re.compile(
     r"connection broken by|Could not fetch URL|HTTP error \d+|HTTPError|ConnectionError|ConnectTimeout|Read timed out|"
     r"Max retries exceeded|SSLError|ProxyError|There was a problem confirming the ssl certificate|"
+    r"connection-failed|incomplete-download|"
     r"IncompleteRead|ProtocolError|NetworkConnectionError|Network is unreachable|Temporary failure in name resolution"
 )
 _REFUSED = re.compile(
     r"\b(?P<status>401|403) (?:Error, Credentials not correct|Client Error)[^\n]*?(?P<url>https?://\S+)"
 )
 _REASON = re.compile(r"connection broken by '(?P<reason>.*)'(?:: /\S*)?$")
+_SKIPPED = re.compile(r"Could not fetch URL (?P<url>\S+): (?P<reason>.*) - skipping$")
+_DIAGNOSED = re.compile(r"^\s*\u00d7 (?P<what>.+)\n\u2570\u2500> (?P<why>.+)$", re.MULTILINE)
+PIP_LOG = "pip.log"
 _RAISED = re.compile(r"^[A-Za-z_]*(?:Error|Timeout)\(.*?(?:: )?(?P<text>[^:()]*(?:\[Errno -?\d+\][^'\")]*))['\")]*$")
 
 
@@ -75,6 +79,17 @@ class Tags(NamedTuple):
 def redact(text: str) -> str:
     """Return ``text`` with the user information of every URL replaced by ``****``."""
     return _USERINFO.sub(lambda match: match["scheme"] + "****@", text)
+
+
+def skipped_pages(directory: Path) -> str:
+    """Return the lines of the file :data:`PIP_LOG` in ``directory`` about indexes that pip went on without, saying so
+    nowhere else; not those that answered that they have no such package."""
+    try:
+        lines = (directory / PIP_LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    found = (_SKIPPED.search(line) for line in lines)
+    return "\n".join(dict.fromkeys(match[0] for match in found if match and "404 Client Error" not in match["reason"]))
 
 
 def refusal(log: str) -> str | None:
@@ -202,7 +217,7 @@ def _download(wheel: Wheel, directory: Path, python: str, index: tuple[str, str]
     temporary.mkdir()
     command = pip_command(wheel, requirement, target, python)
     try:
-        environment = pip_environment(temporary, python, index)
+        environment = {**pip_environment(temporary, python, index), "PIP_LOG": str(temporary / PIP_LOG)}
     except UnsetVariableError as error:
         raise FetchError(f"{wheel.name} {wheel.version}: mfbazel.toml: `url`: {error}") from error
     except OSError as error:
@@ -215,7 +230,7 @@ def _download(wheel: Wheel, directory: Path, python: str, index: tuple[str, str]
         except OSError as error:
             raise FetchError(f"cannot run pip with the interpreter '{python}': {error.strerror}") from error
     if result.returncode != 0:
-        _explain(wheel, python, result.stdout)
+        _explain(wheel, python, f"{result.stdout}\n{skipped_pages(temporary)}")
     return _verified(wheel, target)
 
 
@@ -280,7 +295,6 @@ def _explain(wheel: Wheel, python: str, log: str) -> NoReturn:
         _hash_differs(wheel, got.group(1))
     if "No module named pip" in log:
         raise FetchError(f"the interpreter '{python}' has no pip: install it (Debian: `apt-get install python3-pip`)")
-
     refused = refusal(log)
     if refused:
         raise FetchError(f"{wheel.name} {wheel.version}: {refused}; {wheel.file} was not downloaded")
@@ -307,6 +321,13 @@ def _last_reason(log: str) -> str:
         match = _REASON.search(line)
         if match:
             return _short(match["reason"])
+    for line in reversed(lines):
+        match = _SKIPPED.search(line)
+        if match:
+            return f"{match['url']}: {_short(match['reason'])}"
+    diagnosed = _DIAGNOSED.search(log)
+    if diagnosed:
+        return f"{diagnosed['what']}: {diagnosed['why']}"
     for pattern in (_UNREACHABLE, re.compile("^ERROR: ")):
         for line in reversed(lines):
             if pattern.search(line):
