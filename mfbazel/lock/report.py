@@ -9,8 +9,10 @@ resolver is asked: what else would change with a version is not known here.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from packaging.requirements import Requirement
@@ -18,6 +20,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from mfbazel.lock.document import Lock
+from mfbazel.lock.requirements_txt import parse_annotations
 from mfbazel.plan import PlanError, PlannedWheel, plan_layers
 
 # (platform, Python X.Y, sha256 of the wheels): what makes two layers the same blob.
@@ -26,6 +29,7 @@ _Layer = tuple[str, str, tuple[str, ...]]
 _Place = tuple[str, str, str]
 # (Python X.Y, variant): images that can share a distribution.
 _Group = tuple[str, str]
+_Targets = dict[str, dict[_Group, "_Target"]]
 # (platform, (step, Python X.Y, sha256 of its wheels …) …)
 _Plan = tuple[str, tuple[tuple[str, ...], ...]]
 # (flow, platform): what layers are planned for together.
@@ -81,13 +85,19 @@ class Alignment:
 
 @dataclass(frozen=True)
 class Diverging:
-    """A distribution at several versions. ``alignments`` is empty where no two of them share a Python and a variant;
-    ``saving`` is that of all ``alignments`` together."""
+    """A distribution at several versions.
+
+    Attributes:
+        alignments: empty where no two of the versions share a Python and a variant.
+        together: the names of those among the others that it needs, and that can be aligned as well.
+        saving: that of all ``alignments``, and of those of ``together``.
+    """
 
     name: str
     versions: tuple[VersionUse, ...]
     alignments: tuple[Alignment, ...]
-    saving: Saving
+    together: tuple[str, ...] = ()
+    saving: Saving = Saving()
 
     @property
     def allowed(self) -> bool:
@@ -145,6 +155,7 @@ def _diverging_json(item: Diverging) -> dict[str, Any]:
             }
             for alignment in item.alignments
         ],
+        "together": list(item.together),
         "saving": item.saving.to_json(),
     }
 
@@ -159,21 +170,69 @@ def make_report(locks: Mapping[str, Lock]) -> Report:
     """
     images = _images(locks)
     stock = _Stock(images)
-    diverging: list[Diverging] = []
-    allowed: dict[_Place, str] = {}
-    every: dict[_Place, str] = {}
-    for name, found in sorted(_by_distribution(images).items()):
-        if len({image.version(name) for image in found}) < 2:
-            continue
-        targets = _targets(name, found)
-        replaced = stock.replacing(name, found, targets)
-        item = Diverging(name, _versions(name, found), _alignments(name, targets), stock.saving(replaced))
-        every.update(replaced)
-        if item.allowed:
-            allowed.update(replaced)
-        diverging.append(item)
-    diverging.sort(key=lambda item: (-item.saving.layer_bytes, -item.saving.wheel_bytes, item.name))
-    return Report(len(locks), stock.stored(), tuple(diverging), stock.saving(allowed), stock.saving(every))
+    several = {
+        name: found
+        for name, found in _by_distribution(images).items()
+        if len({image.version(name) for image in found}) > 1
+    }
+    parents = {
+        name: set().union(*(image.needed_by(name) for image in several[name])) & several.keys() for name in several
+    }
+    targets: _Targets = {}
+    for name in _parents_first(parents):
+        targets[name] = _targets(name, several[name], targets)
+    replaced = {name: stock.replacing(name, several[name], targets[name]) for name in sorted(several)}
+    diverging = [Diverging(name, _versions(name, several[name]), _alignments(name, targets[name])) for name in replaced]
+    allowed = {item.name for item in diverging if item.allowed}
+    found = [_with_saving(item, allowed, parents, replaced, stock) for item in diverging]
+    found.sort(key=lambda item: (-item.saving.layer_bytes, -item.saving.wheel_bytes, item.name))
+    return Report(
+        len(locks),
+        stock.stored(),
+        tuple(found),
+        stock.saving(_joined(replaced[name] for name in allowed)),
+        stock.saving(_joined(replaced.values())),
+    )
+
+
+def _parents_first(parents: Mapping[str, Collection[str]]) -> list[str]:
+    """Return the keys of ``parents``, each after its parents where they need each other in no circle."""
+    order: dict[str, None] = {}
+    seen: set[str] = set()
+
+    def visit(name: str) -> None:
+        if name not in seen:
+            seen.add(name)
+            for parent in sorted(parents[name]):
+                visit(parent)
+            order[name] = None
+
+    for name in sorted(parents):
+        visit(name)
+    return list(order)
+
+
+def _with_saving(
+    item: Diverging,
+    allowed: AbstractSet[str],
+    parents: Mapping[str, Collection[str]],
+    replaced: Mapping[str, Mapping[_Place, str]],
+    stock: _Stock,
+) -> Diverging:
+    together = {item.name}
+    waiting = [item.name]
+    while waiting:
+        parent = waiting.pop()
+        children = {name for name in allowed - together if parent in parents[name] and replaced[name]}
+        together |= children
+        waiting += children
+    saving = stock.saving(_joined(replaced[name] for name in together)) if replaced[item.name] else Saving()
+    others = tuple(sorted(together - {item.name})) if replaced[item.name] else ()
+    return replace(item, together=others, saving=saving)
+
+
+def _joined(several: Iterable[Mapping[_Place, str]]) -> dict[_Place, str]:
+    return {place: sha for one in several for place, sha in one.items()}
 
 
 def diverging_names(locks: Mapping[str, Lock]) -> list[str]:
@@ -196,6 +255,7 @@ class _Image:
         shas: the wheels' sha256 by name.
         declared: its requirements that limit versions, by name.
         indexes: the policy's index by name of the distribution, where there is one.
+        text: the requirements file, whose annotations say why a distribution is there.
     """
 
     flow: str
@@ -206,6 +266,18 @@ class _Image:
     shas: Mapping[str, str]
     declared: Mapping[str, Sequence[Requirement]]
     indexes: Mapping[str, str]
+    text: str
+
+    @cached_property
+    def _via(self) -> Mapping[str, set[str]]:
+        found: dict[str, set[str]] = defaultdict(set)
+        for (name, _), via in parse_annotations(self.text).items():
+            found[name].update(via)
+        return found
+
+    def needed_by(self, name: str) -> set[str]:
+        """Return the distributions that require ``name``."""
+        return self._via.get(name, set()) & self.shas.keys()
 
     def version(self, name: str) -> str:
         """Return the version of ``name``."""
@@ -240,13 +312,13 @@ def _images(locks: Mapping[str, Lock]) -> list[_Image]:
         for flow, lock in sorted(locks.items())
         for step, environment in sorted(lock.environments.items())
         if not step.startswith("_")
-        for image in _images_of(flow, step, environment, lock.document["wheels"])
+        for image in _images_of(flow, step, environment, lock)
     ]
 
 
-def _images_of(
-    flow: str, step: str, environment: Mapping[str, Any], described: Mapping[str, Mapping[str, Any]]
-) -> Iterator[_Image]:
+def _images_of(flow: str, step: str, environment: Mapping[str, Any], lock: Lock) -> Iterator[_Image]:
+    described = lock.document["wheels"]
+    text = lock.texts.get(environment["file"], "")
     declared = _declared(environment)
     indexes = environment.get("policy", {}).get("indexes", {})
     for platform, shas in environment["wheels"].items():
@@ -255,7 +327,7 @@ def _images_of(
             raise PlanError(f"{flow}: the lock of '{step}' names the wheel {missing[0]} and does not describe it")
         wheels = {sha: described[sha] for sha in shas}
         names = {wheel["name"]: sha for sha, wheel in wheels.items()}
-        yield _Image(flow, platform, step, environment["python"], wheels, names, declared, indexes)
+        yield _Image(flow, platform, step, environment["python"], wheels, names, declared, indexes, text)
 
 
 def _declared(environment: Mapping[str, Any]) -> dict[str, list[Requirement]]:
@@ -300,20 +372,29 @@ def _size(wheel: Mapping[str, Any]) -> int:
     return max(0, int(wheel.get("size", 0)))
 
 
-def _targets(name: str, images: Sequence[_Image]) -> dict[_Group, _Target]:
-    """Return what each group of ``images`` is aligned on."""
+def _targets(name: str, images: Sequence[_Image], settled: _Targets) -> dict[_Group, _Target]:
+    """Return what each group of ``images`` is aligned on. ``settled``: the same for what may need ``name``."""
     groups: dict[_Group, list[_Image]] = defaultdict(list)
     for image in images:
         groups[image.group(name)].append(image)
-    return {group: _target(name, members) for group, members in sorted(groups.items())}
+    return {group: _target(name, members, settled) for group, members in sorted(groups.items())}
 
 
-def _target(name: str, images: Sequence[_Image]) -> _Target:
+def _target(name: str, images: Sequence[_Image], settled: _Targets) -> _Target:
+    """Choose the version that the fewest declarations forbid; then one that stands beside the versions chosen for what
+    needs it, as one that is pinned by what needs it must; then the newest."""
     versions = {image.version(name) for image in images}
     stable = {version for version in versions if not Version(version).is_prerelease} or versions
+    follows = {image.version(name) for image in images if _is_settled(name, image, settled)}
     choices = [(_forbidden(name, version, images), version) for version in sorted(stable, key=Version, reverse=True)]
-    forbidden, version = min(choices, key=lambda choice: len(choice[0]))
+    forbidden, version = min(choices, key=lambda choice: (len(choice[0]), choice[1] not in follows))
     return _Target(version, forbidden, changes=len(versions) > 1)
+
+
+def _is_settled(name: str, image: _Image, settled: _Targets) -> bool:
+    """Say whether everything in ``image`` that needs ``name`` stands at the version that was chosen for it."""
+    parents = image.needed_by(name) & settled.keys()
+    return all(settled[parent][image.group(parent)].version == image.version(parent) for parent in parents)
 
 
 def _forbidden(name: str, version: str, images: Iterable[_Image]) -> tuple[str, ...]:

@@ -68,13 +68,14 @@ def _users(version: VersionUse) -> str:
 def _saving_of(item: Diverging) -> str:
     if not item.alignments:
         return "nothing: Pythons or variants differ"
-    return f"{_saving(item.saving)}{'' if item.allowed else ' (a declaration forbids it)'}"
+    others = f", with {', '.join(item.together)}" if item.together else ""
+    return f"{_saving(item.saving)}{others}{'' if item.allowed else ' (a declaration forbids it)'}"
 
 
 def _saving(saving: Saving) -> str:
-    if saving.layers or saving.layer_bytes:
+    if saving.layers > 0 or saving.layer_bytes > 0:
         return f"{_count(saving.layers, 'layer')}, {_mb(saving.layer_bytes)} MB"
-    return f"{_mb(saving.wheel_bytes)} MB of wheels" if saving.wheel_bytes else "nothing"
+    return f"{_mb(saving.wheel_bytes)} MB of wheels" if saving.wheel_bytes > 0 else "nothing"
 
 
 def _lines(report: Report) -> Iterator[str]:

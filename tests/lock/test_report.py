@@ -39,8 +39,18 @@ class Made:
                     size = self._sizes.get(f"{name} {version}", self._sizes.get(name, MB))
                     wheels[key] = {"name": name, "version": version, "file": f"{name}-{version}.whl", "size": size}
                     chosen.setdefault(platform, []).append(key)
-            documents[environment["name"]] = {**environment, "wheels": chosen}
-        return Lock({"schema": 1, "flow": None, "environments": documents, "wheels": wheels}, {})
+            documents[environment["name"]] = {**environment, "wheels": chosen, "file": f"{environment['name']}.txt"}
+        texts = {f"{environment['name']}.txt": requirements_file(environment) for environment in environments}
+        return Lock({"schema": 1, "flow": None, "environments": documents, "wheels": wheels}, texts)
+
+
+def requirements_file(environment: dict[str, Any]) -> str:
+    """Return the file of an environment whose ``via`` says what needs what."""
+    lines = []
+    for name, version in environment["packages"].items():
+        lines += [f"{name}=={version} \\", f"    --hash=sha256:{sha(name, version)}"]
+        lines += [f"    # via {parent}" for parent in environment.get("via", {}).get(name, [])]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def step(
@@ -298,6 +308,7 @@ def test_json_has_what_the_report_has() -> None:
                     {"version": "2.0", "bytes": BIG, "uses": [{"flow": "//a:a", "steps": ["start"]}]},
                 ],
                 "alignments": [{"python": "3.14", "version": "2.0", "constraint": "numpy==2.0", "forbidden": []}],
+                "together": [],
                 "saving": saving,
             }
         ],
@@ -305,3 +316,38 @@ def test_json_has_what_the_report_has() -> None:
         "saving_at_most": saving,
     }
     assert nothing == Saving().to_json()
+
+
+def test_what_is_needed_follows_the_version_of_what_needs_it() -> None:
+    """pydantic pins pydantic-core: a newer pydantic-core beside the older pydantic would be no solution."""
+    made = Made({})
+    via = {"pydantic-core": ["pydantic"]}
+    report = make_report(
+        {
+            "//a:a": made.lock(
+                step("start", {"pydantic": "2.12", "pydantic-core": "2.41"}, ["pydantic==2.12"], via=via)
+            ),
+            "//b:b": made.lock(step("start", {"pydantic": "2.14", "pydantic-core": "2.50"}, via=via)),
+        }
+    )
+    parent, child = report.diverging
+    assert [item.name for item in (parent, child)] == ["pydantic", "pydantic-core"]
+    assert parent.alignments[0].constraint == "pydantic==2.12"
+    assert child.alignments[0].constraint == "pydantic-core==2.41"
+    # Alone, either leaves the layer of the other version behind.
+    assert parent.together == ("pydantic-core",)
+    assert parent.saving == Saving(2 * MB, 1, 2 * MB)
+    assert child.saving == Saving(MB, 0, 0)
+
+
+def test_what_needs_each_other_in_a_circle_is_reported_as_well() -> None:
+    made = Made({})
+    via = {"one": ["two"], "two": ["one"]}
+    report = make_report(
+        {
+            "//a:a": made.lock(step("start", {"one": "1", "two": "1"}, via=via)),
+            "//b:b": made.lock(step("start", {"one": "2", "two": "2"}, via=via)),
+        }
+    )
+    assert {item.alignments[0].constraint for item in report.diverging} == {"one==2", "two==2"}
+    assert report.saving == Saving(2 * MB, 1, 2 * MB)
