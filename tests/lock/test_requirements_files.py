@@ -51,13 +51,13 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     installable(directory, "boto3", "1.15", ["beta"])
     marked = [f'{name}; platform_machine == "aarch64"' for name in ("epsilon", "delta>=2")]
     marked += ['zeta; platform_machine == "x86_64"']
-    installable(directory, "alpha", "1.0", ["beta<3", *marked, 'gamma[more]; extra == "fast"'], extras=["fast"])
-    installable(directory, "gamma", "1.0", ['theta; extra == "more"'], extras=["more"])
+    installable(directory, "alpha", "1.0", ["beta<3", *marked, 'gamma[more]; extra == "fast"'])
+    installable(directory, "gamma", "1.0", ['theta; extra == "more"'])
     for name in ("epsilon", "zeta", "theta", "beta"):
         installable(directory, name, "2.0")
     # One version, and wheels of each platform; another wheel of it fits everywhere, but not as well.
     for tag in ("py3-none-manylinux_2_17_x86_64", "py3-none-manylinux_2_17_aarch64", "py3-none-any"):
-        installable(directory, "gamma", "2.0", ['theta; extra == "more"'], tag, extras=["more"])
+        installable(directory, "gamma", "2.0", ['theta; extra == "more"'], tag)
     # The version differs between the platforms.
     installable(directory, "delta", "1.0", tag="py3-none-any")
     installable(directory, "delta", "2.0", tag="py3-none-manylinux_2_17_aarch64")
@@ -70,7 +70,6 @@ def installable(
     version: str,
     requires: Sequence[str] = (),
     tag: str = "py3-none-any",
-    extras: Sequence[str] = (),
 ) -> None:
     """Make a wheel that says in a file of its own which one it is."""
     wheel(directory, name, version, [*requires], tag, modules=[])
@@ -79,7 +78,6 @@ def installable(
         files = {entry: archive.read(entry) for entry in archive.namelist()}
     info = f"{name}-{version}.dist-info"
     files[f"{name}.py"] = f"wheel = {path.name!r}\n".encode()
-    files[f"{info}/METADATA"] += "".join(f"Provides-Extra: {extra}\n" for extra in extras).encode()
     files[f"{info}/RECORD"] = "".join(f"{entry},,\n" for entry in files).encode()
     with zipfile.ZipFile(path, "w") as archive:
         for entry, content in files.items():
@@ -94,7 +92,7 @@ def lock(tmp_path: Path, wheels: Path) -> Path:
     arguments += ["--python", HERE, "--infer", "off", "--platform", "linux/amd64", "--platform", "linux/arm64"]
     assert cli.main(["flow", *arguments]) == 0
     for name in ("alpha", "beta", "boto3", "certifi"):
-        installable(wheels, name, "2.99", extras=["fast"])
+        installable(wheels, name, "2.99")
     return tmp_path / "demo.lock"
 
 

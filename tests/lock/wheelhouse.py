@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
+_EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)")
 
 
 def wheel(
@@ -28,6 +31,7 @@ def wheel(
     info = f"{name}-{version}.dist-info"
     metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}", *(f"Requires-Dist: {r}" for r in requires)]
     metadata += [f"Requires-Python: {python}"] if python else []
+    metadata += [f"Provides-Extra: {extra}" for extra in dict.fromkeys(_EXTRA.findall(" ".join(requires)))]
     with zipfile.ZipFile(directory / f"{name}-{version}-{tag}.whl", "w") as archive:
         for module in [name] if modules is None else modules:
             archive.writestr(f"{module}.py", f"version = {version!r}\n")
