@@ -1,5 +1,7 @@
 """The repository that turns locks into targets: one package per lock, and an index of the flows."""
 
+load(":wheel_targets.bzl", "wheel_repository_name")
+
 _HEADER = """\
 load("@rules_python//python:defs.bzl", "py_library")
 load("{layers_bzl}", "layers", "wheel_layer")
@@ -38,7 +40,7 @@ filegroup(
 """
 
 def _wheel(sha256, target):
-    return "@whl_{}//:{}".format(sha256, target)
+    return "@{}//:{}".format(wheel_repository_name(sha256), target)
 
 def _python_targets(lock):
     """py_library targets: NAME for a whole environment, NAME/DISTRIBUTION for one distribution of it."""

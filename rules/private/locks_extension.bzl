@@ -1,10 +1,12 @@
 """The module extension that finds the locks of the workspace and declares a repository for each wheel in them."""
 
 load(":built_wheel_repository.bzl", "built_wheel_repository")
+load(":first_party_wheel_repository.bzl", "first_party_wheel_repository")
 load(":lock_repository.bzl", "lock_repository")
 load(":policy_repository.bzl", "policy_repository", "read_policy")
 load(":source_repository.bzl", "source_repository")
 load(":wheel_repository.bzl", "wheel_repository")
+load(":wheel_targets.bzl", "wheel_repository_name")
 
 _SCHEMA = 1
 
@@ -87,6 +89,16 @@ def _declare_built_wheel(sha256, wheel, sources):
         version = wheel.data["version"],
     )
 
+def _declare_first_party_wheel(key, wheel):
+    """Declares the repository of a wheel that is a file or target of this workspace."""
+    first_party_wheel_repository(
+        name = wheel_repository_name(key),
+        distribution = wheel.data["name"],
+        sha256 = "" if wheel.data["source"]["kind"] == "label" else key,
+        version = wheel.data["version"],
+        wheel = "@@" + wheel.data["source"]["label"],
+    )
+
 def _locks_impl(module_ctx):
     contents = {}
     wheels = {}
@@ -113,7 +125,10 @@ def _locks_impl(module_ctx):
                         wheel.indexes[index] = policy.indexes[index]
     sources = {}
     for sha256, wheel in wheels.items():
-        if wheel.data.get("source"):
+        kind = wheel.data.get("source", {}).get("kind")
+        if kind in ("file", "label"):
+            _declare_first_party_wheel(sha256, wheel)
+        elif kind:
             _declare_built_wheel(sha256, wheel, sources)
         else:
             wheel_repository(

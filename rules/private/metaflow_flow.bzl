@@ -36,6 +36,7 @@ def metaflow_flow(
         infer = "check",
         imports = {},
         build = [],
+        wheels = [],
         advisories = None,
         files = [],
         env = {},
@@ -67,6 +68,7 @@ def metaflow_flow(
         imports: distributions by the name that is imported, where it is not known or ambiguous: `{"cv2": "opencv-python-headless"}`.
         build: distributions that are built from source: from their sdists, or as their requirement `name @ git+https://…` says. Building runs their code, without network.
         advisories: file or directory of advisories in the OSV format that NAME.audit compares the lock with.
+        wheels: wheels of this workspace, checked-in files or targets (py_wheel and the like, visible to `//visibility:public`): steps that require these distributions take them from nowhere else.
         files: pkg_files and the like (rules_pkg): first-party files that must be in every image.
         env: additional environment variables of the images.
         tags: tags of all targets.
@@ -124,6 +126,7 @@ def metaflow_flow(
         lock_dir = _path(name + ".lock"),
         options = _lock_options(metaflow, launcher, resolver, glibc, platforms, datastores, infer, imports, build),
         reading = reading,
+        wheels = wheels,
         **hidden
     )
     locked = ["@$(rootpath {})".format(locking)]

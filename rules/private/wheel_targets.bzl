@@ -49,6 +49,13 @@ WHEEL_ATTRS = {
     "_wheel_bzl": attr.label(default = "//rules/private:wheel.bzl"),
 }
 
+def wheel_repository_name(key):
+    """Names the repository of a wheel, by its key in a lock: a sha256, or the label of the target that makes it."""
+    if not key.startswith("//"):
+        return "whl_" + key
+    readable = "".join([char if char.isalnum() else "_" for char in key.elems()])
+    return "whl_{}_{}".format(readable.strip("_"), hash(key) % (1 << 31))
+
 def locks_of(repository_ctx, sha256):
     """Names the locks that have a wheel, for the message of a failure: whoever asks depends on all locks."""
     return ", ".join(json.decode(repository_ctx.read(Label("@mfbazel_locks//:wheels.json"))).get(sha256, ["no lock"]))

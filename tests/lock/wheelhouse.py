@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
 import zipfile
@@ -32,12 +34,18 @@ def wheel(
     metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}", *(f"Requires-Dist: {r}" for r in requires)]
     metadata += [f"Requires-Python: {python}"] if python else []
     metadata += [f"Provides-Extra: {extra}" for extra in dict.fromkeys(_EXTRA.findall(" ".join(requires)))]
+    files = {f"{module}.py": f"version = {version!r}\n" for module in ([name] if modules is None else modules)}
+    files[f"{info}/METADATA"] = "\n".join(metadata) + "\n"
+    files[f"{info}/WHEEL"] = f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n"
+    files[f"{info}/RECORD"] = "".join(f"{path},{_hash(text)},\n" for path, text in files.items()) + f"{info}/RECORD,,\n"
     with zipfile.ZipFile(directory / f"{name}-{version}-{tag}.whl", "w") as archive:
-        for module in [name] if modules is None else modules:
-            archive.writestr(f"{module}.py", f"version = {version!r}\n")
-        archive.writestr(f"{info}/METADATA", "\n".join(metadata) + "\n")
-        archive.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
-        archive.writestr(f"{info}/RECORD", "")
+        for path, text in files.items():
+            archive.writestr(path, text)
+
+
+def _hash(text: str) -> str:
+    digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())
+    return f"sha256={digest.decode().rstrip('=')}"
 
 
 def use_only(directory: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
