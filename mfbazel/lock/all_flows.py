@@ -168,10 +168,9 @@ def add_all_options(parser: argparse.ArgumentParser) -> None:
         metavar="PATTERN",
         help=f"flows, as Bazel's target patterns: //flows/..., //flows:my_flow (default: {EVERYTHING})",
     )
-    act = parser.add_mutually_exclusive_group()
-    act.add_argument("--check", action="store_true", help="write nothing; exit with 1 if anything would change")
-    act.add_argument("--diff", action="store_true", help="write nothing; say what would change, flow by flow")
-    act.add_argument(
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if anything would change")
+    parser.add_argument("--diff", action="store_true", help="write nothing; say what would change, flow by flow")
+    parser.add_argument(
         "--report",
         action="store_true",
         help="lock nothing; say from the locks alone which packages stand at several versions, and what aligning them "
@@ -208,6 +207,8 @@ def lock_all(arguments: argparse.Namespace) -> int:
     patterns = arguments.patterns or [EVERYTHING]
     if arguments.json and not arguments.report:
         raise LockError("--json goes with --report")
+    if arguments.report and (arguments.check or arguments.diff):
+        raise LockError("--report locks nothing: it goes with neither --check nor --diff")
     return _report(arguments, patterns) if arguments.report else _lock(arguments, patterns)
 
 

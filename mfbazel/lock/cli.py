@@ -70,7 +70,9 @@ def make_parser() -> argparse.ArgumentParser:
     environments.add_argument("--spec", required=True, type=Path, metavar="FILE.json")
     add_resolve_options(environments)
 
-    everything = commands.add_parser("all", help="lock every flow of the repository")
+    everything = commands.add_parser(
+        "all", help="lock every flow of the repository", description="Lock every flow of the repository."
+    )
     add_all_options(everything)
     everything.set_defaults(run=lock_all)
     return parser

@@ -147,6 +147,8 @@ def test_a_change_that_many_flows_have_is_told_once_and_diff_tells_it_flow_by_fl
     assert rig.run("--upgrade", "--diff") == 0
     out = output()[0]
     assert "".join(f"//flows:{name}\n  train: alpha 2.0 → 2.5 (declared)\n" for name in names) in out
+    assert rig.run("--upgrade", "--diff", "--check") == 1
+    assert "  train: alpha 2.0 → 2.5 (declared)\n" in output()[0]
     assert rig.run("--upgrade-package", "alpha") == 0
     assert "changed: alpha 2.0 → 2.5" in output()[0]
 
@@ -269,8 +271,16 @@ def test_a_report_without_locks_says_how_to_make_them(rig: Rig) -> None:
 
 
 def test_wrong_usage_exits_with_2(rig: Rig, output: Output) -> None:
-    for options in (["--check", "--report"], ["--jobs", "0"], ["--jobs", "many"]):
+    for options in (["--jobs", "0"], ["--jobs", "many"], ["--frozen"]):
         with pytest.raises(SystemExit) as caught:
             rig.run(*options)
         assert caught.value.code == 2
     assert "is not a number from 1" in output()[1]
+
+
+def test_options_that_do_not_go_together_are_an_error(rig: Rig) -> None:
+    with pytest.raises(LockError, match="--report locks nothing: it goes with neither --check nor --diff"):
+        rig.run("--report", "--diff")
+    with pytest.raises(LockError, match="--json goes with --report"):
+        rig.run("--json")
+    assert not rig.calls()
