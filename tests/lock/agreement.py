@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,9 @@ from packaging.version import Version
 from mfbazel.lock.request import Request, Resolver, ResolverFailure
 
 Versions = Mapping[str, str]
+_UNSOLVED = re.compile(
+    r"No solution found|ResolutionImpossible|No matching distribution found|Could not find a version that"
+)
 
 
 @dataclass(frozen=True)
@@ -50,12 +54,12 @@ def ask(resolver: Resolver, request: Request) -> Answer:
 
     Raises:
         mfbazel.lock.errors.LockError: it cannot be asked.
-        ResolverFailure: an index is unreachable.
+        ResolverFailure: it failed in another way than by finding no solution.
     """
     try:
         return Answer({name: pin.version for name, pin in resolver.pins(request).items()})
     except ResolverFailure as failure:
-        if failure.unreachable:
+        if failure.unreachable or not _UNSOLVED.search(failure.text):
             raise
         return Answer(None, failure.text)
 

@@ -39,7 +39,10 @@ def glibc() -> str:
 @pytest.mark.parametrize(
     "texts", [["numpy", "pandas"], ["requests[socks]<2.33", "idna>=3"], ["fastapi", "rich"], ["alembic", "boto3"]]
 )
-def test_both_resolvers_choose_the_same_versions_on_the_users_index(texts: list[str]) -> None:
+def test_both_resolvers_choose_the_same_versions_on_the_users_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, texts: list[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # the user's caches may be read-only here
     found = compare(request(*texts), Uv(), PipTools())
     assert found.differences == []
     assert found.equal
@@ -97,7 +100,7 @@ class Fixed:
         else:
             versions = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if versions is None:
-            raise ResolverFailure("no solution")
+            raise ResolverFailure("No solution found: x")
         return {name: Pin(name, version) for name, version in versions.items()}
 
 
@@ -134,5 +137,15 @@ def test_an_index_that_changed_in_between_is_found_out_by_asking_again() -> None
 
 def test_a_solution_of_one_resolver_alone_is_not_explained() -> None:
     found = compared(Fixed(None), Fixed(A))
-    assert (found.equal, found.explanation, found.uv.failure) == (False, "", "no solution")
+    assert (found.equal, found.explanation, found.uv.failure) == (False, "", "No solution found: x")
     assert compared(Fixed(None), Fixed(None)).equal
+
+
+def test_a_resolver_that_fails_for_another_reason_has_not_answered() -> None:
+    class Broken:
+        def pins(self, request: Request) -> dict[str, Pin]:
+            raise ResolverFailure(f"Read-only file system: {request.python}")
+
+    for uv, pip in ((Broken(), Fixed(A)), (Fixed(A), Broken()), (Broken(), Broken())):
+        with pytest.raises(ResolverFailure, match="Read-only file system"):
+            compare(request("x"), uv, pip)
