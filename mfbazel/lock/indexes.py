@@ -179,6 +179,16 @@ class Credentials:
         """Say whether the user has any for ``place``."""
         return bool(self.of(place))
 
+    def tolerated(self, place: str) -> set[int]:
+        """Return the statuses with which ``place`` means that it has no such package, as uv's configuration says."""
+        indexes = (index for path in uv_configuration_files(self.environment) for index in _indexes_in(path))
+        return {
+            code
+            for index in indexes
+            if urlsplit(str(index.get("url", ""))).netloc.rpartition("@")[2] == place
+            for code in index.get("ignore-error-codes", [])
+        }
+
     def in_url(self, url: str) -> str:
         """Return ``url`` with the credentials for its host, when it has none itself."""
         return with_credentials(url, self.of(urlsplit(url).netloc))

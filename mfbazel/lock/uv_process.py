@@ -126,7 +126,7 @@ class UvProcess:
         result = subprocess.run(
             command, cwd=directory, env=variables, capture_output=True, text=True, errors="replace", check=False
         )
-        refused = _refusals(result.stderr, credentials)
+        refused = _refusals(result.stderr, credentials, pages=result.returncode == 0)
         if refused:
             raise LockError(_refused_text(refused))
         if result.returncode != 0:
@@ -168,21 +168,25 @@ def find_uv() -> str:
     return found
 
 
-def _refusals(log: str, credentials: Credentials) -> dict[str, int]:
+def _refusals(log: str, credentials: Credentials, *, pages: bool) -> dict[str, int]:
     """Return the status by host of the indexes in uv's ``log`` that refuse to answer whoever asks.
 
     uv takes refusals for packages that do not exist, and goes on with the next index, where anybody may have put a
     package of that name. 403 is also what buckets say about files that do not exist: it counts where credentials are
-    known and nothing was answered.
+    known and nothing was answered. ``pages``: look at the answers about packages only, not at those about files.
     """
     statuses: dict[str, set[int]] = {}
     for match in _STATUS.finditer(log):
         place = urlsplit(match["url"]).netloc.rpartition("@")[2]
-        statuses.setdefault(place, set()).add(int(match["status"]))
-    refused = {place: 401 for place, seen in statuses.items() if 401 in seen}
+        if not pages or match["url"].endswith("/"):
+            statuses.setdefault(place, set()).add(int(match["status"]))
+    refused = {}
     for place, seen in statuses.items():
-        if 403 in seen and min(seen) >= 400 and credentials.known(place):
-            refused.setdefault(place, 403)
+        counted = seen - credentials.tolerated(place)
+        if 401 in counted:
+            refused[place] = 401
+        elif 403 in counted and min(seen) >= 400 and credentials.known(place):
+            refused[place] = 403
     return refused
 
 
@@ -208,7 +212,8 @@ def _refused_text(refused: Mapping[str, int]) -> str:
         f"a package index refuses the credentials, or wants some: {places}; nothing was locked\n"
         "They come from netrc, from keyring (pip's setting `keyring-provider`, UV_KEYRING_PROVIDER), from its URL in "
         "your pip or uv configuration, or from UV_INDEX_<NAME>_USERNAME and UV_INDEX_<NAME>_PASSWORD. Check that they "
-        "have not expired; `python3 -m pip config list` shows the URLs."
+        "have not expired; `python3 -m pip config list` shows the URLs. If the index answers so about packages that it "
+        "does not have, say so in uv.toml: `ignore-error-codes` of its [[index]]."
     )
 
 

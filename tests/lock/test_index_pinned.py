@@ -162,6 +162,19 @@ def test_what_the_user_has_configured_besides_changes_nothing(world: World, link
     assert shown(world.lock(world.request("alpha")))["corp-lib"] == ("1.5", "corp")
 
 
+def test_an_index_of_the_user_with_the_same_name_does_not_take_its_place(world: World) -> None:
+    path = world.root / "uv.toml"
+    path.write_text(f'[[index]]\nname = "corp"\nurl = "{world.public.url()}"\n', "utf-8")
+    world.monkeypatch.setenv("UV_CONFIG_FILE", str(path))
+    assert shown(world.lock(world.request("alpha")))["corp-lib"] == ("1.5", "corp")
+    world.monkeypatch.delenv("UV_CONFIG_FILE")
+    world.monkeypatch.setenv("UV_INDEX", f"corp={world.public.url()}")
+    with pytest.raises(
+        LockError, match=r"corp-lib comes from http://127\.0\.0\.1:\d+/simple, not from the index 'corp'"
+    ):
+        world.lock(world.request("alpha"))
+
+
 def test_another_package_from_the_policys_index_is_refused(world: World) -> None:
     """The user's configuration names the same index, for everything."""
     world.monkeypatch.setenv("PIP_EXTRA_INDEX_URL", world.private.url(USER, PASSWORD))

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,20 @@ RESOLVERS = [
     "uv",
     pytest.param("pip-tools", marks=pytest.mark.skipif(sys.platform != "linux", reason="resolves for this machine")),
 ]
+
+
+FLOW = """
+from metaflow import FlowSpec, step
+
+class Demo(FlowSpec):
+    @step
+    def start(self):
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+"""
 
 
 @dataclass
@@ -70,12 +84,12 @@ class Site:
         assert QUOTED not in result.stdout
         return result.stdout
 
-    def lock(self, *requirements: str, resolver: str = "uv", code: int = 0) -> str:
+    def lock(self, *requirements: str, resolver: str = "uv", code: int = 0, options: Sequence[str] = ()) -> str:
         spec = self.root / "spec.json"
         environments = {"tools": {"python": HERE, "requirements": list(requirements) or ["alpha"]}}
         spec.write_text(json.dumps({"environments": environments, "platforms": [MACHINE]}), encoding="utf-8")
         arguments = ["--spec", str(spec), "--lock-dir", str(self.root / "x.lock"), "--label", "//x:x"]
-        return self.run("-m", "mfbazel.lock", "environments", *arguments, "--resolver", resolver, code=code)
+        return self.run("-m", "mfbazel.lock", "environments", *arguments, "--resolver", resolver, *options, code=code)
 
     def versions(self) -> dict[str, str]:
         document: dict[str, Any] = json.loads((self.root / "x.lock" / "flow.json").read_text(encoding="utf-8"))
@@ -281,6 +295,53 @@ def test_a_wrong_password_is_an_error_although_another_index_has_the_package(
     assert f"HTTP {refusal}" in text
     assert "nothing was locked" in text
     assert not (site.root / "x.lock").exists()
+    site.check()
+
+
+def test_an_index_that_refuses_what_it_does_not_have_may_be_named_as_such(site: Site) -> None:
+    path = site.root / "uv.toml"
+    url = site.index.url().replace("https://", f"https://{USER}:{QUOTED}@")
+    text = f'[[index]]\nurl = "{url}"\nignore-error-codes = [403]\n'
+    path.write_text(text, encoding="utf-8")
+    site.index.faults.append(Fault("/simple/gamma/", "forbid"))
+    site.set(UV_CONFIG_FILE=str(path), PIP_INDEX_URL=site.public.url())
+    site.lock("gamma")
+    assert site.versions() == {"gamma": "1.0"}
+    path.write_text(text.replace("403", "404"), encoding="utf-8")
+    assert "`ignore-error-codes` of its [[index]]" in site.lock("gamma", "gamma>0", code=1)
+
+
+@pytest.mark.parametrize("configure", [in_the_url, with_netrc, with_keyring])
+def test_modules_of_wheels_are_read_in_parts_with_the_same_credentials(
+    site: Site, configure: Callable[[Site], None]
+) -> None:
+    configure(site)
+    for name in ("metaflow", "packaging"):
+        wheel(site.root / "private", name, "26.0", modules=[name, *(f"{name}{number}" for number in range(2000))])
+    (site.root / "demo.py").write_text(FLOW, encoding="utf-8")
+    arguments = ["--flow", "demo.py", "--lock-dir", "x.lock", "--label", "//x:x", "--python", HERE]
+    site.run("-m", "mfbazel.lock", "flow", *arguments, "--runtime", "alpha", "--platform", MACHINE)
+    assert site.versions() == {"alpha": "1.0", "beta": "1.0", "metaflow": "26.0", "packaging": "26.0"}
+    answers = {asked.status for asked in site.index.asked if asked.method == "GET" and asked.path.endswith(".whl")}
+    assert answers == {206}
+    site.check()
+
+
+def test_the_policys_index_gets_its_password_from_variables_and_leaves_it_nowhere(site: Site) -> None:
+    policy = site.root / "mfbazel.toml"
+    index = f'[[lock.index]]\nname = "corp"\nurl = "{site.index.url()}"\npackages = ["alpha", "beta"]\n'
+    policy.write_text(index, encoding="utf-8")
+    wheel(site.root / "public", "alpha", "9.0")
+    site.set(PIP_INDEX_URL=site.public.url(), UV_INDEX_CORP_USERNAME=USER, UV_INDEX_CORP_PASSWORD=PASSWORD)
+    site.lock("alpha", "gamma", options=["--policy", str(policy)])
+    assert site.versions() == {"alpha": "1.0", "beta": "1.0", "gamma": "1.0"}
+    site.fetch("alpha", "1.0", "--index-name", "corp", "--index-url", site.index.url())
+    site.check()
+    site.index.users = {USER: "another"}
+    text = site.lock("alpha", options=["--policy", str(policy)], code=1)
+    assert "refuses the credentials" in text
+    text = site.fetch("alpha", "1.0", "--index-name", "corp", "--index-url", site.index.url(), code=1)
+    assert "refuses the credentials" in text
     site.check()
 
 
