@@ -230,6 +230,17 @@ def test_compiled_code_that_needs_a_newer_c_library_is_refused(tmp_path: Path, i
     run(tmp_path, "--build", "fast", "--glibc", "2.38")
 
 
+def test_one_build_serves_two_platforms_where_there_is_no_compiled_code(tmp_path: Path) -> None:
+    spec(tmp_path, a=["sourced"])
+    run(tmp_path, "--build", "sourced", "--platform", "linux/amd64", "--platform", "linux/arm64")
+    assert builds(tmp_path) == 1
+    sha256 = of("sourced", tmp_path)["sha256"]
+    wheels = document(tmp_path)["environments"]["a"]["wheels"]
+    assert all(sha256 in wheels[platform] for platform in ("linux/amd64", "linux/arm64"))
+    assert len(document(tmp_path)["environments"]["_build.sourced-1.0"]["wheels"]) == 1
+    assert run(tmp_path, "--build", "sourced", "--platform", "linux/amd64", "--platform", "linux/arm64", "--check") == 0
+
+
 def test_a_wheel_that_requires_what_its_sdist_did_not_say_is_refused(tmp_path: Path, index: Path) -> None:
     files = project("moody", requires=["alpha"], hook="REQUIRES.append('beta>=1')")
     files["backend.py"] = files["backend.py"].replace('"HERE": HERE', '"HERE": HERE, "REQUIRES": REQUIRES')
