@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -44,7 +44,8 @@ EVERYTHING = "//..."
 _AT_ONCE = max(4, os.cpu_count() or 1)
 _SHOWN_FLOWS = 3
 # Options NAME=FILE.
-_NAMED_FILES = ("config", "wheel", "wheel_target")
+_CONFIGS = ("config",)
+_WHEELS = ("wheel", "wheel_target")
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class Everything:
 
     def _task(self, flow: FlowFiles, base: Path) -> Task:
         words = flow.arguments.read_text(encoding="utf-8").splitlines()
-        arguments = _from(base, _flow_parser().parse_args([*words, *self.choices.options]))
+        arguments = _from(base, _flow_parser().parse_args([*words, *self.choices.options]), flow)
 
         def report(line: str) -> None:
             if line.startswith("warning"):
@@ -131,8 +132,11 @@ class Everything:
         )
 
 
-def _from(base: Path, arguments: argparse.Namespace) -> argparse.Namespace:
-    """Return ``arguments`` with the files that are read named from ``base``: a thread has no working directory."""
+def _from(base: Path, arguments: argparse.Namespace, flow: FlowFiles) -> argparse.Namespace:
+    """Return ``arguments`` with the files that are read named from ``base``: a thread has no working directory.
+
+    Wheels are named by where they lie: flows that name the same one ask the same.
+    """
 
     def read(value: Any) -> Any:
         if isinstance(value, Path):
@@ -140,8 +144,10 @@ def _from(base: Path, arguments: argparse.Namespace) -> argparse.Namespace:
         return [read(item) for item in value] if isinstance(value, list) else value
 
     options = {name: read(value) for name, value in vars(arguments).items() if name != "lock_dir"}
-    for name in _NAMED_FILES:
-        options[name] = [(key, str(base / path)) for key, path in options.get(name, [])]
+    for name in _CONFIGS:
+        options[name] = [(key, str(base / path)) for key, path in options[name]]
+    for name in _WHEELS:
+        options[name] = [(key, str(flow.files.get(PurePosixPath(path), base / path))) for key, path in options[name]]
     return argparse.Namespace(**options, lock_dir=arguments.lock_dir)
 
 

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -162,6 +163,20 @@ def test_the_policy_is_that_of_all_flows(repository: Repository) -> None:
     _, shared = lock(flows)
     assert {versions(repository, f"flow{n}")["alpha"] for n in range(3)} == {"1.0"}
     assert shared.resolutions.made == 3
+
+
+def test_a_wheel_of_the_workspace_is_one_question_whichever_flow_names_it(repository: Repository) -> None:
+    libs = repository.directory / "libs"
+    wheel(libs, "local", "1.0")
+    (file,) = libs.iterdir()
+    name = PurePosixPath("libs") / file.name
+    option = ["--wheel", f"//libs:{file.name}={name}"]
+    flows = [repository.add(f"flow{n}", {"local": "1.0"}, option) for n in range(3)]
+    results, shared = lock([replace(flow, files={**flow.files, name: file}) for flow in flows])
+    assert not [result.error for result in results if result.error]
+    assert shared.resolutions.made == 3
+    assert versions(repository, "flow2")["local"] == "1.0"
+    assert "mfbazel-lock-" not in "".join(path.read_text() for path in repository.lock("flow2").iterdir())
 
 
 def test_only_what_the_target_declares_is_read(repository: Repository) -> None:
