@@ -57,6 +57,7 @@ class UvProcess:
     environment: Mapping[str, str]
     say: Callable[[str], None] = say
     _settings: dict[str, str] | None = None
+    _binary: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _said: set[str] = field(default_factory=set)
 
@@ -66,6 +67,11 @@ class UvProcess:
             if self._settings is None:
                 self._settings = pip_settings()
             return self._settings
+
+    def _uv(self) -> str:
+        with self._lock:  # what finds it is not made for threads (sysconfig)
+            self._binary = self._binary or find_uv()
+            return self._binary
 
     def compile(
         self,
@@ -90,7 +96,7 @@ class UvProcess:
         """
         known = credentials or Credentials(self.settings(), self.environment)
         variables = {**uv_environment(self.settings(), self.environment), **self._trust(directory), "RUST_LOG": _LOGGED}
-        command = [find_uv(), "pip", "compile", "--color", "never", "--no-header", "--no-progress"]
+        command = [self._uv(), "pip", "compile", "--color", "never", "--no-header", "--no-progress"]
         command += ["--python", sys.executable, "--output-file", output]
         command += [*uv_arguments(self.settings(), self.environment), *arguments]
         try:
