@@ -49,6 +49,22 @@ def test_explain_says_that_the_flow_was_run_and_why(home: Path) -> None:
     assert "numpy 2.5.5\n  declared in forecast_flow.py:" in said
 
 
+def test_the_checked_in_advisories_are_compared_with_the_lock(home: Path) -> None:
+    said = run(".audit", [], home).require_success().output
+    assert "advisories: 1 about PyPI, the newest of 2024-11-21\nno vulnerability is known in " in said
+    assert "licences: " in said
+    found = json.loads((EXAMPLE / "advisories.json").read_text(encoding="utf-8"))
+    found[0]["affected"][0]["ranges"][0]["events"][1] = {"fixed": "99"}
+    (home / "work" / "own.json").write_text(json.dumps(found), encoding="utf-8")
+    audited = run(".audit", ["--advisories", "own.json", "--ignore", "CVE-2018-18074=on our side of the wall"], home)
+    assert "ignored: on our side of the wall" in audited.require_success().output
+    audited = run(".audit", ["--advisories", "own.json"], home)
+    assert audited.status == 1
+    assert (
+        "fixed in 99: bazel run //examples/forecast:forecast_flow.lock -- --upgrade-package requests" in audited.output
+    )
+
+
 def test_it_runs_with_the_settings_that_it_was_locked_with(home: Path) -> None:
     said = run("", ["run"], home).require_success().output
     for region in ("north", "south", "west"):
