@@ -40,17 +40,24 @@ class BuildEnvironment:
         Raises:
             BuildError: one of them is no requirement.
         """
-        return sorted(text for text in requirements if not self._has(text))
+        return sorted(text for text in requirements if applies(text) and not self._has(Requirement(text)))
 
-    def _has(self, text: str) -> bool:
-        try:
-            requirement = Requirement(text)
-        except InvalidRequirement as error:
-            raise BuildError(f"the source's build requirement '{text}' is not a requirement: {error}") from error
-        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
-            return True
+    def _has(self, requirement: Requirement) -> bool:
         version = self.versions.get(canonicalize_name(requirement.name))
         return version is not None and requirement.specifier.contains(version, prereleases=True)
+
+
+def applies(text: str) -> bool:
+    """Say whether the marker of the requirement ``text`` holds for this interpreter, without an extra.
+
+    Raises:
+        BuildError: it is no requirement.
+    """
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement as error:
+        raise BuildError(f"the source's build requirement '{text}' is not a requirement: {error}") from error
+    return requirement.marker is None or requirement.marker.evaluate({"extra": ""})
 
 
 def place_of(sandbox: Sandbox) -> Path:

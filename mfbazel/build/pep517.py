@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 from pyproject_hooks import BuildBackendWarning
 
 from mfbazel.build.archive import unpack
-from mfbazel.build.environment import BuildEnvironment, make_environment, place_of
+from mfbazel.build.environment import BuildEnvironment, applies, make_environment, place_of
 from mfbazel.build.errors import BuildError
 from mfbazel.build.normalise import Built, normalise
 from mfbazel.build.sandbox import TIMEOUT, Sandbox, tail
@@ -70,7 +70,8 @@ def requirements_of(recipe: Recipe) -> Requirements:
         static = tuple(sorted(project.builder.build_system_requires))
         if project.environment.missing(static):
             return Requirements(static)
-        return Requirements(static, project.dynamic())
+        # Some backends name what the project's extras require as well.
+        return Requirements(static, tuple(text for text in project.dynamic() if applies(text)))
 
 
 def build_wheel(recipe: Recipe, output: Path) -> Built:

@@ -162,7 +162,9 @@ def test_a_missing_build_requirement_is_named(tmp_path: Path, how: str) -> None:
 def test_requirements_are_those_of_the_project_and_those_that_its_backend_asks_for(tmp_path: Path) -> None:
     wheel(tmp_path / "wheels", "helper", "2.0")
     given = tmp_path / "wheels" / "helper-2.0-py3-none-any.whl"
-    archive = sdist(tmp_path, "alpha", "1.0", project("alpha", static=["helper"], asks=["another>=1"]))
+    archive = sdist(
+        tmp_path, "alpha", "1.0", project("alpha", static=["helper"], asks=["another>=1", "pytest; extra == 'all'"])
+    )
     assert requirements_of(Recipe(archive, (), "alpha 1.0")).all == ("helper",)
     assert requirements_of(Recipe(archive, (given,), "alpha 1.0")).all == ("another>=1", "helper")
 
