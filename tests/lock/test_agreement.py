@@ -85,6 +85,24 @@ def test_both_resolvers_choose_the_same_versions_of_what_is_hard(
     }
 
 
+def test_a_real_difference_is_explained_by_asking_both_about_the_others_solution(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest ``lib`` and the newest ``base`` do not go together, and nothing says which matters more."""
+    house = tmp_path / "wheelhouse"
+    wheel(house, "app", "1.0", ["lib>=1"])
+    wheel(house, "lib", "1.5")
+    wheel(house, "lib", "2.0", ["base<2"])
+    wheel(house, "base", "1.0")
+    wheel(house, "base", "2.0")
+    use_only(house, tmp_path / "home", monkeypatch)
+    found = compare(request("app", "base"), Uv(), PipTools())
+    assert found.differences == ["base: uv 2.0, pip-tools 1.0", "lib: uv 1.5, pip-tools 2.0"]
+    assert found.explanation == (
+        "both are solutions, each resolver accepts that of the other: uv has base newer; pip-tools has lib newer"
+    )
+
+
 class Fixed:
     """A resolver that has one solution, or accepts what it is pinned to when that is among ``accepted``."""
 
