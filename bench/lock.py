@@ -2,8 +2,9 @@
 
 mfbazel's side is the whole command: it reads the flow, resolves the launcher's environment and those of the five steps
 with uv, finds the exact wheels, plans layers and writes the lock, with no lock there before. The other side is five
-runs of pip-compile, with hashes, for the same five requirement sets (what a step declares and what Metaflow needs in
-its image). Both sides run once unmeasured, so that the caches of uv and pip are warm, and then see the same index.
+runs of pip-compile for the same five requirement sets (what a step declares and what Metaflow needs in its image), with
+hashes, which a lock has; for comparison also without. Both sides run once unmeasured, so that the caches of mfbazel, uv
+and pip are warm, and then see the same index.
 
 Then `--check` on the finished lock, where nothing has changed: seconds of processor time, children included.
 
@@ -26,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ _STEP = """    @pypi(packages={packages})
 
 """
 _MACHINES = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
+_PIP_BARE, _PIP = f"pip-compile, {len(STEPS)} runs, without hashes", f"pip-compile, {len(STEPS)} runs"
+_UV, _CHECK = "mfbazel with uv", "mfbazel --check, unchanged"
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
 
 
@@ -87,14 +90,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         directory = Path(name)
         (directory / "flow.py").write_text(flow_text(), encoding="utf-8")
         try:
-            uv, pip, check = _measure(directory, options, console)
+            results = _measure(directory, options, console)
         except subprocess.CalledProcessError as error:
             print(f"error: {' '.join(map(str, error.cmd))} failed:\n{error.stderr}", file=sys.stderr)
             return 1
         packages, same = _compared(directory)
-    console.print(_table(uv, pip, check, packages))
+    console.print(_table(results, packages))
     console.print(f"equal pins in {same} of {len(STEPS)} steps (//bench:lock_agreement explains differences)")
-    return _judge(uv, pip, check, options)
+    return _judge(results, options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -119,7 +122,7 @@ def flow_text() -> str:
     return _FLOW.format(steps="".join(steps))
 
 
-def _measure(directory: Path, options: argparse.Namespace, console: Console) -> tuple[Result, Result, Result]:
+def _measure(directory: Path, options: argparse.Namespace, console: Console) -> dict[str, Result]:
     lock = directory / "flow.lock"
 
     def lock_anew() -> None:
@@ -132,17 +135,18 @@ def _measure(directory: Path, options: argparse.Namespace, console: Console) -> 
     for name, texts in sets.items():
         (directory / f"{name}.in").write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
     with console.status("pip-compile once, to fill the caches"):
-        _pip_compile(directory)
-    pip, uv, check = Result(), Result(), Result()
+        _pip_compile(directory, "--generate-hashes")
+    results = {name: Result() for name in (_PIP_BARE, _PIP, _UV, _CHECK)}
     for number in range(max(options.runs, options.pip_runs)):
         if number < options.pip_runs:
             with console.status("pip-compile"):
-                _timed(pip, lambda: _pip_compile(directory))
+                _timed(results[_PIP_BARE], lambda: _pip_compile(directory))
+                _timed(results[_PIP], lambda: _pip_compile(directory, "--generate-hashes"))
         if number < options.runs:
             with console.status("locking"):
-                _timed(uv, lock_anew)
-                _timed(check, lambda: _lock(directory, "--check"))
-    return uv, pip, check
+                _timed(results[_UV], lock_anew)
+                _timed(results[_CHECK], lambda: _lock(directory, "--check"))
+    return results
 
 
 def _lock(directory: Path, *options: str) -> None:
@@ -157,8 +161,8 @@ def _sets(lock: Path) -> dict[str, list[str]]:
     return {name: [*environments[name]["requirements"], *environments[name]["runtime"]] for name in STEPS}
 
 
-def _pip_compile(directory: Path) -> None:
-    options = ["--quiet", "--no-header", "--strip-extras", "--allow-unsafe", "--generate-hashes", "--no-emit-index-url"]
+def _pip_compile(directory: Path, *more: str) -> None:
+    options = ["--quiet", "--no-header", "--strip-extras", "--allow-unsafe", "--no-emit-index-url", *more]
     for name in STEPS:
         (directory / f"{name}.txt").unlink(missing_ok=True)
         command = [sys.executable, "-m", "piptools", "compile", *options, "--pip-args", "--only-binary :all:"]
@@ -199,27 +203,24 @@ def _pins(path: Path) -> dict[str, str]:
     return dict(_PIN.findall(path.read_text(encoding="utf-8")))
 
 
-def _table(uv: Result, pip: Result, check: Result, packages: int) -> Table:
+def _table(results: Mapping[str, Result], packages: int) -> Table:
     machine = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {_python()}"
     table = Table(title=f"Lock of {len(STEPS)} steps, {packages} pins, {machine}")
     for heading in ("", "s", "min-max", "CPU s", "ratio"):
         table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
-    for name, result, ratio in (
-        (f"pip-compile, {len(STEPS)} runs", pip, 1.0),
-        ("mfbazel with uv", uv, pip.median / uv.median),
-        ("mfbazel --check, unchanged", check, pip.median / check.median),
-    ):
+    for name, result in results.items():
         spread = f"{min(result.seconds):.2f}-{max(result.seconds):.2f}"
+        ratio = results[_PIP].median / result.median
         table.add_row(name, f"{result.median:.2f}", spread, f"{statistics.median(result.cpu):.2f}", f"{ratio:.1f}")
     return table
 
 
-def _judge(uv: Result, pip: Result, check: Result, options: argparse.Namespace) -> int:
+def _judge(results: Mapping[str, Result], options: argparse.Namespace) -> int:
     missed = []
-    if pip.median / uv.median < options.gate:
-        missed.append(f"locking is {pip.median / uv.median:.1f} times as fast; {options.gate:g} times is required")
-    if statistics.median(check.cpu) >= CHECK_SECONDS:
-        cpu = statistics.median(check.cpu)
+    ratio, cpu = results[_PIP].median / results[_UV].median, statistics.median(results[_CHECK].cpu)
+    if ratio < options.gate:
+        missed.append(f"locking is {ratio:.1f} times as fast; {options.gate:g} times is required")
+    if cpu >= CHECK_SECONDS:
         missed.append(f"--check takes {cpu:.2f} s of processor time; less than {CHECK_SECONDS:g} s is required")
     for line in missed:
         print(line)
