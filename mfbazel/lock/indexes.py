@@ -115,11 +115,14 @@ def _has_system_certificates() -> bool:
     return sys.platform == "darwin" or bool(places.cafile or places.capath)
 
 
-def count_web_indexes(variables: Mapping[str, str]) -> int:
-    """Return how many indexes on the web uv asks with these ``variables``, the public one included where it does."""
-    indexes = [index for index in uv_indexes(variables) if not index.flat]
+def count_indexes(variables: Mapping[str, str], *, web: bool = False) -> int:
+    """Return how many indexes uv asks with these ``variables``, the public one included where it does; with ``web``,
+    only those on the web that have a page per package."""
+    indexes = uv_indexes(variables)
     public = not any(index.default for index in indexes)
-    return public + sum(index.url.startswith(("http://", "https://")) for index in indexes)
+    if web:
+        indexes = [index for index in indexes if not index.flat and index.url.startswith(("http://", "https://"))]
+    return public + len(indexes)
 
 
 @dataclass

@@ -97,8 +97,12 @@ class Uv:
         """Return ``found`` with more of the preferences kept, where nothing else would move for that."""
         preferred = request.kept
         moved = {
-            name: preferred[name] for name, pin in found.items() if preferred.get(name, pin.version) != pin.version
+            name: preferred[name]
+            for name, pin in found.items()
+            if name not in request.local and preferred.get(name, pin.version) != pin.version
         }
+        self._say_gone(request, moved)
+        moved = self._fitting(request, moved)
         while moved:
             rest = {name: pin.version for name, pin in found.items() if name not in moved}
             try:
@@ -106,15 +110,37 @@ class Uv:
             except ResolverFailure as failure:
                 if failure.unreachable:
                     raise
-                self._say_gone(moved, failure.text)
                 named = words(failure.text) & moved.keys()
                 moved = {name: version for name, version in moved.items() if name not in named} if named else {}
         return dict(found)
 
-    def _say_gone(self, versions: Mapping[str, str], text: str) -> None:
-        for name, version in sorted(versions.items()):
-            if f"there is no version of {name}=={version}" in text:
-                self._process.say_once(f"warning: {name} {version}, which was locked, is on no index any more")
+    def _fitting(self, request: Request, versions: Mapping[str, str]) -> dict[str, str]:
+        """Return those of ``versions`` that some index has for the target: of each, uv takes the newest up to there."""
+        if not versions or not self._process.several_indexes():
+            return {}
+        wanted = tuple(f"{name}<={version}" for name, version in versions.items())
+        alone = replace(request, wanted=wanted, runtime=(), constraints=(), overrides=(), dependencies=False)
+        try:
+            pins = self._resolve(alone, {}, {})
+        except ResolverFailure:
+            return {}
+        return {name: version for name, version in versions.items() if name in pins and pins[name].version == version}
+
+    def _say_gone(self, request: Request, versions: Mapping[str, str]) -> None:
+        """Say which of ``versions`` is on no index any more, for whichever target."""
+        if not versions:
+            return
+        pinned = Pinned(request.indexes, self.environment)
+        exact = {name: f"{name}=={version}" for name, version in versions.items()}
+        carried = {name: exact.pop(name) for name in sorted(pinned.among(exact))}
+        try:
+            with scratch() as directory:
+                (directory / _PINS).write_text("".join(f"{line}\n" for line in exact.values()), encoding="utf-8")
+                self._compile(request, ["--no-deps", _PINS], OUTPUT, directory, pinned, carried)
+        except ResolverFailure as failure:
+            for name, version in sorted(versions.items()):
+                if f"there is no version of {name}=={version}" in failure.text:
+                    self._process.say_once(f"warning: {name} {version}, which was locked, is on no index any more")
 
     def _resolve(self, request: Request, output: Mapping[str, str], constraints: Mapping[str, str]) -> dict[str, Pin]:
         """Resolve once; with indexes of a policy, as often as it takes until all of theirs come from them."""
@@ -145,7 +171,7 @@ class Uv:
     ) -> str:
         """Return the requirements file that uv writes."""
         with scratch() as directory:
-            arguments = request.write(directory, output, constraints)
+            arguments = [*_target(request), *request.write(directory, output, constraints)]
             arguments += [] if request.dependencies else ["--no-deps"]
             arguments += ["--override", OVERRIDES] if request.overrides else []
             self._compile(request, arguments, OUTPUT, directory, pinned, {name: name for name in carried})
@@ -167,7 +193,7 @@ class Uv:
         carried = {name: exact.pop(name) for name in sorted(pinned.among(pins))}
         with scratch() as directory:
             (directory / _PINS).write_text("".join(f"{line}\n" for line in exact.values()), encoding="utf-8")
-            arguments = ["--no-deps", _PINS]
+            arguments = [*_target(request), "--no-deps", _PINS]
             if pinned.indexes:
                 self._compile(request, arguments, OUTPUT, directory, pinned, carried)
                 pinned.verify((directory / OUTPUT).read_text(encoding="utf-8"))
@@ -201,7 +227,7 @@ class Uv:
         carried: Mapping[str, str],
     ) -> None:
         """Run uv; ``carried``: the requirements of pinned distributions by name."""
-        every = [*_target(request), "--only-binary", ":all:", *arguments]
+        every = ["--only-binary", ":all:", *arguments]
         for name in sorted(request.build - request.local.keys()):
             every += ["--no-binary", name]
         if carried:

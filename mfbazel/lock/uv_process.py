@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mfbazel.lock.errors import LockError
-from mfbazel.lock.indexes import Credentials, count_web_indexes, uv_arguments, uv_environment
+from mfbazel.lock.indexes import Credentials, count_indexes, uv_arguments, uv_environment
 from mfbazel.lock.request import ResolverFailure
 from mfbazel.wheel.fetch import redact
 from mfbazel.wheel.pip_environment import bundle_certificates, certificates, pip_settings
@@ -68,6 +68,10 @@ class UvProcess:
                 self._settings = pip_settings()
             return self._settings
 
+    def several_indexes(self) -> bool:
+        """Say whether there is more than one place where uv looks for packages."""
+        return count_indexes(uv_environment(self.settings(), self.environment)) > 1
+
     def _uv(self) -> str:
         with self._lock:  # what finds it is not made for threads (sysconfig)
             self._binary = self._binary or find_uv()
@@ -118,7 +122,7 @@ class UvProcess:
             log = self._run(command, directory, {**variables, "UV_OFFLINE": "1"}, credentials)
         except ResolverFailure:
             raise failure from None
-        if _unknown(log, count_web_indexes(variables), credentials.named.values()):
+        if _unknown(log, count_indexes(variables, web=True), credentials.named.values()):
             raise failure
         self.say_once(
             "warning: a package index could not be reached; uv's cache has what was needed of it, as it was when last "
