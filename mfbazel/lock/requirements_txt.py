@@ -22,6 +22,7 @@ _LOCAL = re.compile(
 )
 """How a resolver writes a wheel that it was given by its URL."""
 
+_MADE = re.compile(r"^# (?P<name>[a-z0-9-]+)==(?P<version>\S+) is made by //")
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 _VIA = re.compile(r"^\s+#\s+(?:via\b)?\s*(.*)$")
 
@@ -46,7 +47,7 @@ def parse_annotations(text: str) -> dict[tuple[str, str], tuple[str, ...]]:
     found: dict[tuple[str, str], tuple[str, ...]] = {}
     current: tuple[str, str] | None = None
     for line in text.splitlines():
-        match = _PIN.match(line) or _LOCAL.match(line)
+        match = _PIN.match(line) or _LOCAL.match(line) or _MADE.match(line)
         if match:
             current = (canonicalize_name(match["name"]), unquote(match["version"]))
             found[current] = ()
@@ -97,11 +98,13 @@ def _render_distribution(name: str, locked: LockedEnvironment) -> list[str]:
         marker = "" if everywhere else f" ; {_marker(platforms)}"
         wheels = [wheel for platform in platforms for wheel in _wheels_of(name, locked.wheels[platform])]
         hashes = sorted({value for wheel in wheels for value in hashes_of(wheel)})
-        lines += sorted({f"# {name}: {_origin(wheel)}" for wheel in wheels if wheel.source})
+        via = _annotation({via for platform in platforms for via in locked.pins[platform][name].via})
+        lines += sorted({f"# {name}{_origin(wheel)}" for wheel in wheels if wheel.source})
         if all(is_label(wheel.sha256) for wheel in wheels):
+            lines += via
             continue  # there is no hash, and without one installers would take no other hash either
         lines.append(" \\\n    ".join([f"{name}=={version}{marker}", *(f"--hash=sha256:{value}" for value in hashes)]))
-        lines += _annotation({via for platform in platforms for via in locked.pins[platform][name].via})
+        lines += via
     return lines
 
 
@@ -109,8 +112,8 @@ def _origin(wheel: LockedWheel) -> str:
     """Say where a wheel comes from that no index has."""
     source = wheel.source
     if source and source.kind == LABEL:
-        return f"{wheel.version} is made by {source}, and not in this file"
-    return f"{source} of this workspace" if source and source.kind == FILE else f"built from {source}"
+        return f"=={wheel.version} is made by {source}, and has no hash"
+    return f": {source} of this workspace" if source and source.kind == FILE else f": built from {source}"
 
 
 def hashes_of(wheel: LockedWheel) -> tuple[str, ...]:

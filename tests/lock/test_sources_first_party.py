@@ -85,8 +85,8 @@ def test_what_a_target_makes_is_locked_by_its_label_and_no_hash(tmp_path: Path) 
         for key in document(tmp_path)["environments"]["start"]["wheels"]["linux/amd64"]
     }
     assert {"wants", "features", "alpha", "boto3"} == names
-    assert f"# features: 1.5 is made by {LABEL}, and not in this file\n" in text(tmp_path)
-    assert "features==" not in text(tmp_path)
+    assert f"\n# features==1.5 is made by {LABEL}, and has no hash\n    # via wants\n" in text(tmp_path)
+    assert "\nfeatures==" not in text(tmp_path)
     assert "alpha==1.0" in text(tmp_path)
 
 
@@ -137,7 +137,7 @@ def test_no_wheel_of_an_index_is_taken_instead(tmp_path: Path) -> None:
     with pytest.raises(LockError, match=f"features is {LABEL} .attribute `wheels`., locked is a wheel of an index"):
         run(tmp_path, "test", path)
     run(tmp_path, "flow", path)
-    assert "features==" not in text(tmp_path)
+    assert "\nfeatures==" not in text(tmp_path)
     with pytest.raises(LockError, match="features is locked as //libs/features:wheel, which is not in the attribute"):
         run(tmp_path, "test", None)
     run(tmp_path, "flow", None)
