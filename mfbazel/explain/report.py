@@ -15,6 +15,7 @@ from mfbazel.errors import MfbazelError
 from mfbazel.lock.distributions import import_names
 from mfbazel.lock.document import Lock
 from mfbazel.lock.imports import Packages
+from mfbazel.lock.model import RUNTIME_SOURCE
 from mfbazel.lock.requirements_txt import parse_resolved
 from mfbazel.lock.runtime import for_metaflow_alone
 
@@ -181,7 +182,7 @@ def _reasons(step: Step, name: str, imports: Sequence[str], required: bool, via:
     kind = "added" if required and not written else "imported"
     yield from (Reason(kind, where) for where in imports)
     others = sorted(other for other in via if not _SOURCE.fullmatch(other))
-    if "metaflow (runtime)" in via:
+    if RUNTIME_SOURCE in via:
         yield Reason("runtime", "metaflow")
     yield from (Reason("needed", other) for other in others)
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
+import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
+from mfbazel.lock import cli
+from mfbazel.lock.errors import LockError
 from mfbazel.lock.licenses import license_in, license_of
+from tests.lock.wheelhouse import use_only, wheel
 
 OSI = "License :: OSI Approved"
 BSD_TEXT = "BSD 3-Clause License\n        \n        Copyright (c) 2026, Somebody\n        All rights reserved.\n"
@@ -69,3 +75,44 @@ def test_metadata_of_what_a_wheel_bundles_is_not_its_own(file: str, license: str
         archive.writestr(file, metadata(expression="MIT"))
     with zipfile.ZipFile(stream) as archive:
         assert license_of(archive) == license
+
+
+FLOW = """
+from metaflow import FlowSpec, step
+
+class Demo(FlowSpec):
+    @step
+    def start(self):
+        self.next(self.end)
+
+    @step
+    def end(self):
+        pass
+"""
+
+
+def test_a_lock_that_does_not_say_licences_is_stale_until_it_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = tmp_path / "wheelhouse"
+    for name, license in (("metaflow", ""), ("packaging", ""), ("alpha", "ISC")):
+        wheel(house, name, "2.20", license=license)
+    use_only(house, tmp_path / "home", monkeypatch)
+    (tmp_path / "demo.py").write_text(FLOW, encoding="utf-8")
+    file = tmp_path / "demo.lock" / "flow.json"
+    options = ["--flow", str(tmp_path / "demo.py"), "--lock-dir", str(file.parent), "--label", "//:demo"]
+    options += ["--python", f"{sys.version_info.major}.{sys.version_info.minor}", "--runtime", "alpha"]
+    assert cli.main(["flow", *options]) == 0
+    text = file.read_text(encoding="utf-8")
+    wheels = {item["name"]: item["license"] for item in json.loads(text)["wheels"].values()}
+    assert wheels == {"alpha": "ISC", "metaflow": "unknown", "packaging": "unknown"}
+
+    table = json.loads(text)
+    for item in table["wheels"].values():
+        del item["license"]
+    file.write_text(json.dumps(table), encoding="utf-8")
+    with pytest.raises(LockError, match="an older mfbazel made the lock: 3 of its wheels do not say their licence"):
+        cli.main(["test", *options])
+    assert cli.main(["flow", *options]) == 0
+    assert file.read_text(encoding="utf-8") == text
+    assert cli.main(["test", *options]) == 0

@@ -24,8 +24,10 @@ def wheel(
     *,
     modules: Sequence[str] | None = None,
     python: str = "",
+    license: str = "",
 ) -> None:
-    """Make a wheel that holds ``modules``, by default one called ``name``; ``python``: what it requires of Python.
+    """Make a wheel that holds ``modules``, by default one called ``name``; ``python``: what it requires of Python;
+    ``license``: an SPDX expression.
 
     A module with a slash lies in a namespace package; ``pkg/__init__`` makes a regular one.
     """
@@ -33,6 +35,7 @@ def wheel(
     info = f"{name}-{version}.dist-info"
     metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}", *(f"Requires-Dist: {r}" for r in requires)]
     metadata += [f"Requires-Python: {python}"] if python else []
+    metadata += [f"License-Expression: {license}"] if license else []
     metadata += [f"Provides-Extra: {extra}" for extra in dict.fromkeys(_EXTRA.findall(" ".join(requires)))]
     files = {f"{module}.py": f"version = {version!r}\n" for module in ([name] if modules is None else modules)}
     files[f"{info}/METADATA"] = "\n".join(metadata) + "\n"
