@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from packaging.utils import canonicalize_name
 
@@ -13,6 +13,7 @@ from mfbazel.lock.request import Request, ResolverFailure
 
 _PIP_HINT = "see `python3 -m pip config list` and the PIP_* and UV_* environment variables"
 _HAS_SDIST = re.compile(r"Wheels are required for `([^`]+)`")
+_NO_SDIST = re.compile(r"A source distribution is required for `([^`]+)`")
 _NO_VERSION = re.compile(r"No matching distribution found for ([A-Za-z0-9][A-Za-z0-9._-]*)")
 _NO_WHEEL = re.compile(
     r"has no wheels|no usable wheels|no wheels with a matching|Wheels are required for|has no wheels that fit|"
@@ -44,20 +45,26 @@ def explain(
         headline = f"{who}: the requirements cannot be met{_packages(named)}"
         advice = f"Change one of the requirements above, then run `{settings.command}`."
     lines = [headline, *_origins(named or _all(members)), _indented(failure.text), advice]
-    lines += [*_building(failure.text), *_renaming(named)]
+    lines += [*_building(failure.text, request.build), *_renaming(named)]
     return LockError("\n".join(lines))
 
 
-def _building(text: str) -> list[str]:
-    """Say how to allow building what has an sdist; uv says so, pip does not tell."""
-    names = dict.fromkeys(_HAS_SDIST.findall(text)) or dict.fromkeys(_NO_VERSION.findall(text))
-    if not names:
-        return []
-    said = ", ".join(f'"{canonicalize_name(name)}"' for name in names)
-    return [
-        "If the index has an sdist of it and you trust that, it can be built, which runs its code: attribute "
-        f"`build = [{said}]` of the flow, or `build` below [lock] in mfbazel.toml."
+def _building(text: str, build: Collection[str]) -> list[str]:
+    """Say how to allow building what has an sdist, and what is built and has none; uv says so, pip does not tell."""
+    found = [*_HAS_SDIST.findall(text), *_NO_SDIST.findall(text)] or _NO_VERSION.findall(text)
+    names = list(dict.fromkeys(map(canonicalize_name, found)))
+    lines = [
+        f"`build` (attribute, or mfbazel.toml) has {name}: it is built from its sdist, and no index has one that fits."
+        for name in names
+        if name in build
     ]
+    said = ", ".join(f'"{name}"' for name in names if name not in build)
+    if said:
+        lines.append(
+            "If the index has an sdist of it and you trust that, it can be built, which runs its code: attribute "
+            f"`build = [{said}]` of the flow, or `build` below [lock] in mfbazel.toml."
+        )
+    return lines
 
 
 def _renaming(named: Sequence[Wanted]) -> list[str]:

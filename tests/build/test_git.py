@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import functools
 import tarfile
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -144,6 +149,48 @@ def test_a_commit_that_no_branch_shows_first_is_found(tmp_path: Path) -> None:
     git(tmp_path / "r", "config", "uploadpack.allowAnySHA1InWant", "false")
     fetch_commit(_source(tmp_path / "r"), first, tmp_path / "a.tar")
     assert (unpack(tmp_path / "a.tar", tmp_path / "out") / "a").read_text() == "1"
+
+
+class _Server(SimpleHTTPRequestHandler):
+    """A repository for those who know the password, as a web server without git's own protocol gives it."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        """Send a file to who knows the password."""
+        if self.headers.get("Authorization") == "Basic " + base64.b64encode(b"user:hunter2").decode():
+            super().do_GET()
+            return
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", 'Basic realm="x"')
+        self.end_headers()
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Remember what was asked for."""
+        self.asked.append(format % arguments)
+
+
+def test_git_brings_the_credentials_of_its_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = repository(tmp_path / "r", {"a": "1"})
+    git(tmp_path, "clone", "--quiet", "--bare", str(tmp_path / "r"), "served/r.git")
+    git(tmp_path / "served" / "r.git", "update-server-info")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    handler = functools.partial(_Server, directory=str(tmp_path / "served"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        source = GitSource(f"http://127.0.0.1:{server.server_address[1]}/r.git", "main")
+        try:
+            with pytest.raises(BuildError, match="git cannot get it") as caught:
+                resolve(source)
+            assert "could not read Username" in str(caught.value)  # nobody is asked for it
+            (tmp_path / "home" / ".netrc").write_text("machine 127.0.0.1 login user password hunter2\n")
+            assert resolve(source) == first
+            fetch_commit(source, first, tmp_path / "a.tar")
+        finally:
+            server.shutdown()
+    assert (unpack(tmp_path / "a.tar", tmp_path / "out") / "a").read_text() == "1"
+    assert not [line for line in _Server.asked if "hunter2" in line]
 
 
 def test_a_missing_git_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

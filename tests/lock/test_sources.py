@@ -192,6 +192,13 @@ def test_build_takes_the_sdist_also_where_there_is_a_wheel(tmp_path: Path, index
     assert run(tmp_path, "--build", "sourced", "--check") == 1
 
 
+@pytest.mark.parametrize("resolver", ["uv", "pip-tools"])
+def test_what_is_to_be_built_and_has_no_sdist_is_said(tmp_path: Path, resolver: str) -> None:
+    spec(tmp_path, a=["alpha"])
+    with pytest.raises(LockError, match=r"`build` .* has alpha: it is built from its sdist, and no index has one"):
+        run(tmp_path, "--build", "alpha", "--resolver", resolver)
+
+
 def test_build_requirements_that_have_no_wheel_are_said(tmp_path: Path, index: Path) -> None:
     sdist(index, "needy", "1.0", project("needy", static=["sourced>=1"]))
     spec(tmp_path, a=["needy"])
