@@ -111,8 +111,11 @@ def _connection(settings: Mapping[str, str], environment: Mapping[str, str]) -> 
 
 
 def _has_system_certificates() -> bool:
+    if sys.platform == "darwin":
+        return True
     places = ssl.get_default_verify_paths()
-    return sys.platform == "darwin" or bool(places.cafile or places.capath)
+    directory = Path(places.capath) if places.capath else None
+    return bool(places.cafile) or (directory is not None and any(directory.glob("*.0")))
 
 
 def count_indexes(variables: Mapping[str, str], *, web: bool = False) -> int:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import ssl
+import sys
 from pathlib import Path
 
+import pytest
+
 from mfbazel.lock.indexes import uv_arguments, uv_environment
-from mfbazel.wheel.pip_environment import parse_config_list
+from mfbazel.wheel.pip_environment import parse_config_list, pip_environment
 
 
 def translated(tmp_path: Path, settings: dict[str, str], **own: str) -> dict[str, str]:
@@ -84,3 +89,92 @@ def test_no_index_becomes_an_option_unless_uv_decides(tmp_path: Path) -> None:
     (tmp_path / "uv").mkdir()
     (tmp_path / "uv" / "uv.toml").write_text("no-index = false\n", encoding="utf-8")
     assert uv_arguments({"no-index": "1"}, environment) == []
+
+
+def for_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **variables: str) -> dict[str, str]:
+    """Return pip's variables for a download, when the environment holds ``variables`` alone."""
+    for name in list(os.environ):
+        if name.startswith(("PIP_", "UV_", "SSL_")) or name.endswith("_CA_BUNDLE"):
+            monkeypatch.delenv(name)
+    own = {"PIP_CONFIG_FILE": os.devnull, "XDG_CONFIG_HOME": str(tmp_path), "HOME": str(tmp_path), **variables}
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    directory = tmp_path / "temporary"
+    directory.mkdir(exist_ok=True)
+    found = pip_environment(directory)
+    return {name: value for name, value in found.items() if name.startswith("PIP_") and own.get(name) != value}
+
+
+def test_what_only_uv_is_told_of_is_told_to_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "uv").mkdir()
+    (tmp_path / "uv" / "uv.toml").write_text(
+        'find-links = ["wheels"]\n[pip]\nextra-index-url = ["https://file.example.com/simple"]\n'
+        '[[index]]\nname = "flat"\nurl = "https://flat.example.com/"\nformat = "flat"\n',
+        encoding="utf-8",
+    )
+    found = for_pip(
+        tmp_path,
+        monkeypatch,
+        UV_DEFAULT_INDEX="https://main.example.com/simple",
+        UV_INDEX="my-corp=https://corp.example.com/simple https://user:x@other.example.com/simple",
+        UV_INDEX_MY_CORP_USERNAME="me@corp",
+        UV_INDEX_MY_CORP_PASSWORD="p/w:@",
+        UV_KEYRING_PROVIDER="subprocess",
+        UV_INSECURE_HOST="a b:80",
+        SSL_CLIENT_CERT="/me.pem",
+    )
+    extra = "https://me%40corp:p%2Fw%3A%40@corp.example.com/simple https://user:x@other.example.com/simple"
+    assert found == {
+        "PIP_INDEX_URL": "https://main.example.com/simple",
+        "PIP_EXTRA_INDEX_URL": f"{extra} https://file.example.com/simple",
+        "PIP_FIND_LINKS": f"https://flat.example.com/ {tmp_path}/uv/wheels",
+        "PIP_KEYRING_PROVIDER": "subprocess",
+        "PIP_TRUSTED_HOST": "a b:80",
+        "PIP_CLIENT_CERT": "/me.pem",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_COLOR": "1",
+        "PIP_REQUIRE_VIRTUALENV": "0",
+    }
+
+
+def test_pips_own_settings_stay_and_what_uv_is_told_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = for_pip(
+        tmp_path,
+        monkeypatch,
+        PIP_INDEX_URL="https://pip.example.com/simple",
+        PIP_EXTRA_INDEX_URL="https://more.example.com/simple",
+        UV_DEFAULT_INDEX="https://uv.example.com/simple",
+    )
+    assert "PIP_INDEX_URL" not in found
+    assert found["PIP_EXTRA_INDEX_URL"] == "https://more.example.com/simple https://uv.example.com/simple"
+
+
+def test_without_configuration_nothing_is_told_to_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = for_pip(tmp_path, monkeypatch, PIP_CONSTRAINT="/c.txt", PIP_REQUIRE_VIRTUALENV="1")
+    assert found.keys() == {"PIP_DISABLE_PIP_VERSION_CHECK", "PIP_NO_COLOR", "PIP_REQUIRE_VIRTUALENV"}
+
+
+def test_every_file_of_authorities_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pip", "requests", "system"):
+        (tmp_path / name).write_text(f"the authorities of {name}\n", encoding="utf-8")
+    found = for_pip(
+        tmp_path,
+        monkeypatch,
+        PIP_CERT=str(tmp_path / "pip"),
+        REQUESTS_CA_BUNDLE=str(tmp_path / "requests"),
+        SSL_CERT_FILE=str(tmp_path / "system"),
+        CURL_CA_BUNDLE=str(tmp_path / "missing"),
+    )
+    assert Path(found["PIP_CERT"]).read_text(encoding="utf-8").split("\n\n") == [
+        "the authorities of pip",
+        "the authorities of requests",
+        "the authorities of system\n",
+    ]
+
+
+def test_the_systems_authorities_are_trusted_where_none_are_named(tmp_path: Path) -> None:
+    paths = ssl.get_default_verify_paths()
+    there = bool(paths.cafile) or any(Path(paths.capath or "/nonexistent").glob("*.0")) or sys.platform == "darwin"
+    assert (translated(tmp_path, {}).get("UV_SYSTEM_CERTS") == "true") == there
+    assert "UV_SYSTEM_CERTS" not in translated(tmp_path, {"cert": "/ca.pem"})
+    assert "UV_SYSTEM_CERTS" not in translated(tmp_path, {}, SSL_CERT_DIR="/certs")
