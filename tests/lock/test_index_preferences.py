@@ -35,9 +35,12 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
         yield served
 
 
-def versions(*wanted: str, python: str = "3.12", said: list[str] | None = None, **kept: str) -> dict[str, str]:
-    uv = Uv(dict(os.environ), [].append if said is None else said.append)
-    pins = uv.pins(Request(python, AMD64, "2.28", wanted, preferences=kept))
+def versions(
+    *wanted: str, kept: dict[str, str] | None = None, python: str = "3.12", said: list[str] | None = None
+) -> dict[str, str]:
+    lines: list[str] = [] if said is None else said
+    uv = Uv(dict(os.environ), lines.append)
+    pins = uv.pins(Request(python, AMD64, "2.28", wanted, preferences=kept or {}))
     return {name: pin.version for name, pin in pins.items()}
 
 
@@ -45,24 +48,32 @@ def versions(*wanted: str, python: str = "3.12", said: list[str] | None = None, 
 def test_a_step_with_an_older_python_gets_the_newest_that_fits_whatever_the_launcher_has(
     kept: dict[str, str],
 ) -> None:
-    assert versions("client", python="3.9", **kept) == {"client": "8.0", "core": "8.0"}
-    assert versions("client", python="3.12", **kept) == {"client": "9.0", "core": "9.0"}
+    assert versions("client", python="3.9", kept=kept) == {"client": "8.0", "core": "8.0"}
+    assert versions("client", python="3.12", kept=kept) == {"client": "9.0", "core": "9.0"}
 
 
 def test_a_preference_holds_nothing_else_back() -> None:
-    assert versions("user", "client", client="9.0", core="9.0") == {"user": "2.0", "client": "8.0", "core": "8.0"}
+    assert versions("user", "client", kept={"client": "9.0", "core": "9.0"}) == {
+        "user": "2.0",
+        "client": "8.0",
+        "core": "8.0",
+    }
 
 
 def test_what_still_fits_is_kept() -> None:
-    assert versions("client", client="8.0", core="8.0") == {"client": "8.0", "core": "8.0"}
-    assert versions("client", "user", client="0.1", core="8.0") == {"client": "0.1", "core": "8.0", "user": "2.0"}
+    assert versions("client", kept={"client": "8.0", "core": "8.0"}) == {"client": "8.0", "core": "8.0"}
+    assert versions("client", "user", kept={"client": "0.1", "core": "8.0"}) == {
+        "client": "0.1",
+        "core": "8.0",
+        "user": "2.0",
+    }
 
 
 def test_a_yanked_release_is_not_newly_chosen_but_kept_and_that_is_said(index: Index) -> None:
     index.faults.append(Fault("/simple/client/", "yank", file=r"client-9\.0.*"))
     assert versions("client") == {"client": "8.0", "core": "8.0"}
     said: list[str] = []
-    assert versions("client", said=said, client="9.0", core="9.0") == {"client": "9.0", "core": "9.0"}
+    assert versions("client", said=said, kept={"client": "9.0", "core": "9.0"}) == {"client": "9.0", "core": "9.0"}
     assert said == [
         'warning: `client==9.0` is yanked (reason: "broken"); it is kept because it was locked before, or is required'
     ]
@@ -71,5 +82,5 @@ def test_a_yanked_release_is_not_newly_chosen_but_kept_and_that_is_said(index: I
 def test_a_release_that_was_deleted_is_replaced_and_that_is_said(index: Index) -> None:
     (index.directory / "client-9.0-py3-none-any.whl").unlink()
     said: list[str] = []
-    assert versions("client", said=said, client="9.0", core="9.0") == {"client": "8.0", "core": "8.0"}
+    assert versions("client", said=said, kept={"client": "9.0", "core": "9.0"}) == {"client": "8.0", "core": "8.0"}
     assert said == ["warning: client 9.0, which was locked, is on no index any more"]
