@@ -12,7 +12,7 @@ from pathlib import Path
 BACKEND = '''\
 """A build backend of a few lines; a file `hook.py` beside it runs before the wheel is made."""
 
-import os, pathlib, random, time, zipfile
+import pathlib, random, tempfile, zipfile
 
 HERE = pathlib.Path(__file__).parent
 NAME, VERSION, TAG = {name!r}, {version!r}, {tag!r}
@@ -41,8 +41,7 @@ def build_wheel(directory, config_settings=None, metadata_directory=None):
     hook = HERE / "hook.py"
     if hook.exists():
         exec(compile(hook.read_text(), str(hook), "exec"), {{"__name__": "hook", "HERE": HERE}})
-    staged = pathlib.Path(os.environ["TMPDIR"]) / "staged"
-    staged.mkdir()
+    staged = pathlib.Path(tempfile.mkdtemp())
     _info(staged)
     for path in sorted((HERE / "content").rglob("*")):
         if path.is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from mfbazel.lock import cli
 from mfbazel.lock.errors import LockError
-from mfbazel.wheel.fetch import sha256_of
+from mfbazel.wheel.fetch import cache_directory, sha256_of
 from tests.build.projects import commit, git, project, repository, sdist
 from tests.lock.wheelhouse import use_only, wheel
 
@@ -259,6 +260,20 @@ def test_a_wheel_that_requires_what_its_sdist_did_not_say_is_refused(tmp_path: P
     assert run(tmp_path, "--build", "moody") == 0
 
 
+def pip_install(tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pip", "install", "--require-hashes", "--target", str(tmp_path / "site")]
+    command += ["--requirement", str(tmp_path / "tools.lock" / "a.txt"), *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_pip_takes_the_requirements_file_and_builds_the_sdist(tmp_path: Path) -> None:
+    spec(tmp_path, a=["sourced"])
+    run(tmp_path, "--build", "sourced")
+    done = pip_install(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site" / "sourced.py").is_file()
+
+
 @pytest.fixture
 def origin(tmp_path: Path) -> Path:
     """A git repository with the project `forked` in a subdirectory."""
@@ -351,6 +366,18 @@ def test_what_an_index_has_of_the_same_name_is_not_taken(tmp_path: Path, origin:
     spec(tmp_path, a=[forked(origin), "wants"])
     run(tmp_path, "--build", "forked")
     assert of("forked", tmp_path)["source"]["kind"] == "git"
+
+
+def test_pip_takes_of_a_commit_the_locked_wheel_alone(tmp_path: Path, origin: Path, index: Path) -> None:
+    wheel(index, "forked", "1.0")
+    spec(tmp_path, a=[forked(origin)])
+    run(tmp_path, "--build", "forked")
+    assert "THESE PACKAGES DO NOT MATCH THE HASHES" in pip_install(tmp_path).stderr
+    (index / "forked-1.0-py3-none-any.whl").unlink()
+    built = cache_directory() / of("forked", tmp_path)["sha256"]
+    done = pip_install(tmp_path, "--find-links", str(built))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site" / "forked.py").is_file()
 
 
 def test_one_distribution_from_two_places_is_refused(tmp_path: Path, origin: Path) -> None:
