@@ -100,7 +100,8 @@ def _traded(uv: Versions, pip: Versions) -> str:
         "uv": [*(name for name, own in newer.items() if own), *(uv.keys() - pip.keys())],
         "pip-tools": [*(name for name, own in newer.items() if not own), *(pip.keys() - uv.keys())],
     }
-    return "; ".join(f"{side} has {', '.join(sorted(names))} newer" for side, names in sides.items() if names)
+    said = [f"{side} has {', '.join(sorted(names))} newer" for side, names in sides.items() if names]
+    return "; ".join(said) if len(said) > 1 else f"{said[0]}, which the other gave up while it searched"
 
 
 def _has_prerelease(difference: str) -> bool:

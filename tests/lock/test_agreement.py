@@ -137,6 +137,15 @@ def test_a_trade_between_two_solutions_is_explained_when_each_accepts_the_others
     )
 
 
+def test_a_version_that_was_given_up_without_need_is_explained_as_that() -> None:
+    less = {"x": "1.0", "y": "1.9"}
+    found = compared(Fixed(A, accepted=[less]), Fixed(less, accepted=[A]))
+    assert found.explanation == (
+        "both are solutions, each resolver accepts that of the other: "
+        "uv has y newer, which the other gave up while it searched"
+    )
+
+
 def test_what_one_resolver_does_not_accept_is_not_explained_away() -> None:
     for uv, pip in [([B], []), ([], [A]), ([], [])]:
         assert compared(Fixed(A, accepted=uv), Fixed(B, accepted=pip)).explanation == ""
