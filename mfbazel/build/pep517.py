@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -136,6 +137,12 @@ def _advice(printed: str) -> str:
         )
     if "Network is unreachable" in printed or "name resolution" in printed:
         return "Builds have no network: what they download must be in the source. Publish a wheel and require that."
+    if "Python.h" in printed:
+        return (
+            f"Compiled code needs the headers of Python {sys.version_info.major}.{sys.version_info.minor} where it is "
+            f"built (Debian: python{sys.version_info.major}.{sys.version_info.minor}-dev). Install them, or publish a "
+            "wheel and require that."
+        )
     return (
         "A build has only the source, its locked build requirements and the programs of /usr/bin. "
         "If it needs more, publish a wheel and require that."

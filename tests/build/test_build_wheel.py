@@ -184,10 +184,21 @@ def test_an_error_of_the_backend_is_shown_shortly(tmp_path: Path) -> None:
     assert len(text.splitlines()) < 22
 
 
-def test_a_version_from_a_history_that_is_not_there_is_explained(tmp_path: Path) -> None:
-    hook = "raise LookupError('setuptools-scm was unable to detect version for /build')"
-    with pytest.raises(BuildError, match="Its version comes from the history of the repository"):
-        _build(tmp_path, project("alpha", hook=hook))
+@pytest.mark.parametrize(
+    ("printed", "advice"),
+    [
+        (
+            "setuptools-scm was unable to detect version for /build",
+            "Its version comes from the history of the repository",
+        ),
+        ("socket.gaierror: Temporary failure in name resolution", "Builds have no network"),
+        ("src/x.c:1:10: fatal error: Python.h: No such file or directory", "needs the headers of Python"),
+        ("anything else", "A build has only the source"),
+    ],
+)
+def test_the_likely_cause_is_said(tmp_path: Path, printed: str, advice: str) -> None:
+    with pytest.raises(BuildError, match=advice):
+        _build(tmp_path, project("alpha", hook=f"raise LookupError({printed!r})"))
 
 
 def test_a_build_that_does_not_end_is_ended(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +183,39 @@ def test_constraints_of_the_policy_hold_for_build_requirements(tmp_path: Path, i
     (tmp_path / "constraints.txt").write_text("helper<3\n")
     run(tmp_path, "--policy", str(policy))
     assert of("helper", tmp_path)["version"] == "2.0"
+
+
+def test_an_sdist_of_a_policys_index_comes_from_there_alone(
+    tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    place = tmp_path / "served" / "own" / "sourced"
+    place.mkdir(parents=True)
+    (index / "sourced-1.0.tar.gz").rename(place / "sourced-1.0.tar.gz")
+    (place / "index.html").write_text('<a href="sourced-1.0.tar.gz">sourced-1.0.tar.gz</a>')
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *arguments: object) -> None:
+            asked.append(format % arguments)
+
+    handler = functools.partial(Handler, directory=str(tmp_path / "served"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        here = f"http://127.0.0.1:{server.server_address[1]}"
+        policy = tmp_path / "mfbazel.toml"
+        pinned = f'[[lock.index]]\nname = "own"\nurl = "{here}/own"\npackages = ["sourced"]\n'
+        policy.write_text(f'[lock]\nbuild = ["sourced"]\n{pinned}')
+        monkeypatch.setenv("PIP_NO_INDEX", "0")
+        monkeypatch.setenv("PIP_INDEX_URL", f"{here}/public")
+        spec(tmp_path, a=["sourced"])
+        try:
+            run(tmp_path, "--policy", str(policy))
+        finally:
+            server.shutdown()
+    assert of("sourced", tmp_path)["source"]["file"] == "sourced-1.0.tar.gz"
+    assert document(tmp_path)["environments"]["a"]["policy"]["indexes"] == {"sourced": "own"}
+    assert any("/own/sourced/sourced-1.0.tar.gz" in line for line in asked)
+    assert not any("/public/sourced/" in line for line in asked)
 
 
 def test_build_takes_the_sdist_also_where_there_is_a_wheel(tmp_path: Path, index: Path) -> None:
