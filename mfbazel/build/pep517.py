@@ -194,9 +194,9 @@ def check_built(built: Built, name: str, version: str, file: str = "", sha256: s
         raise BuildError(f"{who}: the source builds {built.name} {built.version}, another distribution or version")
     if file and built.path.name != file:
         raise BuildError(
-            f"{who}: the build made {built.path.name}, locked is {file}: the project has compiled code, and this machine "
-            "has another Python or platform than the one that locked, or lacks a compiler or the headers of Python. Build "
-            "where it was locked, or publish a wheel and require that."
+            f"{who}: the build made {built.path.name}, locked is {file}: the project has compiled code, and this "
+            "machine has another Python or platform than the one that locked, or lacks a compiler or the headers of "
+            "Python. Build where it was locked, or publish a wheel and require that."
         )
     if sha256 and built.sha256 != sha256:
         raise BuildError(
