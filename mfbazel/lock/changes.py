@@ -9,7 +9,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from mfbazel.lock.document import Lock
-from mfbazel.lock.model import RUNTIME_SOURCE
+from mfbazel.lock.model import OVERRIDE_SOURCE, RUNTIME_SOURCE
 from mfbazel.lock.requirements_txt import parse_annotations
 
 _POLICY = {"constraints": "constraint", "overrides": "override", "indexes": "index of", "build": "built from source:"}
@@ -111,8 +111,9 @@ def _reasons(lock: Lock, name: str) -> dict[str, str]:
 
 def _reason(via: set[str], names: set[str]) -> str:
     needed = [*(["Metaflow"] if RUNTIME_SOURCE in via else []), *sorted(via & names)]
-    declared = ["declared"] if via - names - {RUNTIME_SOURCE} else []
-    return ", ".join([*declared, *([f"needed by {', '.join(needed)}"] if needed else [])])
+    declared = ["declared"] if via - names - {RUNTIME_SOURCE, OVERRIDE_SOURCE} else []
+    overridden = ["overridden"] if OVERRIDE_SOURCE in via else []
+    return ", ".join([*declared, *overridden, *([f"needed by {', '.join(needed)}"] if needed else [])])
 
 
 def _platforms(was: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]) -> Iterator[str]:

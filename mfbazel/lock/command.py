@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
+
 from mfbazel.errors import MfbazelError
 from mfbazel.lock.changes import Change, changes
-from mfbazel.lock.document import Lock, build, owned, read
+from mfbazel.lock.document import Lock, build, owned, read, requirements_file
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.flow import FlowOptions, read_flow_environments
 from mfbazel.lock.imports import lock_with_imports, parse_names
@@ -18,6 +20,7 @@ from mfbazel.lock.kept import Kept
 from mfbazel.lock.model import Environment, LockedEnvironment, Settings
 from mfbazel.lock.modules import Modules
 from mfbazel.lock.origin import is_label
+from mfbazel.lock.requirements_txt import parse_locked
 from mfbazel.lock.resolve import Locker, Resolutions
 from mfbazel.lock.sizes import Sizes
 from mfbazel.lock.web import Web
@@ -88,10 +91,11 @@ def run(task: Task, shared: Shared) -> Outcome:
     shared.learn(old)
     flow, environments = read_flow_environments(task.flow) if task.flow else (None, task.environments)
     _check_only(task.settings, environments)
+    previous = {item.name: _preferred(task.directory, old, item.name) for item in environments}
     locker = Locker(
         task.settings,
         kept=Kept(old, task.settings) if old else None,
-        previous={item.name: old.preferred(item.name) for item in environments} if old else {},
+        previous=previous,
         sizes=shared.sizes,
         # Only a flow's imports are compared with wheels.
         modules=shared.modules if flow else None,
@@ -101,10 +105,43 @@ def run(task: Task, shared: Shared) -> Outcome:
     new = build(flow, _lock(locker, task, flow, environments), task.settings)
     if task.alone:
         check_upgraded(task.settings.upgrade_packages, [new])
+    for line in _not_taken(old, environments, new):
+        task.report(f"warning: {line}")
     changed = changes(old, new)
     if task.write and write_directory(task.directory, new.files(), owned(new.files(), old)):
         changed = changed or [Change("repaired the files")]
     return Outcome(new, changed)
+
+
+def _preferred(directory: Path, old: Lock | None, environment: str) -> dict[str, str]:
+    """Return the versions to keep where possible; of a lock that cannot be read, those of its requirements files."""
+    if old:
+        return old.preferred(environment)
+    try:
+        text = (directory / requirements_file(environment)).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return {}
+    return {line.name: line.version for line in parse_locked(text)}
+
+
+def _not_taken(old: Lock | None, environments: Sequence[Environment], new: Lock) -> Iterator[str]:
+    """Say which versions somebody wrote into a requirements file and the ``new`` lock does not have, and why."""
+    for environment in environments if old else ():
+        assert old is not None
+        locked, chosen = old.versions(environment.name), new.versions(environment.name)
+        for name, version in old.preferred(environment.name).items():
+            if name in chosen and version not in (locked.get(name), chosen[name]):
+                file = requirements_file(environment.name)
+                reason = _against(name, version, environment)
+                said = f"{environment.name}: {name} {version}, as {file} says, is not taken"
+                yield f"{said}, but {chosen[name]}: {reason}"
+
+
+def _against(name: str, version: str, environment: Environment) -> str:
+    for wanted in (*environment.wanted, *environment.kept_runtime):
+        if wanted.name == name and not Requirement(wanted.text).specifier.contains(version, prereleases=True):
+            return f"{wanted.where} requires {wanted.text}"
+    return "no index has a wheel of it that fits, or another package does not allow it"
 
 
 def check_upgraded(names: Sequence[str], locks: Sequence[Lock]) -> None:

@@ -131,7 +131,7 @@ def _environment(locked: LockedEnvironment, settings: Settings) -> dict[str, Any
         "python": environment.python,
         "requirements": environment.requirements,
         "runtime": environment.runtime_requirements,
-        "file": f"{environment.name}.txt",
+        "file": requirements_file(environment.name),
         "wheels": {platform: [wheel.sha256 for wheel in wheels] for platform, wheels in locked.wheels.items()},
     }
     if policy:
@@ -159,6 +159,11 @@ def _layers(
         {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(layer).items()}
         for layer in [*plan_layers(fixed, planned), *(layer for layer in own if layer.environments)]
     ]
+
+
+def requirements_file(environment: str) -> str:
+    """Return the name of the requirements file of ``environment`` in a lock directory."""
+    return f"{environment}.txt"
 
 
 def read(directory: Path, command: str) -> Lock | None:

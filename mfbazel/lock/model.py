@@ -28,6 +28,9 @@ LAUNCHER = "_launcher"
 RUNTIME_SOURCE = "metaflow (runtime)"
 """What the ``# via`` annotations call the origin of what Metaflow needs in images."""
 
+OVERRIDE_SOURCE = "mfbazel.toml (overrides)"
+"""What the ``# via`` annotations call the overrides of the repository's policy."""
+
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _LOWEST_GLIBC_MINOR = {"amd64": 5, "arm64": 17}
 _LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}

@@ -61,6 +61,8 @@ def read_policy(path: Path | None) -> Policy:
         raise LockError(f"cannot read the policy {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise LockError(f"{FILE}: not TOML: {error}") from error
+    for name in table.keys() - {"lock"}:
+        raise LockError(f"{FILE}: unknown table or key `{name}`; there is [lock]")
     lock = table.get("lock", {})
     if not isinstance(lock, dict):
         raise LockError(f"{FILE}: `lock` is not a table: write [lock]")

@@ -24,6 +24,7 @@ _LOCAL = re.compile(
 
 _MADE = re.compile(r"^# (?P<name>[a-z0-9-]+)==(?P<version>\S+) is made by //")
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
+_HASH_LINE = re.compile(r"--hash=sha256:[0-9a-f]{64}( \\)?")
 _VIA = re.compile(r"^\s+#\s+(?:via\b)?\s*(.*)$")
 
 
@@ -55,6 +56,17 @@ def parse_annotations(text: str) -> dict[tuple[str, str], tuple[str, ...]]:
         via = _VIA.match(line)
         if via and current and via[1]:
             found[current] = (*found[current], *(part.strip() for part in via[1].split(",")))
+    return found
+
+
+def foreign_lines(text: str) -> list[tuple[int, str]]:
+    """Return number and content of the lines of a lock's own requirements file ``text`` that say anything else than
+    pins, hashes and annotations: what a merge left behind, say."""
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        content = line.strip()
+        if content and not content.startswith("#") and not _PIN.match(line) and not _HASH_LINE.fullmatch(content):
+            found.append((number, content))
     return found
 
 
@@ -139,12 +151,17 @@ def _annotation(via: set[str]) -> list[str]:
 
 
 def rename_sources(pins: Mapping[str, Pin], sources: Mapping[str, str]) -> dict[str, Pin]:
-    """Return ``pins`` with the annotations' file names (``-r wanted.in``) replaced by what ``sources`` calls them.
+    """Return ``pins`` with the annotations' file names (``-r wanted.in``, ``--override overrides.in``) replaced by what
+    ``sources`` calls them.
 
     Constraints (``-c …``) are no reason to install anything and are left out.
     """
     renamed = {}
     for name, pin in pins.items():
-        via = (sources.get(item.removeprefix("-r "), item) for item in pin.via if not item.startswith("-c "))
+        via = (
+            sources.get(item.removeprefix("-r ").removeprefix("--override "), item)
+            for item in pin.via
+            if not item.startswith("-c ")
+        )
         renamed[name] = Pin(pin.name, pin.version, tuple(sorted(set(via))))
     return renamed

@@ -14,6 +14,7 @@ from mfbazel.lock.explain import explain
 from mfbazel.lock.kept import Kept
 from mfbazel.lock.model import (
     LAUNCHER,
+    OVERRIDE_SOURCE,
     RUNTIME_SOURCE,
     BuildPolicy,
     Contents,
@@ -30,7 +31,7 @@ from mfbazel.lock.model import (
 from mfbazel.lock.modules import Modules
 from mfbazel.lock.origin import BUILD_PREFIX, is_label
 from mfbazel.lock.piptools import PipTools
-from mfbazel.lock.request import RUNTIME, WANTED, Request, Resolver, ResolverFailure
+from mfbazel.lock.request import OVERRIDES, RUNTIME, WANTED, Request, Resolver, ResolverFailure
 from mfbazel.lock.requirements_txt import rename_sources
 from mfbazel.lock.sizes import Sizes
 from mfbazel.lock.sources import Sources, check_allowed
@@ -366,7 +367,7 @@ def _names(names: Sequence[str]) -> str:
 def _locked(
     environment: Environment, result: Answer, sizes: Mapping[str, int], contents: Mapping[str, Contents]
 ) -> LockedEnvironment:
-    sources = {WANTED: environment.source, RUNTIME: RUNTIME_SOURCE}
+    sources = {WANTED: environment.source, RUNTIME: RUNTIME_SOURCE, OVERRIDES: OVERRIDE_SOURCE}
     return LockedEnvironment(
         environment,
         {platform: rename_sources(pins, sources) for platform, pins in result.pins.items()},

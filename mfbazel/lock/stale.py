@@ -11,7 +11,7 @@ from mfbazel.lock.document import Lock
 from mfbazel.lock.first_party import differences
 from mfbazel.lock.model import Environment, Settings
 from mfbazel.lock.origin import BUILD_PREFIX, is_label
-from mfbazel.lock.requirements_txt import PinnedLine, hashes_of, parse_locked
+from mfbazel.lock.requirements_txt import PinnedLine, foreign_lines, hashes_of, parse_locked
 
 _COMPARED = ("type", "next", "disabled", "python", "platform", "gpu")
 """The properties of a step, beside its requirements, that a lock records and images or the launch depend on."""
@@ -167,6 +167,10 @@ def check_environment_file(lock: Lock, name: str) -> list[str]:
         return [f"'{name}': {file} is missing"]
     expected = _expected(environment, lock)
     actual = {(line.name, line.version): line for line in parse_locked(lock.texts[file])}
+    foreign = foreign_lines(lock.texts[file])
+    if foreign:
+        number, line = foreign[0]
+        return [f"'{name}': {file}:{number}: '{line}' is neither a pin nor a hash (left by a merge?)"]
     differing = [key for key in sorted(set(expected) | set(actual)) if expected.get(key) != actual.get(key)]
     return [f"'{name}': {file} and flow.json differ about {key[0]} {key[1]}" for key in differing]
 

@@ -100,6 +100,8 @@ def _lock_repository_impl(repository_ctx):
         index[package] = _entry(lock)
         for sha256 in lock["wheels"]:
             wheels.setdefault(sha256, []).append(package + ".lock")
+    for package, reason in repository_ctx.attr.unusable.items():
+        index[package] = {"unusable": reason}
     repository_ctx.file("BUILD.bazel", "")
     repository_ctx.file("wheels.json", json.encode(wheels))
     repository_ctx.file("index.bzl", "# The locks of the workspace, by package and name.\nLOCKS = {}\n".format(repr(index)))
@@ -109,6 +111,7 @@ lock_repository = repository_rule(
     doc = "Targets of all locks.",
     attrs = {
         "locks": attr.string_dict(doc = "Content of flow.json by package and name of the lock: examples/churn/churn_flow."),
+        "unusable": attr.string_dict(doc = "Why a lock cannot be used, by package and name."),
         "_layers_bzl": attr.label(default = "//rules/private:layers.bzl"),
     },
 )

@@ -37,13 +37,14 @@ def _lock_directories(root):
     return found
 
 def _read_lock(module_ctx, path):
+    """Returns the text of a lock, its content, and, instead of these, why it cannot be used."""
     content = module_ctx.read(path, watch = "yes")
     lock = json.decode(content, default = None)
-    if lock == None:
-        fail("{}: not JSON. Take the file from version control, or make it anew with the .lock target of its flow.".format(path))
+    if type(lock) != "dict":
+        return None, None, "whose flow.json is not JSON (after a merge conflict?)"
     if lock.get("schema") != _SCHEMA:
-        fail("{}: schema {} of the lock is not the one that this mfbazel reads ({}). Make the lock anew with the .lock target of its flow.".format(path, lock.get("schema"), _SCHEMA))
-    return content, lock
+        return None, None, "whose flow.json has the schema {}, and this mfbazel reads {}".format(lock.get("schema"), _SCHEMA)
+    return content, lock, None
 
 def _package_of(root, directory):
     return str(directory)[len(str(root)) + 1:].removesuffix(".lock")
@@ -101,6 +102,7 @@ def _declare_first_party_wheel(key, wheel):
 
 def _locks_impl(module_ctx):
     contents = {}
+    unusable = {}
     wheels = {}
     own = module_ctx.path(Label("//tools/python:python.lock/flow.json")).dirname
 
@@ -114,7 +116,11 @@ def _locks_impl(module_ctx):
     for directory in _lock_directories(root):
         directories.setdefault(_package_of(root, directory), directory)
     for package, directory in sorted(directories.items()):
-        content, lock = _read_lock(module_ctx, directory.get_child("flow.json"))
+        content, lock, reason = _read_lock(module_ctx, directory.get_child("flow.json"))
+        if reason:
+            # Other flows have nothing to do with it, and its own target .lock must load.
+            unusable[package] = reason
+            continue
         contents[package] = content
         for environment in lock["environments"].values():
             for hashes in environment["wheels"].values():
@@ -142,7 +148,7 @@ def _locks_impl(module_ctx):
             )
     for name, attributes in sources.items():
         source_repository(name = name, **attributes)
-    lock_repository(name = "mfbazel_locks", locks = contents)
+    lock_repository(name = "mfbazel_locks", locks = contents, unusable = unusable)
     policy_repository(name = "mfbazel_policy", files = policy.files)
     return module_ctx.extension_metadata(reproducible = True)
 

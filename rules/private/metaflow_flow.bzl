@@ -138,9 +138,10 @@ def metaflow_flow(
     _reader(py_binary, name, "audit", "audit", ["--lock-dir", _path(name + ".lock"), "--label", label] + known, lock_files + ([advisories] if advisories else []), common)
     package = lock_package(native.package_relative_label(name))
     lock = LOCKS.get(package)
-    if lock == None:
+    if lock == None or "unusable" in lock:
+        problem = {"reason": lock["unusable"]} if lock else {}
         for target in [name, name + ".images", name + ".push", name + ".load"]:
-            missing_lock(name = target, command = "bazel run {}.lock".format(label), tags = ["manual"] + tags, visibility = visibility)
+            missing_lock(name = target, command = "bazel run {}.lock".format(label), tags = ["manual"] + tags, visibility = visibility, **problem)
         return
 
     flow_lock_check(

@@ -26,6 +26,8 @@ def _locked_python(name, package, lock, environment):
     entry = LOCKS.get(package)
     if entry == None:
         fail("step_image {}: there is no lock {}.lock/flow.json. Make it with: bazel run {}.lock".format(name, package, lock))
+    if "unusable" in entry:
+        fail("step_image {}: it needs the lock {}.lock, {}. Make it anew with: bazel run {}.lock".format(name, package, entry["unusable"], lock))
     if environment not in entry["pythons"]:
         fail("step_image {}: environment = {} is not in {}.lock, which has {}".format(name, repr(environment), package, ", ".join(entry["pythons"])))
     return entry["pythons"][environment]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -209,6 +210,53 @@ def test_a_version_that_a_bot_wrote_into_a_requirements_file_is_taken_over(
     run(tmp_path)
     assert pins(tmp_path)["train"] == {"beta": "1.0", "boto3": "1.0", "delta": "1.0", "gamma": "2.0"}
     assert "changed: train: gamma 1.0 → 2.0 (needed by delta)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("declared", "written", "reason"),
+    [
+        ('{"beta": "==1.0", "delta": ""}', "beta==2.0", r"demo\.py:\d+ \(@pypi\) requires beta==1\.0"),
+        ('{"beta": "", "delta": ""}', "beta==99.0", "no index has a wheel of it that fits"),
+    ],
+)
+def test_a_version_in_a_requirements_file_that_cannot_be_taken_is_said(
+    tmp_path: Path, wheels: Path, capsys: pytest.CaptureFixture[str], declared: str, written: str, reason: str
+) -> None:
+    flow(tmp_path, train=declared)
+    run(tmp_path)
+    newer(wheels)
+    path = tmp_path / "demo.lock" / "train.txt"
+    path.write_text(path.read_text(encoding="utf-8").replace("beta==1.0", written), encoding="utf-8")
+    run(tmp_path)
+    assert re.search(
+        f"warning: train: beta .*, as train.txt says, is not taken, but .*: {reason}", capsys.readouterr().err
+    )
+
+
+def test_a_lock_in_conflict_is_made_anew_from_what_its_requirements_files_pin(
+    tmp_path: Path, wheels: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flow(tmp_path)
+    run(tmp_path)
+    newer(wheels)
+    before = pins(tmp_path)
+    for name in ("flow.json", "train.txt"):
+        path = tmp_path / "demo.lock" / name
+        path.write_text("<<<<<<< HEAD\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    assert run(tmp_path) == 0
+    assert "warning: the old lock is ignored" in capsys.readouterr().err
+    assert pins(tmp_path) == before
+    assert "<<<" not in (tmp_path / "demo.lock" / "train.txt").read_text(encoding="utf-8")
+
+
+def test_what_a_merge_left_in_a_requirements_file_makes_the_lock_stale(tmp_path: Path) -> None:
+    flow(tmp_path)
+    run(tmp_path)
+    path = tmp_path / "demo.lock" / "train.txt"
+    path.write_text("<<<<<<< HEAD\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    arguments = ["--flow", str(tmp_path / "demo.py"), "--lock-dir", str(tmp_path / "demo.lock"), "--label", "//:demo"]
+    with pytest.raises(LockError, match=r"'train': train\.txt:1: '<<<<<<< HEAD' is neither a pin nor a hash"):
+        cli.main(["test", *arguments, "--python", HERE, "--runtime", "boto3"])
 
 
 def test_one_step_alone_is_refused_where_another_changed_as_well(tmp_path: Path) -> None:

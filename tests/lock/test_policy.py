@@ -86,6 +86,9 @@ def test_overrides_replace_what_distributions_say(tmp_path: Path) -> None:
     policy(tmp_path, '[lock]\noverrides = ["forced.txt"]\n', forced="beta==1.0\n")
     assert run(tmp_path, "flow") == 0
     assert pins(tmp_path, "start")["beta"] == "1.0"
+    text = (tmp_path / "demo.lock" / "start.txt").read_text(encoding="utf-8")
+    assert "#   alpha\n    #   mfbazel.toml (overrides)" in text
+    assert "overrides.in" not in text
 
 
 def test_a_lock_records_of_the_policy_only_what_concerns_it(tmp_path: Path) -> None:
@@ -145,6 +148,7 @@ def test_the_policy_gives_defaults_and_options_win_over_them(tmp_path: Path) -> 
     ("text", "message"),
     [
         ("[lock", "not TOML"),
+        ("[locks]\nconstraints = []", r"unknown table or key `locks`; there is \[lock\]"),
         ("lock = 3", "`lock` is not a table"),
         ("[lock]\nconstraint = []", "unknown key `constraint`"),
         ('[lock]\nconstraints = "a.txt"', "`constraints` is not a list"),
