@@ -195,6 +195,18 @@ def test_the_policy_holds_for_all_flows_and_is_named_where_it_cannot(workspace: 
         (workspace.directory / "mfbazel.toml").unlink()
 
 
+def test_a_lock_in_conflict_stops_its_own_flow_alone_and_is_made_anew(workspace: OtherWorkspace) -> None:
+    lock_all(workspace)
+    before = contents(workspace)
+    broken = workspace.directory / "flows/plain/plain.lock/flow.json"
+    broken.write_text("<<<<<<< HEAD\n" + broken.read_text())
+    done = workspace.bazel("build", "//flows/plain:plain.images")
+    assert "not JSON (after a merge conflict?). Make it with: bazel run //flows/plain:plain.lock" in done.stderr
+    assert "nothing to change" in workspace.built("run", "//reports:configured.lock", "--", "--check").stdout
+    workspace.built("run", "//flows/plain:plain.lock")
+    assert contents(workspace) == before
+
+
 def test_the_report_names_versions_flows_and_savings(workspace: OtherWorkspace) -> None:
     lock_all(workspace)
     document = json.loads(lock_all(workspace, "--report", "--json").stdout)
