@@ -4,7 +4,8 @@ mfbazel's side is the whole command: it reads the flow, resolves the launcher's 
 with uv, finds the exact wheels, plans layers and writes the lock, with no lock there before. The other side is five
 runs of pip-compile for the same five requirement sets (what a step declares and what Metaflow needs in its image), with
 hashes, which a lock has; for comparison also without. Both sides run once unmeasured, so that the caches of mfbazel, uv
-and pip are warm, and then see the same index.
+and pip are warm, and then see the same index. Where an index lacks PyPI's JSON API, or names no hashes, pip-compile
+downloads files to hash them: the row without hashes tells what resolving alone takes it.
 
 Then `--check` on the finished lock, where nothing has changed: seconds of processor time, children included.
 
