@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -102,8 +103,12 @@ class Everything:
                 for future in as_completed(futures):
                     results[futures[future]] = future.result()
                     self.done(future.result())
-            finally:
-                pool.shutdown(cancel_futures=True)
+            except BaseException:
+                # What runs is not waited for, and writes nothing any more.
+                self.shared.stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            pool.shutdown()
         return [results[number] for number in range(len(flows))]
 
     def _lock(self, flow: FlowFiles, directory: Path) -> Result:
@@ -243,7 +248,12 @@ def _lock(arguments: argparse.Namespace, patterns: Sequence[str]) -> int:
     everything = Everything(
         Choices(write, tuple(options)), shared, arguments.jobs, _Progress(screen, len(found.flows)).show
     )
-    results = everything.lock(found.flows)
+    try:
+        results = everything.lock(found.flows)
+    except KeyboardInterrupt:
+        screen.print("interrupted")
+        sys.stderr.flush()
+        os._exit(130)  # an ordinary end waits for the flows that are being locked
     console = make_console()
     _show_changes(results, console, each=arguments.diff, write=write)
     _show_summary(results, len(found.unbuilt), console, shared.resolutions.made, time.monotonic() - begin)
@@ -252,7 +262,7 @@ def _lock(arguments: argparse.Namespace, patterns: Sequence[str]) -> int:
     errors = [f"{result.label}: {result.error}" for result in results if result.error]
     _raise_problems([*found.problems, *errors], "not locked")
     check_upgraded(upgraded, [result.outcome.lock for result in results if result.outcome])
-    return 1 if arguments.check and any(result.outcome and result.outcome.changes for result in results) else 0
+    return 1 if arguments.check and any(result.outcome and result.outcome.stale for result in results) else 0
 
 
 _STYLES = {"failed": "red", "unchanged": "dim"}

@@ -18,10 +18,11 @@ _PLACES = ("file", "line", "source")
 
 @dataclass(frozen=True)
 class Change:
-    """One difference, and the environments that have it."""
+    """One difference, and the environments that have it. ``matters``: whether it makes the lock stale."""
 
     text: str
     environments: tuple[str, ...] = ()
+    matters: bool = True
 
     def __str__(self) -> str:
         return f"{', '.join(self.environments)}: {self.text}" if self.environments else self.text
@@ -37,7 +38,7 @@ def changes(old: Lock | None, new: Lock) -> list[Change]:
     if old is not None:
         result += [Change(text) for text in _settings(old, new)]
         if not result and old.files() != new.files():
-            result = [Change(_rest(old, new))]
+            result = [_rest(old, new)]
     return result
 
 
@@ -141,16 +142,17 @@ def _other_wheels(platform: str, old: Lock, new: Lock) -> Iterator[str]:
             yield f"another wheel of the same version: {wheel.get('file') or sha}"
 
 
-def _rest(old: Lock, new: Lock) -> str:
+def _rest(old: Lock, new: Lock) -> Change:
     """Say what differs where all packages are the same."""
     was, now = (lock.document["flow"] or {} for lock in (old, new))
     if was != now:
-        moved = _without_places(was) == _without_places(now)
-        return "flow.json: lines of the source moved" if moved else "flow.json: what it says of the flow's steps"
+        if _without_places(was) == _without_places(now):
+            return Change("flow.json: lines of the source moved, which makes no lock stale", matters=False)
+        return Change("flow.json: what it says of the flow's steps")
     if old.document != new.document:
-        return "flow.json: what it says of wheels or layers"
+        return Change("flow.json: what it says of wheels or layers")
     names = [name for name, text in new.files().items() if old.files().get(name) != text]
-    return f"the text of {', '.join(sorted(names))}"
+    return Change(f"the text of {', '.join(sorted(names))}")
 
 
 def _without_places(value: Any) -> Any:

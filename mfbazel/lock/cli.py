@@ -107,7 +107,7 @@ def _lock(
     task = Task(in_workspace(arguments.lock_dir), settings, flow, environments, write, report=_progress)
     outcome = run(task, Shared(_progress))
     show_outcome(outcome, arguments.lock_dir if write else None, time.monotonic() - begin)
-    return 1 if arguments.check and outcome.changes else 0
+    return 1 if arguments.check and outcome.stale else 0
 
 
 def _progress(line: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,10 +31,11 @@ from mfbazel.lock.writer import write_directory
 @dataclass
 class Shared:
     """What the locks of one command share: resolutions, and what is known of wheels. ``report``: called with a line
-    about progress."""
+    about progress; ``stopped``: set when nothing more is to be written."""
 
     report: Callable[[str], None] = lambda _line: None
     resolutions: Resolutions = field(default_factory=Resolutions)
+    stopped: threading.Event = field(default_factory=threading.Event)
     web: Web = field(default_factory=Web)
     sizes: Sizes = field(init=False)
     modules: Modules = field(init=False)
@@ -80,6 +82,11 @@ class Outcome:
     lock: Lock
     changes: Sequence[Change]
 
+    @property
+    def stale(self) -> bool:
+        """Whether the lock on disk was, or is, not the right one in a way that matters."""
+        return any(change.matters for change in self.changes)
+
 
 def run(task: Task, shared: Shared) -> Outcome:
     """Make the lock of ``task``.
@@ -108,6 +115,8 @@ def run(task: Task, shared: Shared) -> Outcome:
     for line in _not_taken(old, environments, new):
         task.report(f"warning: {line}")
     changed = changes(old, new)
+    if shared.stopped.is_set():
+        raise LockError("interrupted; the old lock is as it was")
     if task.write and write_directory(task.directory, new.files(), owned(new.files(), old)):
         changed = changed or [Change("repaired the files")]
     return Outcome(new, changed)
@@ -128,9 +137,9 @@ def _not_taken(old: Lock | None, environments: Sequence[Environment], new: Lock)
     """Say which versions somebody wrote into a requirements file and the ``new`` lock does not have, and why."""
     for environment in environments if old else ():
         assert old is not None
-        locked, chosen = old.versions(environment.name), new.versions(environment.name)
-        for name, version in old.preferred(environment.name).items():
-            if name in chosen and version not in (locked.get(name), chosen[name]):
+        chosen = new.versions(environment.name)
+        for name, version in old.edited(environment.name).items():
+            if name in chosen and version != chosen[name]:
                 file = requirements_file(environment.name)
                 reason = _against(name, version, environment)
                 said = f"{environment.name}: {name} {version}, as {file} says, is not taken"

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from packaging.version import Version
+
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import Contents, LockedEnvironment, LockedWheel, Settings
 from mfbazel.lock.origin import Source, is_label
@@ -53,14 +55,21 @@ class Lock:
                 wheel = self.document["wheels"][sha]
                 yield wheel["name"], wheel["version"]
 
-    def preferred(self, environment: str) -> dict[str, str]:
-        """Return the versions of ``environment`` by name, to be kept where possible: those of its requirements file
-        where that has been edited, by hand or by a bot, else the locked ones."""
-        versions = self.versions(environment)
+    def edited(self, environment: str) -> dict[str, str]:
+        """Return by name the versions that somebody, a bot say, wrote into the requirements file of ``environment``."""
         text = self.texts.get(self.environments.get(environment, {}).get("file", ""), "")
         locked = set(self._distributions(environment))
-        edited = {line.name: line.version for line in parse_locked(text) if (line.name, line.version) not in locked}
-        return {**versions, **edited}
+        return {line.name: line.version for line in parse_locked(text) if (line.name, line.version) not in locked}
+
+    def preferred(self, environment: str) -> dict[str, str]:
+        """Return by name the versions to be kept for ``environment`` where possible: edited ones, else the locked ones; of
+        what is new there, the newest that another step has, so that a step that comes or is renamed moves nothing."""
+        others: dict[str, str] = {}
+        for name in sorted(self.environments):
+            if not name.startswith("_"):
+                for distribution, version in self._distributions(name):
+                    others[distribution] = max(others.get(distribution, version), version, key=Version)
+        return {**others, **self.versions(environment), **self.edited(environment)}
 
     def wheel(self, sha256: str) -> LockedWheel:
         """Return the wheel ``sha256`` of the lock."""

@@ -20,6 +20,7 @@ from mfbazel.lock.all_flows import Choices, Everything, Result
 from mfbazel.lock.bazel import FlowFiles
 from mfbazel.lock.command import Shared
 from mfbazel.lock.document import read
+from mfbazel.lock.errors import LockError
 from mfbazel.lock.flow import FlowOptions, read_flow_environments
 from mfbazel.lock.stale import check_lock
 from tests.lock.many_flows import Repository, make_wheels
@@ -251,6 +252,23 @@ def test_killed_in_the_middle_each_lock_is_the_old_one_or_the_new_one(repository
         assert document is not None and not check_lock(document)
     assert states["new"] >= 3 and states["old"] > 0
     assert not list((repository.directory / "flows").glob(".*"))
+
+
+def test_interrupted_nothing_more_is_written_and_nothing_is_waited_for(repository: Repository) -> None:
+    lock([repository.add(name, {"alpha": "1.0"}) for name in ("one", "two", "three")])
+    flows = [repository.add(name, {"alpha": "2.0"}) for name in ("one", "two", "three")]
+    shared = Shared()
+
+    def interrupt(_result: Result) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Everything(Choices(), shared, jobs=1, done=interrupt).lock(flows)
+    assert shared.stopped.is_set()
+    assert [versions(repository, name)["alpha"] for name in ("one", "two", "three")].count("1.0") >= 2
+    with pytest.raises(LockError, match="interrupted; the old lock is as it was"):
+        command.run(Everything(shared=shared)._task(flows[2], flows[2].link(repository.directory / "links")), shared)
+    assert versions(repository, "three") == {**versions(repository, "three"), "alpha": "1.0"}
 
 
 def test_no_files_of_its_own_are_left_behind(

@@ -128,6 +128,19 @@ def test_other_settings_resolve_everything_again(
     assert len(resolved) == 4
 
 
+def test_a_step_that_comes_or_is_renamed_gets_the_versions_that_others_have(tmp_path: Path, wheels: Path) -> None:
+    flow(tmp_path)
+    run(tmp_path)
+    newer(wheels)
+    path = tmp_path / "demo.py"
+    path.write_text(path.read_text(encoding="utf-8").replace("train", "fit"), encoding="utf-8")
+    run(tmp_path)
+    assert pins(tmp_path)["fit"] == {"beta": "1.0", "boto3": "1.0", "delta": "1.0", "gamma": "1.0"}
+    flow(tmp_path, start='{"alpha": "", "gamma": ""}')
+    run(tmp_path)
+    assert pins(tmp_path)["start"] == {"alpha": "1.0", "boto3": "1.0", "gamma": "1.0"}
+
+
 def test_a_damaged_requirements_file_is_resolved_again(tmp_path: Path, resolved: list[tuple[str, ...]]) -> None:
     flow(tmp_path)
     run(tmp_path)
@@ -313,10 +326,12 @@ def test_a_change_of_several_environments_is_said_once(
     assert "changed: end, start, train: boto3 1.0 → 2.0 (needed by Metaflow)" in out
 
 
-def test_moved_lines_are_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_moved_lines_are_called_so_and_pass_a_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flow(tmp_path)
     run(tmp_path)
     path = tmp_path / "demo.py"
     path.write_text("\n\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    assert run(tmp_path, "--check") == 0
+    assert "would change: flow.json: lines of the source moved" in capsys.readouterr().out
     run(tmp_path)
-    assert "changed: flow.json: lines of the source moved" in capsys.readouterr().out
+    assert "\nchanged: flow.json: lines of the source moved" in capsys.readouterr().out
