@@ -8,8 +8,18 @@ from __future__ import annotations
 
 from mfbazel.lock.document import Lock, build, read
 from mfbazel.lock.errors import LockError
-from mfbazel.lock.model import LAUNCHER, Environment, LockedEnvironment, LockedWheel, Pin, Platform, Settings, Wanted
-from mfbazel.lock.resolve import RESOLVERS, Locker
+from mfbazel.lock.model import (
+    LAUNCHER,
+    RESOLVERS,
+    Environment,
+    LockedEnvironment,
+    LockedWheel,
+    Pin,
+    Platform,
+    Settings,
+    Wanted,
+)
+from mfbazel.lock.resolve import Locker
 
 __all__ = [
     "LAUNCHER",

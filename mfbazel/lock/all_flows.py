@@ -256,7 +256,7 @@ def _lock(arguments: argparse.Namespace, patterns: Sequence[str]) -> int:
         os._exit(130)  # an ordinary end waits for the flows that are being locked
     console = make_console()
     _show_changes(results, console, each=arguments.diff, write=write)
-    _show_summary(results, len(found.unbuilt), console, shared.resolutions.made, time.monotonic() - begin)
+    _show_summary(results, len(found.unbuilt), console, shared.resolutions.made, time.monotonic() - begin, write=write)
     if arguments.patterns in ([], [EVERYTHING]) and not found.problems:
         _show_orphans(results, screen)
     errors = [f"{result.label}: {result.error}" for result in results if result.error]
@@ -307,10 +307,13 @@ def _some(labels: Sequence[str]) -> str:
     return f"{', '.join(labels[:_SHOWN_FLOWS])} and {more} more" if more > 0 else ", ".join(labels)
 
 
-def _show_summary(results: Sequence[Result], unbuilt: int, console: Console, resolutions: int, seconds: float) -> None:
-    states = {"changed": 0, "unchanged": 0, "failed": unbuilt}
+def _show_summary(
+    results: Sequence[Result], unbuilt: int, console: Console, resolutions: int, seconds: float, *, write: bool
+) -> None:
+    changed = "changed" if write else "would change"
+    states = {changed: 0, "unchanged": 0, "failed": unbuilt}
     for result in results:
-        states[result.state if result.state in states else "changed"] += 1
+        states[result.state if result.state in states else changed] += 1
     counted = ", ".join(f"{count} {state}" for state, count in states.items() if count)
     made = f"{resolutions} resolution{'' if resolutions == 1 else 's'}"
     count = len(results) + unbuilt

@@ -46,7 +46,8 @@ def _environment(name: str, old: Lock | None, new: Lock) -> Iterator[str]:
     if name not in new.environments:
         yield "removed"
     elif old is None or name not in old.environments:
-        yield f"new, {len(new.versions(name))} packages"
+        count = len(new.versions(name))
+        yield f"new, {count} {'package' if count == 1 else 'packages'}"
     else:
         was, now = old.environments[name], new.environments[name]
         if was["python"] != now["python"]:

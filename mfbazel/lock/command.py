@@ -112,7 +112,7 @@ def run(task: Task, shared: Shared) -> Outcome:
     new = build(flow, _lock(locker, task, flow, environments), task.settings)
     if task.alone:
         check_upgraded(task.settings.upgrade_packages, [new])
-    for line in _not_taken(old, environments, new):
+    for line in (*_not_taken(old, environments, new), *_stayed(task.settings, environments, old, new)):
         task.report(f"warning: {line}")
     changed = changes(old, new)
     if shared.stopped.is_set():
@@ -144,6 +144,22 @@ def _not_taken(old: Lock | None, environments: Sequence[Environment], new: Lock)
                 reason = _against(name, version, environment)
                 said = f"{environment.name}: {name} {version}, as {file} says, is not taken"
                 yield f"{said}, but {chosen[name]}: {reason}"
+
+
+def _stayed(settings: Settings, environments: Sequence[Environment], old: Lock | None, new: Lock) -> Iterator[str]:
+    """Say of each package that was to be upgraded and is where it was, what holds it."""
+    for name in settings.upgrade_packages:
+        before, after = (
+            {item.name: lock.versions(item.name).get(name) for item in environments} if lock else {}
+            for lock in (old, new)
+        )
+        found = sorted({version for version in after.values() if version})
+        if before == after and found:
+            policy = [item for item in settings.policy.constraints if item.name == name]
+            declared = [item for environment in environments for item in environment.wanted if item.name == name]
+            reasons = dict.fromkeys(f"{item.where} says {item.text}" for item in (*policy, *declared))
+            why = "; ".join(reasons) or "nothing newer fits what the others need, or --step left it out"
+            yield f"--upgrade-package {name}: it stays at {', '.join(found)}: {why}"
 
 
 def _against(name: str, version: str, environment: Environment) -> str:

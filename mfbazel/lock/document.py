@@ -62,8 +62,10 @@ class Lock:
         return {line.name: line.version for line in parse_locked(text) if (line.name, line.version) not in locked}
 
     def preferred(self, environment: str) -> dict[str, str]:
-        """Return by name the versions to be kept for ``environment`` where possible: edited ones, else the locked ones; of
-        what is new there, the newest that another step has, so that a step that comes or is renamed moves nothing."""
+        """Return by name the versions to be kept for ``environment`` where possible: edited ones, else the locked ones.
+
+        Of what is new there, the newest that another step has, so that a step that comes or is renamed moves nothing.
+        """
         others: dict[str, str] = {}
         for name in sorted(self.environments):
             if not name.startswith("_"):

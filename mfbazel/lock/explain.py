@@ -29,7 +29,7 @@ def explain(
     if failure.unreachable:
         return LockError(
             f"{who}: a package index could not be reached, so nothing was locked\n{_indented(failure.text)}\n"
-            f"Your pip (or uv) configuration decides which indexes are asked: {_PIP_HINT}."
+            f"Your pip (or uv) configuration decides which indexes are asked: {_PIP_HINT}{_of_policy(request)}."
         )
     policy = (*settings.policy.constraints, *settings.policy.overrides, *settings.limits)
     named = _named_in(failure.text, (*_all(members), *policy))
@@ -65,6 +65,11 @@ def _building(text: str, build: Collection[str]) -> list[str]:
             f"`build = [{said}]` of the flow, or `build` below [lock] in mfbazel.toml."
         )
     return lines
+
+
+def _of_policy(request: Request) -> str:
+    names = ", ".join(index.name for index in request.indexes)
+    return f"; and mfbazel.toml, for what it takes from {names}" if names else ""
 
 
 def _renaming(named: Sequence[Wanted]) -> list[str]:

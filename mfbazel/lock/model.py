@@ -31,6 +31,8 @@ RUNTIME_SOURCE = "metaflow (runtime)"
 OVERRIDE_SOURCE = "mfbazel.toml (overrides)"
 """What the ``# via`` annotations call the overrides of the repository's policy."""
 
+RESOLVERS = ("uv", "pip-tools")
+
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _LOWEST_GLIBC_MINOR = {"amd64": 5, "arm64": 17}
 _LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
@@ -108,6 +110,12 @@ class Wanted:
         """The normalized name of the distribution."""
         return canonicalize_name(Requirement(self.text).name)
 
+    def concerns(self, environment: Environment, names: Collection[str]) -> bool:
+        """Say whether it is about one of the distributions ``names`` and its marker, if any, is true for
+        ``environment`` on some platform (PEP 508)."""
+        marker = Requirement(self.text).marker
+        return self.name in names and (marker is None or any(map(marker.evaluate, _marker_values(environment.python))))
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -151,6 +159,21 @@ class Environment:
     def runtime_requirements(self) -> list[str]:
         """The runtime requirements that apply, sorted."""
         return sorted({wanted.text for wanted in self.kept_runtime})
+
+
+def _marker_values(python: str) -> Iterator[dict[str, str]]:
+    """Yield what the variables of markers are on each platform, as far as a lock knows."""
+    for machine in _MACHINES.values():
+        yield {
+            "python_version": python,
+            "python_full_version": f"{python}.0",
+            "implementation_name": "cpython",
+            "os_name": "posix",
+            "platform_machine": machine,
+            "platform_python_implementation": "CPython",
+            "platform_system": "Linux",
+            "sys_platform": "linux",
+        }
 
 
 @dataclass(frozen=True)
@@ -316,8 +339,8 @@ class Policy:
         indexes = self.indexes_for(environment)
         pinned = {name: next((index.name for index in indexes if index.takes(name)), "") for name in sorted(names)}
         found: dict[str, Any] = {
-            "constraints": sorted({item.text for item in self.constraints if item.name in names}),
-            "overrides": sorted({item.text for item in self.overrides if item.name in names}),
+            "constraints": sorted({item.text for item in self.constraints if item.concerns(environment, names)}),
+            "overrides": sorted({item.text for item in self.overrides if item.concerns(environment, names)}),
             "indexes": {name: index for name, index in pinned.items() if index},
             # What builds is itself installed from wheels.
             "build": [] if environment.builds else sorted(set(self.build) & set(names)),

@@ -28,7 +28,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from mfbazel.lock.errors import LockError
-from mfbazel.lock.model import Index, Policy, Wanted, parse_wanted
+from mfbazel.lock.model import RESOLVERS, UV_GLIBCS, Index, Platform, Policy, Wanted, parse_wanted
 
 FILE = "mfbazel.toml"
 
@@ -67,6 +67,7 @@ def read_policy(path: Path | None) -> Policy:
     if not isinstance(lock, dict):
         raise LockError(f"{FILE}: `lock` is not a table: write [lock]")
     _check(lock, _KEYS, "[lock]")
+    _check_defaults(lock)
     return Policy(
         constraints=tuple(_requirements(lock, "constraints", path.parent)),
         overrides=tuple(_requirements(lock, "overrides", path.parent)),
@@ -86,6 +87,20 @@ def _check(table: Mapping[str, Any], keys: Mapping[str, type], where: str) -> No
             raise LockError(f"{FILE}: {where}: `{key}` is not a list of strings: {value!r}")
 
 
+def _check_defaults(lock: Mapping[str, Any]) -> None:
+    try:
+        for platform in map(Platform.parse, lock.get("platforms", [])):
+            platform.for_uv(lock.get("glibc", UV_GLIBCS[0]))
+    except LockError as error:
+        raise LockError(f"{FILE}: [lock]: {str(error).removeprefix('attribute ')}") from error
+    if lock.get("glibc", UV_GLIBCS[0]) not in UV_GLIBCS:
+        raise LockError(f"{FILE}: [lock]: `glibc`: '{lock['glibc']}' is unknown; choose from {', '.join(UV_GLIBCS)}")
+    if lock.get("resolver", RESOLVERS[0]) not in RESOLVERS:
+        raise LockError(
+            f"{FILE}: [lock]: `resolver`: '{lock['resolver']}' is unknown; choose from {', '.join(RESOLVERS)}"
+        )
+
+
 def _kind(kind: type) -> str:
     return {list: "a list", str: "a string", bool: "true or false"}[kind]
 
@@ -97,7 +112,8 @@ def _requirements(lock: Mapping[str, Any], key: str, directory: Path) -> Iterato
         try:
             text = (directory / file).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise LockError(f"{FILE}: [lock]: `{key}` names {file}, which cannot be read: {error}") from error
+            reason = getattr(error, "strerror", None) or "it is not UTF-8"
+            raise LockError(f"{FILE}: [lock]: `{key}` names {file}, which cannot be read: {reason}") from error
         for number, line in enumerate(text.splitlines(), 1):
             content = _COMMENT.sub("", line).strip()
             if content:
@@ -113,6 +129,8 @@ def _requirement(text: str, where: str) -> Wanted:
         requirement = Requirement(text)
     except InvalidRequirement as error:
         raise LockError(f"{where}: '{text}' is not a requirement: {str(error).splitlines()[0]}") from error
+    if requirement.url:
+        raise LockError(f"{where}: '{text}' names a URL: a constraint or an override names versions")
     if requirement.extras:
         raise LockError(f"{where}: '{text}' names extras, which neither a constraint nor an override can have")
     return parse_wanted(text, where)

@@ -15,6 +15,7 @@ from mfbazel.lock.kept import Kept
 from mfbazel.lock.model import (
     LAUNCHER,
     OVERRIDE_SOURCE,
+    RESOLVERS,
     RUNTIME_SOURCE,
     BuildPolicy,
     Contents,
@@ -38,7 +39,6 @@ from mfbazel.lock.sources import Sources, check_allowed
 from mfbazel.lock.sources_build import BuildRequirements
 from mfbazel.lock.uv import FoundWheel, Uv
 
-RESOLVERS = ("uv", "pip-tools")
 _AT_ONCE = max(4, os.cpu_count() or 1)
 _Pins = dict[str, Pin]
 _Versions = Mapping[str, str]

@@ -203,6 +203,19 @@ def test_an_upgrade_can_be_limited_to_some_versions(tmp_path: Path, wheels: Path
     assert pins(tmp_path)["train"]["gamma"] == "2.0"
 
 
+def test_an_upgrade_that_moves_nothing_says_what_holds_the_package(
+    tmp_path: Path, wheels: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flow(tmp_path, start='{"alpha": "==1.0"}')
+    run(tmp_path)
+    newer(wheels)
+    run(tmp_path, "--upgrade-package", "alpha")
+    assert re.search(
+        r"warning: --upgrade-package alpha: it stays at 1\.0: demo\.py:\d+ \(@pypi\) says alpha==1\.0",
+        capsys.readouterr().err,
+    )
+
+
 def test_upgrading_what_is_not_locked_is_refused_with_what_may_be_meant(tmp_path: Path) -> None:
     flow(tmp_path)
     with pytest.raises(LockError, match=r"--upgrade-package gama: no step has this package; did you mean gamma\?"):

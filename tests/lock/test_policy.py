@@ -98,6 +98,15 @@ def test_a_lock_records_of_the_policy_only_what_concerns_it(tmp_path: Path) -> N
     assert "policy" not in environments(tmp_path)["end"]
 
 
+def test_a_constraint_for_other_pythons_or_systems_concerns_no_lock(tmp_path: Path) -> None:
+    here = f"beta<3 ; python_version == '{HERE}' and platform_machine == 'aarch64'\n"
+    policy(tmp_path, CONSTRAINED, limits=f"beta<1 ; python_version < '3.8'\nalpha<1 ; sys_platform == 'win32'\n{here}")
+    run(tmp_path, "flow")
+    assert environments(tmp_path)["start"]["policy"] == {
+        "constraints": [here.strip().replace(" ;", ";").replace("'", '"')]
+    }
+
+
 def test_only_locks_that_a_change_of_the_policy_concerns_become_stale(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,6 +167,10 @@ def test_the_policy_gives_defaults_and_options_win_over_them(tmp_path: Path) -> 
         ('[lock]\nconstraints = ["options.txt"]', r"options\.txt:1: '-r other\.txt' is no requirement"),
         ('[lock]\nconstraints = ["bad.txt"]', r"bad\.txt:2: 'a b c' is not a requirement"),
         ('[lock]\nconstraints = ["extras.txt"]', "names extras"),
+        ('[lock]\nconstraints = ["url.txt"]', r"url\.txt:1: .* names a URL"),
+        ('[lock]\nplatforms = ["linux/amd46"]', r"mfbazel\.toml: \[lock\]: `platforms`: 'linux/amd46'"),
+        ('[lock]\nglibc = "2.5"', r"mfbazel\.toml: \[lock\]: `glibc`: '2\.5'"),
+        ('[lock]\nresolver = "poetry"', r"mfbazel\.toml: \[lock\]: `resolver`: 'poetry'"),
         ('[[lock.index]]\nname = "a"', "'a'|number 1: `url` is missing"),
         ('[[lock.index]]\nname = "a b"\nurl = "https://x.test/"\npackages = ["p"]', "`name` consists of letters"),
         ('[[lock.index]]\nname = "a"\nurl = "https://me:pw@x.test/"\npackages = ["p"]', "holds credentials"),
@@ -169,7 +182,14 @@ def test_the_policy_gives_defaults_and_options_win_over_them(tmp_path: Path) -> 
     ],
 )
 def test_a_policy_that_says_something_wrong_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
-    policy(tmp_path, text, options="-r other.txt\n", bad="beta<3\na b c\n", extras="beta[x]<3\n")
+    policy(
+        tmp_path,
+        text,
+        options="-r other.txt\n",
+        bad="beta<3\na b c\n",
+        extras="beta[x]<3\n",
+        url="b @ git+https://x.test/y\n",
+    )
     with pytest.raises(LockError, match=message) as error:
         run(tmp_path, "flow")
     assert "pw" not in str(error.value).replace("pwd", "")
