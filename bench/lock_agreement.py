@@ -25,9 +25,9 @@ from typing import Any
 
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import UV_GLIBCS, Platform
-from mfbazel.lock.piptools import PipTools
-from mfbazel.lock.request import Request, ResolverFailure
-from mfbazel.lock.uv import Uv
+from mfbazel.lock.resolver.piptools import PipTools
+from mfbazel.lock.resolver.request import Request, ResolverFailure
+from mfbazel.lock.resolver.uv import Uv
 from tests.lock.agreement import Answer, Comparison, compare
 
 SETS = {

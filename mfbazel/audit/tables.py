@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from mfbazel.audit.report import Finding, Package, Report, blocking
-from mfbazel.lock.licenses import UNKNOWN
 from mfbazel.lock.model import LAUNCHER
+from mfbazel.lock.wheels.licenses import UNKNOWN
 
 _NOT_RECORDED = "not recorded"
 

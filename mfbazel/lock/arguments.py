@@ -12,13 +12,13 @@ from typing import Any
 from packaging.utils import canonicalize_name
 
 from mfbazel.analyze.arguments import READ_ATTRIBUTES, add_read_arguments, pair, read_arguments
-from mfbazel.lock.first_party import check_names, read_first_party
 from mfbazel.lock.flow import DEFAULT_METAFLOW, INFER, FlowOptions
 from mfbazel.lock.model import RESOLVERS, FirstPartyWheel, Policy, Settings, parse_wanted
 from mfbazel.lock.origin import FILE, LABEL
 from mfbazel.lock.policy import read_policy
 from mfbazel.lock.resolve import resolve_platforms
 from mfbazel.lock.runtime import DEFAULT_DATASTORES
+from mfbazel.lock.sources.first_party import check_names, read_first_party
 
 FLOW_ATTRIBUTES = frozenset(
     [

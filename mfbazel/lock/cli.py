@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mfbazel.lock.all_flows import add_all_options, lock_all
 from mfbazel.lock.arguments import (
     FLOW_ATTRIBUTES,
     add_common_options,
@@ -25,6 +24,7 @@ from mfbazel.lock.errors import LockError
 from mfbazel.lock.flow import FlowOptions, read_flow_environments
 from mfbazel.lock.imports import Packages, add_imports, check_imports, incomplete, parse_names, report, summary
 from mfbazel.lock.model import Environment, Settings
+from mfbazel.lock.repository.all_flows import add_all_options, lock_all
 from mfbazel.lock.show import show_outcome
 from mfbazel.lock.spec import read_spec
 from mfbazel.lock.stale import check_flow, check_lock

@@ -19,12 +19,12 @@ from mfbazel.lock.flow import FlowOptions, read_flow_environments
 from mfbazel.lock.imports import lock_with_imports, parse_names
 from mfbazel.lock.kept import Kept
 from mfbazel.lock.model import Environment, LockedEnvironment, Settings
-from mfbazel.lock.modules import Modules
 from mfbazel.lock.origin import is_label
 from mfbazel.lock.requirements_txt import parse_locked
 from mfbazel.lock.resolve import Locker, Resolutions
-from mfbazel.lock.sizes import Sizes
-from mfbazel.lock.web import Web
+from mfbazel.lock.wheels.modules import Modules
+from mfbazel.lock.wheels.sizes import Sizes
+from mfbazel.lock.wheels.web import Web
 from mfbazel.lock.writer import write_directory
 
 

@@ -9,7 +9,7 @@ from packaging.utils import canonicalize_name
 
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import LAUNCHER, Environment, Settings, Wanted
-from mfbazel.lock.request import Request, ResolverFailure
+from mfbazel.lock.resolver.request import Request, ResolverFailure
 
 _PIP_HINT = "see `python3 -m pip config list` and the PIP_* and UV_* environment variables"
 _HAS_SDIST = re.compile(r"Wheels are required for `([^`]+)`")

@@ -12,10 +12,10 @@ from typing import Any
 from packaging.utils import canonicalize_name
 
 from mfbazel.lock.document import Lock
-from mfbazel.lock.first_party import differences
 from mfbazel.lock.model import Environment, LockedEnvironment, LockedWheel, Pin, Recorded, Settings, Wanted
 from mfbazel.lock.origin import GIT
 from mfbazel.lock.requirements_txt import parse_annotations
+from mfbazel.lock.sources.first_party import differences
 from mfbazel.lock.stale import check_environment_file
 
 

@@ -191,8 +191,8 @@ class Contents:
     """What a wheel tells of itself.
 
     Attributes:
-        modules: what can be imported from it (see :func:`mfbazel.lock.modules.modules_of`).
-        license: see :func:`mfbazel.lock.licenses.license_in`.
+        modules: what can be imported from it (see :func:`mfbazel.lock.wheels.modules.modules_of`).
+        license: see :func:`mfbazel.lock.wheels.licenses.license_in`.
     """
 
     modules: tuple[str, ...]

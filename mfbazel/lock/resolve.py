@@ -29,15 +29,15 @@ from mfbazel.lock.model import (
     Recorded,
     Settings,
 )
-from mfbazel.lock.modules import Modules
 from mfbazel.lock.origin import BUILD_PREFIX, is_label
-from mfbazel.lock.piptools import PipTools
-from mfbazel.lock.request import OVERRIDES, RUNTIME, WANTED, Request, Resolver, ResolverFailure
 from mfbazel.lock.requirements_txt import rename_sources
-from mfbazel.lock.sizes import Sizes
-from mfbazel.lock.sources import Sources, check_allowed
-from mfbazel.lock.sources_build import BuildRequirements
-from mfbazel.lock.uv import FoundWheel, Uv
+from mfbazel.lock.resolver.piptools import PipTools
+from mfbazel.lock.resolver.request import OVERRIDES, RUNTIME, WANTED, Request, Resolver, ResolverFailure
+from mfbazel.lock.resolver.uv import FoundWheel, Uv
+from mfbazel.lock.sources.building import BuildRequirements
+from mfbazel.lock.sources.localized import Sources, check_allowed
+from mfbazel.lock.wheels.modules import Modules
+from mfbazel.lock.wheels.sizes import Sizes
 
 _AT_ONCE = max(4, os.cpu_count() or 1)
 _Pins = dict[str, Pin]

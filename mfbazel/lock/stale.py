@@ -8,10 +8,10 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from mfbazel.lock.document import Lock
-from mfbazel.lock.first_party import differences
 from mfbazel.lock.model import Environment, Settings
 from mfbazel.lock.origin import BUILD_PREFIX, is_label
 from mfbazel.lock.requirements_txt import PinnedLine, foreign_lines, hashes_of, parse_locked
+from mfbazel.lock.sources.first_party import differences
 
 _COMPARED = ("type", "next", "disabled", "python", "platform", "gpu")
 """The properties of a step, beside its requirements, that a lock records and images or the launch depend on."""

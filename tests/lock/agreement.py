@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from packaging.version import Version
 
-from mfbazel.lock.request import Request, Resolver, ResolverFailure
+from mfbazel.lock.resolver.request import Request, Resolver, ResolverFailure
 
 Versions = Mapping[str, str]
 _UNSOLVED = re.compile(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mfbazel.lock.bazel import FlowFiles
+from mfbazel.lock.repository.bazel import FlowFiles
 from tests.lock.wheelhouse import wheel
 
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from mfbazel.lock.model import UV_GLIBCS, Pin, Platform
-from mfbazel.lock.piptools import PipTools
-from mfbazel.lock.request import Request, ResolverFailure
-from mfbazel.lock.uv import Uv
+from mfbazel.lock.resolver.piptools import PipTools
+from mfbazel.lock.resolver.request import Request, ResolverFailure
+from mfbazel.lock.resolver.uv import Uv
 from tests.lock.agreement import Comparison, compare
 from tests.lock.wheelhouse import use_only, wheel
 

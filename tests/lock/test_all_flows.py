@@ -16,12 +16,12 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from mfbazel.lock import cli, command
-from mfbazel.lock.all_flows import Choices, Everything, Result
-from mfbazel.lock.bazel import FlowFiles
 from mfbazel.lock.command import Shared
 from mfbazel.lock.document import read
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.flow import FlowOptions, read_flow_environments
+from mfbazel.lock.repository.all_flows import Choices, Everything, Result
+from mfbazel.lock.repository.bazel import FlowFiles
 from mfbazel.lock.stale import check_lock
 from tests.lock.many_flows import Repository, make_wheels
 from tests.lock.wheelhouse import use_only, wheel
@@ -212,8 +212,8 @@ def test_results_come_as_they_are_done_and_flows_run_at_the_same_time(
 _KILLED = """
 import os, signal, sys
 from pathlib import Path, PurePosixPath
-from mfbazel.lock.all_flows import Everything
-from mfbazel.lock.bazel import FlowFiles
+from mfbazel.lock.repository.all_flows import Everything
+from mfbazel.lock.repository.bazel import FlowFiles
 def flow(name):
     source = f"flows/{name}.py"
     arguments = Path(f"built/_{name}.locking.args")

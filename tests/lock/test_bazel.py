@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from mfbazel.lock.bazel import Bazel, FlowFiles, flow_label, locking_pattern, read_events
 from mfbazel.lock.errors import LockError
+from mfbazel.lock.repository.bazel import Bazel, FlowFiles, flow_label, locking_pattern, read_events
 
 BASE = "file:///cache/base%20dir"
 BIN = ["bazel-out", "k8-fastbuild", "bin"]

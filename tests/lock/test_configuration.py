@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mfbazel.lock.indexes import uv_arguments, uv_environment
+from mfbazel.lock.resolver.indexes import uv_arguments, uv_environment
 from mfbazel.wheel.pip_environment import parse_config_list, pip_environment
 
 

@@ -14,11 +14,11 @@ import pytest
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import Index as PolicyIndex
 from mfbazel.lock.model import Pin, Platform
-from mfbazel.lock.piptools import PipTools
-from mfbazel.lock.request import Request, ResolverFailure
-from mfbazel.lock.sizes import Sizes
-from mfbazel.lock.uv import FoundWheel, Uv
-from mfbazel.lock.web import Web
+from mfbazel.lock.resolver.piptools import PipTools
+from mfbazel.lock.resolver.request import Request, ResolverFailure
+from mfbazel.lock.resolver.uv import FoundWheel, Uv
+from mfbazel.lock.wheels.sizes import Sizes
+from mfbazel.lock.wheels.web import Web
 from mfbazel.wheel.fetch import FetchError, Wheel, fetch
 from tests.lock.index_server import Authority, Fault, Index, fake_keyring, forget_configuration, running
 from tests.lock.wheelhouse import wheel

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mfbazel.lock.model import Platform
-from mfbazel.lock.request import Request
-from mfbazel.lock.uv import Uv
+from mfbazel.lock.resolver.request import Request
+from mfbazel.lock.resolver.uv import Uv
 from tests.lock.index_server import Fault, Index, forget_configuration, running
 from tests.lock.wheelhouse import wheel
 

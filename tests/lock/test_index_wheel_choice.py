@@ -25,8 +25,8 @@ from pip._internal.models.target_python import TargetPython
 from pip._internal.models.wheel import Wheel
 
 from mfbazel.lock.model import Platform
-from mfbazel.lock.request import Request, ResolverFailure
-from mfbazel.lock.uv import Uv, best_wheel
+from mfbazel.lock.resolver.request import Request, ResolverFailure
+from mfbazel.lock.resolver.uv import Uv, best_wheel
 from tests.lock.index_server import Index, forget_configuration, running
 from tests.lock.wheelhouse import wheel
 

@@ -12,7 +12,7 @@ import pytest
 
 from mfbazel.lock import cli
 from mfbazel.lock.errors import LockError
-from mfbazel.lock.licenses import license_in, license_of
+from mfbazel.lock.wheels.licenses import license_in, license_of
 from tests.lock.wheelhouse import use_only, wheel
 
 OSI = "License :: OSI Approved"

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from mfbazel.lock import modules as subject
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import Contents
-from mfbazel.lock.modules import Modules, modules_of
-from mfbazel.lock.sizes import Sizes
-from mfbazel.lock.uv import FoundWheel
-from mfbazel.lock.web import NoAnswerError, Web
+from mfbazel.lock.resolver.uv import FoundWheel
+from mfbazel.lock.wheels import modules as subject
+from mfbazel.lock.wheels.modules import Modules, modules_of
+from mfbazel.lock.wheels.sizes import Sizes
+from mfbazel.lock.wheels.web import NoAnswerError, Web
 
 FILE = "alpha-1.0-py3-none-any.whl"
 PKGUTIL = "__path__ = __import__('pkgutil').extend_path(__path__, __name__)\n"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mfbazel.lock.document import Lock
-from mfbazel.lock.report import Diverging, Report, Saving, make_report
+from mfbazel.lock.repository.report import Diverging, Report, Saving, make_report
 from mfbazel.plan import BIG, PlanError
 
 MB = 1_000_000

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mfbazel.lock.errors import LockError
-from mfbazel.lock.repository import absolute, find_locks, matches, read_locks
+from mfbazel.lock.repository.locks import absolute, find_locks, matches, read_locks
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from mfbazel.lock import cli
-from mfbazel.lock.uv_process import find_uv
+from mfbazel.lock.resolver.uv_process import find_uv
 from mfbazel.wheel.fetch import sha256_of
 from tests.lock.wheelhouse import use_only, wheel
 

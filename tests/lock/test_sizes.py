@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mfbazel.lock.sizes import Sizes
-from mfbazel.lock.uv import FoundWheel
+from mfbazel.lock.resolver.uv import FoundWheel
+from mfbazel.lock.wheels.sizes import Sizes
 
 FILE = "alpha-1.0-py3-none-any.whl"
 

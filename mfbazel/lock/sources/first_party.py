@@ -14,10 +14,10 @@ from packaging.metadata import parse_email
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from mfbazel.lock.errors import LockError
-from mfbazel.lock.licenses import license_of
 from mfbazel.lock.model import Contents, FirstPartyWheel, LockedWheel
-from mfbazel.lock.modules import modules_of
 from mfbazel.lock.origin import FILE, LABEL
+from mfbazel.lock.wheels.licenses import license_of
+from mfbazel.lock.wheels.modules import modules_of
 from mfbazel.wheel.fetch import sha256_of
 
 

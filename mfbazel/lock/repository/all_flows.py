@@ -31,14 +31,14 @@ from mfbazel.lock.arguments import (
     in_workspace,
     settings_of,
 )
-from mfbazel.lock.bazel import Bazel, FlowFiles
 from mfbazel.lock.changes import Change
 from mfbazel.lock.command import Outcome, Shared, Task, check_upgraded, run
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import parse_wanted
-from mfbazel.lock.report import diverging_names, make_report
-from mfbazel.lock.report_view import constraints_file, show_report
-from mfbazel.lock.repository import find_locks, read_locks
+from mfbazel.lock.repository.bazel import Bazel, FlowFiles
+from mfbazel.lock.repository.locks import find_locks, read_locks
+from mfbazel.lock.repository.report import diverging_names, make_report
+from mfbazel.lock.repository.report_view import constraints_file, show_report
 from mfbazel.usage import show_target
 
 EVERYTHING = "//..."
@@ -92,7 +92,7 @@ class Everything:
 
     def lock(self, flows: Sequence[FlowFiles]) -> list[Result]:
         """Lock ``flows``; return a result for each, in the order of ``flows``."""
-        with tempfile.TemporaryDirectory(prefix="mfbazel-lock-") as name:
+        with tempfile.TemporaryDirectory(prefix="mfbazel-lock-", ignore_cleanup_errors=True) as name:
             pool = ThreadPoolExecutor(self.jobs)
             try:
                 futures = {

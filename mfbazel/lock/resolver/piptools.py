@@ -14,10 +14,10 @@ from packaging.requirements import Requirement
 
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import Pin, Platform
-from mfbazel.lock.pinned import Pinned
-from mfbazel.lock.request import OUTPUT, Request, ResolverFailure
 from mfbazel.lock.requirements_txt import parse_resolved
-from mfbazel.lock.scratch import scratch
+from mfbazel.lock.resolver.pinned import Pinned
+from mfbazel.lock.resolver.request import OUTPUT, Request, ResolverFailure
+from mfbazel.lock.resolver.scratch import scratch
 from mfbazel.wheel.fetch import PIP_LOG, redact, refusal, skipped_pages
 from mfbazel.wheel.pip_environment import pip_environment
 
@@ -32,7 +32,7 @@ class PipTools:
     """``pip-compile`` of the running interpreter."""
 
     def pins(self, request: Request) -> dict[str, Pin]:
-        """See :class:`mfbazel.lock.request.Resolver`."""
+        """See :class:`mfbazel.lock.resolver.request.Resolver`."""
         _check_host(request.python, request.platform)
         _check_request(request)
         with scratch() as directory:

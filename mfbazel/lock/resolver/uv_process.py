@@ -15,8 +15,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mfbazel.lock.errors import LockError
-from mfbazel.lock.indexes import Credentials, count_indexes, uv_arguments, uv_environment
-from mfbazel.lock.request import ResolverFailure
+from mfbazel.lock.resolver.indexes import Credentials, count_indexes, uv_arguments, uv_environment
+from mfbazel.lock.resolver.request import ResolverFailure
 from mfbazel.wheel.fetch import redact
 from mfbazel.wheel.pip_environment import bundle_certificates, certificates, pip_settings
 

@@ -15,7 +15,8 @@ from mfbazel.lock.model import Contents
 from mfbazel.wheel.fetch import cache_directory
 
 _FILE = "told-1.json"
-"""The number goes up when :mod:`mfbazel.lock.modules` or :mod:`mfbazel.lock.licenses` read wheels in another way."""
+"""The number goes up when :mod:`mfbazel.lock.wheels.modules` or :mod:`mfbazel.lock.wheels.licenses` read wheels in
+another way."""
 
 
 def remembered_size(sha256: str) -> int | None:

@@ -16,13 +16,13 @@ from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from mfbazel.lock.errors import LockError
-from mfbazel.lock.indexes import Credentials
 from mfbazel.lock.model import Contents, Pin
 from mfbazel.lock.origin import SDIST, Source
-from mfbazel.lock.pinned import PROJECT, Pinned, settle
-from mfbazel.lock.request import OUTPUT, OVERRIDES, Request, ResolverFailure, words
-from mfbazel.lock.scratch import scratch
-from mfbazel.lock.uv_process import UvProcess, say
+from mfbazel.lock.resolver.indexes import Credentials
+from mfbazel.lock.resolver.pinned import PROJECT, Pinned, settle
+from mfbazel.lock.resolver.request import OUTPUT, OVERRIDES, Request, ResolverFailure, words
+from mfbazel.lock.resolver.scratch import scratch
+from mfbazel.lock.resolver.uv_process import UvProcess, say
 from mfbazel.wheel.fetch import sha256_of
 
 _PINS, _PYLOCK = "pins.in", "pylock.toml"
@@ -75,7 +75,7 @@ class Uv:
         return UvProcess(self.environment, self.say)
 
     def pins(self, request: Request) -> dict[str, Pin]:
-        """See :class:`mfbazel.lock.request.Resolver`.
+        """See :class:`mfbazel.lock.resolver.request.Resolver`.
 
         uv prefers the pins in its output file, which holds nothing else back. But where the first of several indexes
         has no wheel of one for the target, it drops that pin, or fails, although another index has: such pins are left

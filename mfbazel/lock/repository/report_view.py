@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mfbazel.lock.policy import FILE
-from mfbazel.lock.report import Diverging, Report, Saving, VersionUse
+from mfbazel.lock.repository.report import Diverging, Report, Saving, VersionUse
 
 _SHOWN_FLOWS = 3
 

@@ -20,7 +20,7 @@ from functools import cached_property
 from typing import cast
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from mfbazel.lock.indexes import Credentials
+from mfbazel.lock.resolver.indexes import Credentials
 from mfbazel.wheel.pip_environment import certificates, pip_settings
 
 _TIMEOUT_SECONDS = 20.0

@@ -21,12 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mfbazel.lock.errors import LockError
-from mfbazel.lock.licenses import license_of
 from mfbazel.lock.model import Contents
-from mfbazel.lock.remembered import remember, remembered_contents
-from mfbazel.lock.scratch import scratch
-from mfbazel.lock.uv import FoundWheel, local_path
-from mfbazel.lock.web import NoAnswerError, RangedFile, Web
+from mfbazel.lock.resolver.scratch import scratch
+from mfbazel.lock.resolver.uv import FoundWheel, local_path
+from mfbazel.lock.wheels.licenses import license_of
+from mfbazel.lock.wheels.remembered import remember, remembered_contents
+from mfbazel.lock.wheels.web import NoAnswerError, RangedFile, Web
 from mfbazel.wheel.fetch import FetchError, Wheel, cache_directory, fetch
 
 _AT_ONCE = 8

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from mfbazel.lock.errors import LockError
-from mfbazel.lock.remembered import remembered_size
-from mfbazel.lock.scratch import scratch
-from mfbazel.lock.uv import FoundWheel, local_path
-from mfbazel.lock.web import Web
+from mfbazel.lock.resolver.scratch import scratch
+from mfbazel.lock.resolver.uv import FoundWheel, local_path
+from mfbazel.lock.wheels.remembered import remembered_size
+from mfbazel.lock.wheels.web import Web
 from mfbazel.wheel.fetch import FetchError, Wheel, cache_directory, fetch
 
 _AT_ONCE = 4

@@ -25,9 +25,9 @@ from mfbazel.build.pep517 import check_built
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import Environment, FirstPartyWheel, Pin, Policy, Recorded
 from mfbazel.lock.origin import GIT, Source
-from mfbazel.lock.request import Request
-from mfbazel.lock.sources_build import Builder, BuildRequirements, environment_name
-from mfbazel.lock.uv import FoundWheel, Uv, local_path
+from mfbazel.lock.resolver.request import Request
+from mfbazel.lock.resolver.uv import FoundWheel, Uv, local_path
+from mfbazel.lock.sources.building import Builder, BuildRequirements, environment_name
 from mfbazel.wheel.fetch import FetchError, Wheel, cache_directory, cached, place
 
 

@@ -19,8 +19,8 @@ from mfbazel.build.pep517 import Recipe, build_wheel, check_built, requirements_
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import Environment, LockedWheel, Pin, Platform, Recorded, Wanted
 from mfbazel.lock.origin import BUILD_PREFIX, GIT, Source
-from mfbazel.lock.request import Request, ResolverFailure
-from mfbazel.lock.uv import FoundWheel, Uv, local_path
+from mfbazel.lock.resolver.request import Request, ResolverFailure
+from mfbazel.lock.resolver.uv import FoundWheel, Uv, local_path
 from mfbazel.wheel.fetch import Wheel, fetch
 
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -19,8 +19,8 @@ from packaging.utils import canonicalize_name
 
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import Index, Pin
-from mfbazel.lock.request import Request, ResolverFailure, words
 from mfbazel.lock.requirements_txt import parse_resolved
+from mfbazel.lock.resolver.request import Request, ResolverFailure, words
 from mfbazel.wheel.pip_environment import UnsetVariableError, expand_url
 
 PROJECT = "pyproject.toml"

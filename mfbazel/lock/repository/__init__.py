@@ -1,0 +1,1 @@
+"""All locks of a repository: locking every flow at once, and the report on versions that differ."""
