@@ -31,6 +31,7 @@ from mfbazel.lock.model import (
 )
 from mfbazel.lock.origin import BUILD_PREFIX, is_label
 from mfbazel.lock.requirements_txt import rename_sources
+from mfbazel.lock.resolver.finder import WheelFinder
 from mfbazel.lock.resolver.piptools import PipTools
 from mfbazel.lock.resolver.request import OVERRIDES, RUNTIME, WANTED, Request, Resolver, ResolverFailure
 from mfbazel.lock.resolver.uv import FoundWheel, Uv
@@ -137,16 +138,19 @@ class Resolutions:
     Attributes:
         made: how many there are.
         sources: builds what has no wheel.
+        finder: finds the wheels of pins.
     """
 
     uv: Uv = field(default_factory=Uv)
     sources: Sources = field(init=False)
+    finder: WheelFinder = field(init=False)
     _answers: dict[Question, Future[Answer]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _running: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_AT_ONCE))
 
     def __post_init__(self) -> None:
         self.sources = Sources(self.uv)
+        self.finder = WheelFinder(self.uv)
 
     @property
     def made(self) -> int:
@@ -199,7 +203,7 @@ class Resolutions:
         asked = local.request
         try:
             pins = resolver.pins(asked) if asked.wanted or asked.runtime else {}
-            wheels, built = self.sources.complete(local, pins, self.uv.wheels(asked, pins))
+            wheels, built = self.sources.complete(local, pins, self.finder.wheels(asked, pins))
             return _Found(pins, wheels, built)
         except ResolverFailure as failure:
             raise _UnansweredError(failure, request) from failure
