@@ -158,7 +158,7 @@ def test_generated_code_is_read_as_any_other(workspace: OtherWorkspace) -> None:
 def test_patterns_count_from_the_working_directory_and_the_running_server_is_asked(workspace: OtherWorkspace) -> None:
     server = workspace.built("info", "server_pid").stdout
     done = lock_all(workspace, "...", "//reports:nothing", directory="flows")
-    assert done.returncode == 1 and "no such target '//reports:_nothing.locking'" in done.stderr
+    assert done.returncode == 1 and "no such target '//reports:nothing'" in done.stderr
     done = lock_all(workspace, "...", directory="flows")
     assert "2 flows: 2 unchanged; " in done.stdout
     assert workspace.built("info", "server_pid").stdout == server

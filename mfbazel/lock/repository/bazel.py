@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ RULE = "flow_locking"
 
 _OUTPUT_GROUP = "locking"
 _ARGUMENTS = ".locking.args"
+_PRIVATE = re.compile(r"(?<![\w.+-])_([\w+-][\w.+-]*)\.locking\b")
 _EXTERNAL = "external"
 _SOME_PACKAGES_FAILED = 3  # of `bazel query --keep_going`
 _TARGETS_FAILED = 1  # of `bazel build`
@@ -299,4 +301,6 @@ def _shown(arguments: Any) -> str:
 
 
 def _tail(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.strip().splitlines()[-_SHOWN_LINES:])
+    """Return the last lines of Bazel's ``text``, with the names of flows for those of their private rules."""
+    public = _PRIVATE.sub(r"\1", text)
+    return "\n".join(f"  {line}" for line in public.strip().splitlines()[-_SHOWN_LINES:])
