@@ -29,8 +29,10 @@ class _Target:
 
 @dataclass
 class _Desk:
-    """What is known and asked for of one target. ``running``: by the run that is going on; ``alone``: asking for several
-    failed."""
+    """What is known of one target and asked for.
+
+    ``running``: asked by the run that is going on; ``alone``: asking for several failed.
+    """
 
     found: dict[_Version, FoundWheel] = field(default_factory=dict)
     wanted: set[_Version] = field(default_factory=set)
