@@ -1,0 +1,34 @@
+"""Tests that run Bazel in a workspace of their own, with its own server and repositories."""
+
+load("//tests:pytest.bzl", "pytest_test")
+
+def nested_bazel_test(name, data = [], deps = [], **kwargs):
+    """A test in pytest that may run Bazel on the workspace's sources.
+
+    Args:
+        name: name of the test, and of its file without `.py`.
+        data: what it needs besides the sources.
+        deps: what it imports besides the harness.
+        **kwargs: attributes of pytest_test.
+    """
+    pytest_test(
+        name = name,
+        size = "large",
+        data = [
+            "//:MODULE.bazel",
+            "@lint_sources//:files",
+        ] + data,
+        # The toolbox and the wheels that this workspace has already.
+        env_inherit = [
+            "HOME",
+            "MFBAZEL_TOOLBOX_DIR",
+            "XDG_CACHE_HOME",
+        ],
+        tags = [
+            "cpu:2",
+            "no-remote-exec",
+            "no-sandbox",
+        ],
+        deps = [":harness"] + deps,
+        **kwargs
+    )
