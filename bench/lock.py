@@ -3,9 +3,11 @@
 mfbazel's side is the whole command: it reads the flow, resolves the launcher's environment and those of the five steps
 with uv, finds the exact wheels, plans layers and writes the lock, with no lock there before. The other side is five
 runs of pip-compile for the same five requirement sets (what a step declares and what Metaflow needs in its image), with
-hashes, which a lock has; for comparison also without. Both sides run once unmeasured, so that the caches of mfbazel, uv
-and pip are warm, and then see the same index. Where an index lacks PyPI's JSON API, or names no hashes, pip-compile
-downloads files to hash them: the row without hashes tells what resolving alone takes it.
+hashes, which a lock has; for comparison also without. Both sides see one mirror on loopback of the index that pip's
+`index-url` names, and no other index of the user's configuration. Both run once unmeasured, so that the mirror has all
+answers and the caches of uv and pip are warm; what goes to the network after that is counted, and should be nothing.
+Where an index lacks PyPI's JSON API, pip-compile downloads files to hash them: the row without hashes tells what
+resolving alone takes it.
 
 Then `--check` on the finished lock, where nothing has changed: seconds of processor time, children included.
 
@@ -35,6 +37,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from bench.mirror import Mirror, mirrored
 
 RATIO = 30.0
 """How many times as fast as pip-compile locking must be."""
@@ -67,6 +71,8 @@ _STEP = """    @pypi(packages={packages})
 _MACHINES = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
 _PIP_BARE, _PIP = f"pip-compile, {len(STEPS)} runs, without hashes", f"pip-compile, {len(STEPS)} runs"
 _UV, _CHECK = "mfbazel with uv", "mfbazel --check, unchanged"
+_TIMEOUT_SECONDS = 600
+"""For an answer of the mirror, which has a whole file from the index before it answers."""
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
 
 
@@ -90,13 +96,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="bench-lock-") as name:
         directory = Path(name)
         (directory / "flow.py").write_text(flow_text(), encoding="utf-8")
+        (directory / "mirror").mkdir()
         try:
-            results = _measure(directory, options, console)
+            with mirrored(directory / "mirror") as mirror:
+                results, asked = _measure(directory, mirror, options, console)
         except subprocess.CalledProcessError as error:
             print(f"error: {' '.join(map(str, error.cmd))} failed:\n{error.stderr}", file=sys.stderr)
             return 1
         packages, same = _compared(directory)
-    console.print(_table(results, packages))
+    console.print(_table(results, packages, asked))
+    if mirror.others:
+        console.print(f"of the user's configuration the first index alone; {mirror.others} other places left out")
     console.print(f"equal pins in {same} of {len(STEPS)} steps (//bench:lock_agreement explains differences)")
     return _judge(results, options)
 
@@ -123,57 +133,83 @@ def flow_text() -> str:
     return _FLOW.format(steps="".join(steps))
 
 
-def _measure(directory: Path, options: argparse.Namespace, console: Console) -> dict[str, Result]:
-    lock = directory / "flow.lock"
+@dataclass(frozen=True)
+class _Sides:
+    """Both sides, in one directory and with the same variables."""
 
-    def lock_anew() -> None:
-        shutil.rmtree(lock, ignore_errors=True)
-        _lock(directory)
+    directory: Path
+    environment: Mapping[str, str]
 
+    def lock(self, *options: str) -> None:
+        directory = self.directory
+        command = [sys.executable, "-m", "mfbazel.lock", "flow", "--flow", str(directory / "flow.py"), "--infer", "off"]
+        command += ["--lock-dir", str(directory / "flow.lock"), "--label", "//bench:flow", "--python", _python()]
+        self._run([*command, "--platform", _MACHINES[platform.machine()], *options])
+
+    def lock_anew(self) -> None:
+        shutil.rmtree(self.directory / "flow.lock", ignore_errors=True)
+        self.lock()
+
+    def write_sets(self) -> None:
+        """Write the requirements of each step's environment, those of Metaflow included, as the lock has them."""
+        locked: dict[str, Any] = json.loads((self.directory / "flow.lock" / "flow.json").read_bytes())["environments"]
+        for name in STEPS:
+            texts = [*locked[name]["requirements"], *locked[name]["runtime"]]
+            (self.directory / f"{name}.in").write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+
+    def pip_compile(self, *more: str) -> None:
+        options = ["--quiet", "--no-header", "--strip-extras", "--allow-unsafe", "--no-emit-index-url", *more]
+        for name in STEPS:
+            (self.directory / f"{name}.txt").unlink(missing_ok=True)
+            command = [sys.executable, "-m", "piptools", "compile", *options, "--pip-args", "--only-binary :all:"]
+            self._run([*command, "--output-file", f"{name}.txt", f"{name}.in"])
+
+    def _run(self, command: Sequence[str]) -> None:
+        subprocess.run(command, cwd=self.directory, env=self.environment, check=True, capture_output=True, text=True)
+
+
+def _environment(directory: Path, mirror: Mirror) -> dict[str, str]:
+    """Return the variables of both sides: the mirror is their index, and their proxy, which counts what goes elsewhere;
+    their caches are new."""
+    ours = {"BUILD_WORKSPACE_DIRECTORY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"}
+    kept = {name: value for name, value in os.environ.items() if not {name, name.lower()} & ours}
+    return {
+        **{name: value for name, value in kept.items() if not name.startswith(("PIP_", "UV_"))},
+        **dict.fromkeys(("http_proxy", "https_proxy"), mirror.address),
+        "no_proxy": "127.0.0.1",
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_INDEX_URL": mirror.address + mirror.index,
+        "PIP_TRUSTED_HOST": "127.0.0.1",  # from any other, pip keeps nothing without TLS
+        "PIP_DEFAULT_TIMEOUT": str(_TIMEOUT_SECONDS),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "UV_NO_CONFIG": "1",
+        **{f"{tool}_CACHE_DIR": str(directory / f"{tool}.cache") for tool in ("PIP", "PIP_TOOLS", "UV")},
+        "PYTHONPATH": os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path),
+    }
+
+
+def _measure(
+    directory: Path, mirror: Mirror, options: argparse.Namespace, console: Console
+) -> tuple[dict[str, Result], int]:
+    """Return what was measured, and how many requests went to the network meanwhile."""
+    sides = _Sides(directory, _environment(directory, mirror))
     with console.status("locking once, to fill the caches"):
-        lock_anew()
-    sets = _sets(lock)
-    for name, texts in sets.items():
-        (directory / f"{name}.in").write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+        sides.lock_anew()
+    sides.write_sets()
     with console.status("pip-compile once, to fill the caches"):
-        _pip_compile(directory, "--generate-hashes")
+        sides.pip_compile("--generate-hashes")
     results = {name: Result() for name in (_PIP_BARE, _PIP, _UV, _CHECK)}
+    asked = mirror.asked
     for number in range(max(options.runs, options.pip_runs)):
         if number < options.pip_runs:
             with console.status("pip-compile"):
-                _timed(results[_PIP_BARE], lambda: _pip_compile(directory))
-                _timed(results[_PIP], lambda: _pip_compile(directory, "--generate-hashes"))
+                _timed(results[_PIP_BARE], sides.pip_compile)
+                _timed(results[_PIP], lambda: sides.pip_compile("--generate-hashes"))
         if number < options.runs:
             with console.status("locking"):
-                _timed(results[_UV], lock_anew)
-                _timed(results[_CHECK], lambda: _lock(directory, "--check"))
-    return results
-
-
-def _lock(directory: Path, *options: str) -> None:
-    command = [sys.executable, "-m", "mfbazel.lock", "flow", "--flow", str(directory / "flow.py"), "--infer", "off"]
-    command += ["--lock-dir", str(directory / "flow.lock"), "--label", "//bench:flow", "--python", _python()]
-    _run([*command, "--platform", _MACHINES[platform.machine()], *options], directory)
-
-
-def _sets(lock: Path) -> dict[str, list[str]]:
-    """Return the requirements of each step's environment, those of Metaflow included."""
-    environments: dict[str, Any] = json.loads((lock / "flow.json").read_bytes())["environments"]
-    return {name: [*environments[name]["requirements"], *environments[name]["runtime"]] for name in STEPS}
-
-
-def _pip_compile(directory: Path, *more: str) -> None:
-    options = ["--quiet", "--no-header", "--strip-extras", "--allow-unsafe", "--no-emit-index-url", *more]
-    for name in STEPS:
-        (directory / f"{name}.txt").unlink(missing_ok=True)
-        command = [sys.executable, "-m", "piptools", "compile", *options, "--pip-args", "--only-binary :all:"]
-        _run([*command, "--output-file", f"{name}.txt", f"{name}.in"], directory)
-
-
-def _run(command: Sequence[str], directory: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)}
-    environment.pop("BUILD_WORKSPACE_DIRECTORY", None)
-    subprocess.run(command, cwd=directory, env=environment, check=True, capture_output=True, text=True)
+                _timed(results[_UV], sides.lock_anew)
+                _timed(results[_CHECK], lambda: sides.lock("--check"))
+    return results, mirror.asked - asked
 
 
 def _timed(result: Result, work: Callable[[], None]) -> None:
@@ -204,9 +240,10 @@ def _pins(path: Path) -> dict[str, str]:
     return dict(_PIN.findall(path.read_text(encoding="utf-8")))
 
 
-def _table(results: Mapping[str, Result], packages: int) -> Table:
+def _table(results: Mapping[str, Result], packages: int, asked: int) -> Table:
     machine = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {_python()}"
-    table = Table(title=f"Lock of {len(STEPS)} steps, {packages} pins, {machine}")
+    network = f"{asked} requests to the network in the measured rounds (expected: 0)"
+    table = Table(title=f"Lock of {len(STEPS)} steps, {packages} pins, {machine}", caption=network)
     for heading in ("", "s", "min-max", "CPU s", "ratio"):
         table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
     for name, result in results.items():
