@@ -104,7 +104,7 @@ def test_the_error_of_one_flow_does_not_stop_the_others(repository: Repository) 
     assert "attribute `glibc`: 'new'" in str(errors["//flows:misspelt"])
     assert "--unheard-of" in str(errors["//flows:strange"])
     assert "broken.py" in str(errors["//flows:broken"])
-    assert not any("mfbazel-lock-" in str(error) for error in errors.values())
+    assert not any("mfbazel-scratch-" in str(error) for error in errors.values())
     assert repository.lock("good").is_dir()
     assert repository.lock("fine").is_dir()
     assert not repository.lock("impossible").exists()
@@ -177,7 +177,7 @@ def test_a_wheel_of_the_workspace_is_one_question_whichever_flow_names_it(reposi
     assert not [result.error for result in results if result.error]
     assert shared.resolutions.made == 3
     assert versions(repository, "flow2")["local"] == "1.0"
-    assert "mfbazel-lock-" not in "".join(path.read_text() for path in repository.lock("flow2").iterdir())
+    assert "mfbazel-scratch-" not in "".join(path.read_text() for path in repository.lock("flow2").iterdir())
 
 
 def test_only_what_the_target_declares_is_read(repository: Repository) -> None:
@@ -288,4 +288,4 @@ def test_the_flow_part_of_a_lock_names_no_place_of_this_machine(repository: Repo
     lock([repository.add("flow", {"alpha": "1.0"})])
     text = (repository.lock("flow") / "flow.json").read_text()
     assert json.loads(text)["flow"]["source"] == "flow.py"
-    assert "mfbazel-lock-" not in text and str(repository.directory) not in text
+    assert "mfbazel-scratch-" not in text and str(repository.directory) not in text

@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -39,6 +38,7 @@ from mfbazel.lock.repository.bazel import Bazel, FlowFiles
 from mfbazel.lock.repository.locks import find_locks, read_locks
 from mfbazel.lock.repository.report import diverging_names, make_report
 from mfbazel.lock.repository.report_view import constraints_file, show_report
+from mfbazel.lock.resolver.scratch import scratch
 from mfbazel.usage import show_target
 
 EVERYTHING = "//..."
@@ -92,11 +92,11 @@ class Everything:
 
     def lock(self, flows: Sequence[FlowFiles]) -> list[Result]:
         """Lock ``flows``; return a result for each, in the order of ``flows``."""
-        with tempfile.TemporaryDirectory(prefix="mfbazel-lock-", ignore_cleanup_errors=True) as name:
+        with scratch() as directory:
             pool = ThreadPoolExecutor(self.jobs)
             try:
                 futures = {
-                    pool.submit(self._lock, flow, Path(name).resolve() / str(number)): number
+                    pool.submit(self._lock, flow, directory.resolve() / str(number)): number
                     for number, flow in enumerate(flows)
                 }
                 results: dict[int, Result] = {}

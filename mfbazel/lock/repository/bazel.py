@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -16,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from mfbazel.lock.errors import LockError
+from mfbazel.lock.resolver.scratch import scratch
 
 RULE = "flow_locking"
 """The rule that says how a flow is locked, and the output group with the files for that."""
@@ -134,8 +134,8 @@ class Bazel:
         return sorted(done.stdout.split()), problems
 
     def _build(self, labels: Sequence[str]) -> Found:
-        with tempfile.TemporaryDirectory(prefix="mfbazel-lock-") as name:
-            targets, events = Path(name) / "targets.txt", Path(name) / "events.json"
+        with scratch() as directory:
+            targets, events = directory / "targets.txt", directory / "events.json"
             targets.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
             done = self._run(
                 "build",
