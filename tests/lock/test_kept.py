@@ -275,13 +275,14 @@ def test_a_lock_in_conflict_is_made_anew_from_what_its_requirements_files_pin(
     assert "<<<" not in (tmp_path / "demo.lock" / "train.txt").read_text(encoding="utf-8")
 
 
-def test_what_a_merge_left_in_a_requirements_file_makes_the_lock_stale(tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", ["<<<<<<< HEAD", "--index-url https://evil.example/simple"])
+def test_what_is_neither_a_pin_nor_a_hash_makes_the_lock_stale(tmp_path: Path, line: str) -> None:
     flow(tmp_path)
     run(tmp_path)
     path = tmp_path / "demo.lock" / "train.txt"
-    path.write_text("<<<<<<< HEAD\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    path.write_text(f"{line}\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
     arguments = ["--flow", str(tmp_path / "demo.py"), "--lock-dir", str(tmp_path / "demo.lock"), "--label", "//:demo"]
-    with pytest.raises(LockError, match=r"'train': train\.txt:1: '<<<<<<< HEAD' is neither a pin nor a hash"):
+    with pytest.raises(LockError, match=rf"'train': train\.txt:1: '{line}' is neither a pin nor a hash"):
         cli.main(["test", *arguments, "--python", HERE, "--runtime", "boto3"])
 
 
