@@ -57,7 +57,7 @@ def test_the_label_of_the_rule_tells_the_flow(label: str, expected: str) -> None
 def event_lines(completed: Sequence[dict[str, Any]]) -> list[str]:
     """Events as Bazel 7 writes them, of a flow that reads files of its own, generated ones and other repositories'."""
     files = {
-        "3": {"files": [{"name": "flows/a.py", "uri": "file:///work/space/flows/a.py"}], "fileSets": [{"id": "2"}]},
+        "3": {"files": [{"name": "flows/a.py", "uri": "file:///repository/flows/a.py"}], "fileSets": [{"id": "2"}]},
         "2": {
             "files": [
                 {"name": "lib/made.py", "pathPrefix": BIN, "uri": f"{BASE}/execroot/_main/{'/'.join(BIN)}/lib/made.py"},
@@ -102,7 +102,7 @@ def test_files_are_known_by_their_paths_in_the_execution_root_and_among_runfiles
     assert {str(name): path for name, path in flow.files.items()} == {
         f"{made}/flows/_a.locking.args": flow.arguments,
         "flows/_a.locking.args": flow.arguments,
-        "flows/a.py": Path("/work/space/flows/a.py"),
+        "flows/a.py": Path("/repository/flows/a.py"),
         f"{made}/lib/made.py": base / "execroot/_main" / made / "lib/made.py",
         "lib/made.py": base / "execroot/_main" / made / "lib/made.py",
         "external/ext~policy/mfbazel.toml": base / "external/ext~policy/mfbazel.toml",
