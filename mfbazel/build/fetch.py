@@ -9,11 +9,9 @@ source is run. An sdist is looked up in the wheel cache first, at ``<sha256>/<fi
 from __future__ import annotations
 
 import argparse
-import contextlib
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +20,7 @@ if __name__ == "__main__":
 
 from mfbazel.build.errors import BuildError
 from mfbazel.build.git import GitSource, fetch_commit
-from mfbazel.wheel.fetch import FetchError, Wheel, cache_directory, cached, place, redact, sha256_of
+from mfbazel.wheel.fetch import FetchError, Wheel, obtain, redact, sha256_of
 from mfbazel.wheel.pip_environment import UnsetVariableError, pip_environment
 
 _SCRIPT = Path(__file__).absolute().parent / "pip_sdist.py"
@@ -54,21 +52,7 @@ def fetch_sdist(
         raise FetchError(f"sha256 '{sdist.sha256}' of {sdist.file} is not 64 lower-case hexadecimal digits")
     if not _NAME.fullmatch(sdist.file):
         raise FetchError(f"'{sdist.file}' is not a source archive's file name (name-version.tar.gz)")
-    cache = cache_directory() if cache is None else cache
-    try:
-        entry = cached(sdist, cache)
-        if entry is not None:
-            place(entry, output)
-            return output
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as directory:
-            downloaded = _download(sdist, Path(directory), python or sys.executable, index)
-            with contextlib.suppress(OSError):  # a cache that cannot be written is no reason to fail
-                place(downloaded, cache / sdist.sha256 / sdist.file)
-            downloaded.replace(output)
-    except OSError as error:
-        raise FetchError(f"{sdist.file}: cannot write {output}: {error.strerror or error}") from error
-    return output
+    return obtain(sdist, output, cache, lambda directory: _download(sdist, directory, python or sys.executable, index))
 
 
 def _download(sdist: Wheel, directory: Path, python: str, index: tuple[str, str] | None) -> Path:

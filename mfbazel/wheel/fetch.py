@@ -25,7 +25,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -187,6 +187,21 @@ def fetch(
     if not re.fullmatch(r"[0-9a-f]{64}", wheel.sha256):
         raise FetchError(f"sha256 '{wheel.sha256}' of {wheel.file} is not 64 lower-case hexadecimal digits")
     parse_tags(wheel.file)
+    return obtain(wheel, output, cache, lambda directory: _download(wheel, directory, python or sys.executable, index))
+
+
+def obtain(wheel: Wheel, output: Path, cache: Path | None, download: Callable[[Path], Path]) -> Path:
+    """Put ``wheel`` at ``output``, from the wheel cache or else by ``download``, and into the cache; return ``output``.
+
+    Args:
+        wheel: what to fetch; also a source archive.
+        output: path of the file to write, replaced when it exists.
+        cache: the wheel cache (default: :func:`cache_directory`).
+        download: takes an empty directory and returns the verified file in it.
+
+    Raises:
+        FetchError: of ``download``, or the disk refuses.
+    """
     cache = cache_directory() if cache is None else cache
     try:
         entry = cached(wheel, cache)
@@ -195,7 +210,7 @@ def fetch(
             return output
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as directory:
-            downloaded = _download(wheel, Path(directory), python or sys.executable, index)
+            downloaded = download(Path(directory))
             _fill_cache(downloaded, wheel, cache)
             downloaded.replace(output)
     except OSError as error:
