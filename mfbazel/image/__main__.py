@@ -1,4 +1,4 @@
-"""Front of image assembly: ``python -m mfbazel.image {assemble,index,images-json,tarball,debian}``."""
+"""Front of image assembly: ``python -m mfbazel.image COMMAND``; ``--help`` lists the commands."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mfbazel.errors import run_front
+from mfbazel.image import listing
 from mfbazel.image.assemble import Layer, Platform, assemble, assemble_index, load_layer
 from mfbazel.image.debian import write_base
 from mfbazel.image.errors import ImageError
-from mfbazel.image.images_json import build_images, to_json
+from mfbazel.image.images_json import Names, build_images, to_json
 from mfbazel.image.interpreter import check_interpreter
+from mfbazel.image.layout import select_image
+from mfbazel.image.lock import read_lock
+from mfbazel.image.metadata import Subject, created, image_annotations
 from mfbazel.image.options import Options, parse_names, parse_pairs, parse_words
 from mfbazel.image.tarball import write_tarball
+from mfbazel.image.templates import Stamp, parse_status
 from mfbazel.layer.blob import Outputs
 from mfbazel.layer.compression import DEFAULT_LEVELS
 from mfbazel.layer.output import write_together
@@ -44,9 +49,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _assemble_parser(commands.add_parser("assemble", help="one image", description=_assemble.__doc__))
     _index_parser(commands.add_parser("index", help="an index over images", description=_index.__doc__))
+    _metadata_parser(commands.add_parser("metadata", help="annotations of an image", description=_metadata.__doc__))
     _images_parser(commands.add_parser("images-json", help="images.json of a flow", description=_images.__doc__))
     _tarball_parser(commands.add_parser("tarball", help="archive for a container engine", description=_tarball.__doc__))
     _debian_parser(commands.add_parser("debian", help="base layer from .deb files", description=_debian.__doc__))
+    _files_parser(commands.add_parser("files", help="the files of an image", description=_files.__doc__))
     _interpreter_parser(
         commands.add_parser("interpreter", help="does a base have it?", description=_interpreter.__doc__)
     )
@@ -99,11 +106,39 @@ def _index_parser(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_index)
 
 
+def _stamp_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--status",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="workspace status file of Bazel; given, the build is stamped",
+    )
+
+
+def _metadata_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--lock", required=True, type=Path, metavar="flow.json")
+    parser.add_argument("--environment", required=True, metavar="NAME", help="environment of the lock")
+    parser.add_argument("--label", required=True, metavar="//package:name", help="target of the flow or image")
+    parser.add_argument("--step", action="append", default=[], metavar="STEP", help="that runs in the image")
+    parser.add_argument("--base", type=Path, metavar="DIR", help="OCI layout of the base image; not for an index")
+    parser.add_argument("--platform", metavar="OS/ARCH", help="not for an index")
+    parser.add_argument("--annotation", action="append", default=[], metavar="KEY=TEMPLATE")
+    _stamp_option(parser)
+    parser.add_argument("--annotations-out", required=True, type=Path, metavar="OUT", help="KEY=VALUE lines")
+    parser.add_argument("--created-out", required=True, type=Path, metavar="OUT", help="time as in RFC 3339")
+    parser.set_defaults(run=_metadata)
+
+
 def _images_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lock", required=True, type=Path, metavar="flow.json")
     parser.add_argument("--label", required=True, metavar="//package:name", help="the flow's target")
-    parser.add_argument("--repository", metavar="REGISTRY/NAME", help="where the images will be pushed")
+    parser.add_argument("--repository", metavar="TEMPLATE", help="where the images will be pushed")
+    parser.add_argument("--tag", action="append", default=[], metavar="TEMPLATE", help="that they get there")
+    _stamp_option(parser)
     parser.add_argument("--step", action="append", default=[], metavar="STEP=DIR", help="OCI layout of a step's image")
+    parser.add_argument("--foreign", action="append", default=[], metavar="STEP", help="its image is not of the lock")
     parser.add_argument("--output", required=True, type=Path, metavar="images.json")
     parser.set_defaults(run=_images)
 
@@ -131,11 +166,17 @@ def _debian_parser(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_debian)
 
 
+def _files_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--base", required=True, type=Path, metavar="DIR", help="OCI layout of the image")
+    parser.add_argument("--output", required=True, type=Path, metavar="OUT.json")
+    parser.set_defaults(run=_files)
+
+
 def _interpreter_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--base", required=True, type=Path, metavar="DIR", help="OCI layout of the base image")
+    parser.add_argument("--files", required=True, type=Path, metavar="FILES.json", help="files of the base image")
+    parser.add_argument("--platform", required=True, metavar="OS/ARCH", help="of the image")
     parser.add_argument("--interpreter", required=True, metavar="PATH", help="absolute path in the image")
     parser.add_argument("--image", required=True, metavar="LABEL", help="what is built on the base, for the message")
-    parser.add_argument("--platform", metavar="OS/ARCH", help="which image of a base with several platforms")
     parser.add_argument("--output", required=True, type=Path, metavar="OUT", help="gets the path after symlinks")
     parser.set_defaults(run=_interpreter)
 
@@ -155,11 +196,30 @@ def _index(options: argparse.Namespace) -> None:
     _write_digest(options, assemble_index(options.output, options.image, annotations, link=options.link))
 
 
+def _metadata(options: argparse.Namespace) -> None:
+    """Write what an image says about itself: annotations, and the time of creation."""
+    base = select_image(options.base, options.platform).digest if options.base else None
+    lock = read_lock(options.lock).environment_hash(options.environment)
+    subject = Subject(options.label, options.step, lock, options.platform, base)
+    stamp = _stamp(options)
+    values = image_annotations(subject, dict(parse_pairs(options.annotation, "--annotation")), stamp)
+    lines = "".join(f"{key}={value}\n" for key, value in values.items())
+    write_together({options.annotations_out: lines.encode(), options.created_out: f"{created(stamp)}\n".encode()})
+
+
 def _images(options: argparse.Namespace) -> None:
     """Write images.json of a build: step, digest, hash of its requirements."""
     layouts = {name: Path(path) for name, path in parse_pairs(options.step, "--step")}
-    document = build_images(options.lock, options.label, options.repository, layouts)
+    names = Names(options.repository, options.tag, _stamp(options))
+    document = build_images(read_lock(options.lock), options.label, names, layouts, options.foreign)
     write_together({options.output: to_json(document)})
+
+
+def _stamp(options: argparse.Namespace) -> Stamp:
+    values: dict[str, str] = {}
+    for file in options.status:
+        values |= parse_status("\n".join(_lines(file)))
+    return Stamp(values, bool(options.status))
 
 
 def _tarball(options: argparse.Namespace) -> None:
@@ -177,9 +237,15 @@ def _debian(options: argparse.Namespace) -> None:
     write_base(debs, options.python, outputs, options.packages, compression=options.compression, level=options.level)
 
 
+def _files(options: argparse.Namespace) -> None:
+    """List the files of an image; reads its layers."""
+    write_together({options.output: listing.to_json(listing.list_files(options.base))})
+
+
 def _interpreter(options: argparse.Namespace) -> None:
-    """Check that a base image has the interpreter that step images link to; reads the base's layers."""
-    found = check_interpreter(options.base, options.interpreter, options.image, options.platform)
+    """Check that a base image has the interpreter that step images link to."""
+    files = listing.read_listing(options.files)
+    found = check_interpreter(files, options.interpreter, options.image, options.platform)
     write_together({options.output: f"{found}\n".encode()})
 
 

@@ -3,40 +3,97 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mfbazel.image.errors import ImageError
-from mfbazel.image.layout import Json, images, top_descriptor
+from mfbazel.image.layout import Image, Json, images, top_descriptor
+from mfbazel.image.lock import Lock
+from mfbazel.image.metadata import flow_name, platform_slug
+from mfbazel.image.templates import Stamp, expand, stamp_variables, variables
 
 
-def build_images(flow_json: Path, label: str, repository: str | None, layouts: Mapping[str, Path]) -> Json:
+@dataclass(frozen=True)
+class Names:
+    """How the images of a flow are called in a registry; see :mod:`mfbazel.image.templates`.
+
+    Attributes:
+        repository: template, ``None`` if it is not configured.
+        tags: templates.
+        stamp: the stamp variables.
+    """
+
+    repository: str | None = None
+    tags: Sequence[str] = ()
+    stamp: Stamp = field(default_factory=Stamp)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step and its image."""
+
+    name: str
+    label: str
+    digest: str
+    platforms: Sequence[Image]
+    lock: str
+    requirements: str
+    foreign: bool
+
+    def values(self) -> dict[str, str]:
+        named = {"flow": flow_name(self.label), "step": self.name, "lock": self.lock}
+        if len(self.platforms) == 1:
+            named["platform"] = platform_slug(self.platforms[0].platform)
+        return named
+
+
+def build_images(
+    lock: Lock, label: str, names: Names, layouts: Mapping[str, Path], foreign: Sequence[str] = ()
+) -> Json:
     """Return the content of ``images.json``.
 
     Args:
-        flow_json: ``flow.json`` of the lock.
+        lock: of the flow.
         label: of the flow's target.
-        repository: where the images will be pushed, ``None`` if that is not configured.
+        names: how the images are called.
         layouts: step → layout directory of its image.
+        foreign: steps whose image is not made from the lock.
 
     Raises:
-        ImageError: the lock holds no flow, the steps of the two differ, or a layout is not usable.
+        ImageError: the lock holds no flow, the steps of the two differ, a layout is not usable, a template cannot be
+            expanded, or one tag would name two images.
     """
-    flow = _flow(flow_json)
+    flow = lock.flow
     steps = {step["name"]: step for step in flow["steps"]}
     missing, unknown = sorted(steps.keys() - layouts.keys()), sorted(layouts.keys() - steps.keys())
     if missing:
-        raise ImageError(f"{flow_json}: no image was given for: {', '.join(missing)} (flow {flow['name']})")
+        raise ImageError(f"{lock.path}: no image was given for: {', '.join(missing)} (flow {flow['name']})")
     if unknown:
         raise ImageError(
-            f"{flow_json}: flow {flow['name']} has no step: {', '.join(unknown)}; it has {', '.join(steps)}"
+            f"{lock.path}: flow {flow['name']} has no step: {', '.join(unknown)}; it has {', '.join(steps)}"
         )
+    found = [_step(lock, label, step, layouts[name], name in foreign) for name, step in steps.items()]
+    repositories = {step.name: _repository(step, names) for step in found}
+    common = set(repositories.values())
+    entries = {
+        step.name: {
+            "digest": step.digest,
+            "requirements_sha256": step.requirements,
+            "platforms": sorted(image.platform for image in step.platforms),
+            **({} if step.foreign else {"lock": step.lock}),
+            **({"repository": repositories[step.name]} if len(common) > 1 else {}),
+            **_tags(step, names),
+        }
+        for step in found
+    }
+    _check_tags(label, entries)
     return {
         "schema": 1,
         "flow": flow["name"],
         "label": label,
-        "repository": repository,
-        "steps": {name: _step(layouts[name], step["requirements_sha256"]) for name, step in steps.items()},
+        "repository": common.pop() if len(common) == 1 else None,
+        "steps": entries,
     }
 
 
@@ -45,27 +102,58 @@ def to_json(document: Json) -> bytes:
     return (json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
-def _flow(path: Path) -> Json:
-    try:
-        document = json.loads(path.read_bytes())
-        flow = document["flow"]
-        if flow is None:
-            raise ImageError(f"{path} is a lock without a flow: it has no steps")
-        if document["schema"] != 1:
-            raise ImageError(f"{path}: schema {document['schema']} is not understood, 1 is. Write the lock again.")
-        for step in flow["steps"]:
-            str(step["name"]), str(step["requirements_sha256"])
-    except OSError as error:
-        raise ImageError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ImageError(f"{path} is not the flow.json of a lock ({error!r}). Write the lock again.") from error
-    result: Json = flow
-    return result
+def _step(lock: Lock, label: str, step: Json, layout: Path, foreign: bool) -> _Step:
+    return _Step(
+        step["name"],
+        label,
+        top_descriptor(layout)["digest"],
+        images(layout),
+        lock.environment_hash(step["environment"]),
+        step["requirements_sha256"],
+        foreign,
+    )
 
 
-def _step(layout: Path, requirements: str) -> Json:
-    return {
-        "digest": top_descriptor(layout)["digest"],
-        "requirements_sha256": requirements,
-        "platforms": sorted(image.platform for image in images(layout)),
-    }
+def _repository(step: _Step, names: Names) -> str | None:
+    if names.repository is None:
+        return None
+    where = f"{step.label}, step {step.name}: attribute `repository`"
+    if "platform" in variables(names.repository) and len(step.platforms) > 1:
+        has = ", ".join(sorted(image.platform for image in step.platforms))
+        raise ImageError(
+            f"{where}: {names.repository!r} names {{platform}}, and the image is one index for {has}, which is in one "
+            "repository. Use {platform} in `remote_tags` instead."
+        )
+    return expand(names.repository, step.values(), names.stamp, where)
+
+
+def _tags(step: _Step, names: Names) -> Json:
+    """Return ``tags``, tag → digest, and ``unstamped_tags``, the templates that wait for a stamped build."""
+    tags: dict[str, str] = {}
+    waiting: list[str] = []
+    for template in names.tags:
+        if stamp_variables(template) and not names.stamp.stamped:
+            waiting.append(template)
+            continue
+        where = f"{step.label}, step {step.name}: attribute `remote_tags`"
+        if "platform" in variables(template):
+            for image in step.platforms:
+                values = {**step.values(), "platform": platform_slug(image.platform)}
+                tags[expand(template, values, names.stamp, where)] = image.digest
+        else:
+            tags[expand(template, step.values(), names.stamp, where)] = step.digest
+    return {**({"tags": tags} if tags else {}), **({"unstamped_tags": waiting} if waiting else {})}
+
+
+def _check_tags(label: str, entries: Mapping[str, Json]) -> None:
+    """Refuse a tag that would name two images of one repository."""
+    seen: dict[tuple[str | None, str], tuple[str, str]] = {}
+    for name, entry in entries.items():
+        for tag, digest in entry.get("tags", {}).items():
+            other, there = seen.setdefault((entry.get("repository"), tag), (name, digest))
+            if there != digest:
+                raise ImageError(
+                    f"{label}: attribute `remote_tags`: the tag {tag!r} would name the images of {other} and of "
+                    f"{name}. "
+                    "Use {step} in the tag or in `repository`."
+                )

@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import posixpath
 import re
-from pathlib import Path
+from collections.abc import Mapping
 
 from mfbazel.image.errors import ImageError
-from mfbazel.image.layout import Image, select_image
-from mfbazel.layer.existing import describe
+from mfbazel.image.listing import Files
 
 _PYTHON = re.compile(r"(?:^|/)bin/python3\.\d+$")
 _MOST_LINKS = 40
 
 
-def check_interpreter(base: Path, interpreter: str, image: str, platform: str | None = None) -> str:
-    """Return where ``interpreter`` lies in ``base`` once symlinks are followed.
+def check_interpreter(files: Mapping[str, Files], interpreter: str, image: str, platform: str) -> str:
+    """Return where ``interpreter`` lies in a base image once symlinks are followed.
 
     Args:
-        base: OCI layout directory of the base image; its layers are read.
+        files: of the base, by platform; see :mod:`mfbazel.image.listing`.
         interpreter: absolute path that the virtual environment links to.
         image: the image that is built on it, for the message.
-        platform: ``os/architecture`` where the base has several.
+        platform: of the image, ``os/architecture``.
 
     Raises:
-        ImageError: there is no such file; the message lists the Pythons that the base has. Otherwise as
-            :func:`mfbazel.image.layout.select_image`.
-        LayerError: a layer of the base is damaged.
+        ImageError: the base is not for the platform, or there is no such file; the message lists the platforms or
+            Pythons that the base has.
     """
-    files = _files(select_image(base, platform))
-    found = _resolve(files, interpreter)
+    fitting = [name for name in files if name == platform] or [
+        name for name in files if name.startswith(f"{platform}/")
+    ]
+    if len(fitting) != 1:
+        raise ImageError(
+            f"{image}: the base image has no image for the platform {platform}; it has: {', '.join(sorted(files))}. "
+            "Give a base for it, or take the platform out of `platforms` and lock again."
+        )
+    found = _resolve(files[fitting[0]], interpreter)
     if found is None:
-        has = sorted(f"/{path}" for path in files if _PYTHON.search(path))
+        has = sorted(f"/{path}" for path in files[fitting[0]] if _PYTHON.search(path))
         raise ImageError(
             f"{image}: the base image has no {interpreter}, which the image's virtual environment needs. "
             f"Pythons of the base: {', '.join(has) or 'none'}. Declare another `python` for the step, give another "
@@ -40,22 +45,7 @@ def check_interpreter(base: Path, interpreter: str, image: str, platform: str | 
     return found
 
 
-def _files(image: Image) -> dict[str, str]:
-    """Return the target by path of what the layers leave: empty for files. Whiteouts as in the OCI image-spec."""
-    files: dict[str, str] = {}
-    for layer in image.manifest["layers"]:
-        added = describe(image.blob(layer["digest"]), "base")[1]
-        for listed in added:
-            directory, name = posixpath.split(listed.path)
-            if name.startswith(".wh."):
-                gone = directory if name == ".wh..wh..opq" else posixpath.join(directory, name.removeprefix(".wh."))
-                files = {path: to for path, to in files.items() if path != gone and not path.startswith(f"{gone}/")}
-        for listed in added:
-            files[listed.path] = listed.content.removeprefix("-> ") if listed.content.startswith("-> ") else ""
-    return files
-
-
-def _resolve(files: dict[str, str], path: str) -> str | None:
+def _resolve(files: Files, path: str) -> str | None:
     """Follow symlinks, of directories too; None where a file is missing or links go round."""
     rest, done = path.strip("/").split("/"), ""
     links = 0

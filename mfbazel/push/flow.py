@@ -34,7 +34,7 @@ class FlowPush:
         repository: takes precedence over what ``images`` says.
         label: takes precedence over what ``images`` says.
         output: where a copy of the record goes.
-        tags: each step's image is also tagged ``<step>-<tag>``.
+        tags: each step's image is also tagged ``<step>-<tag>``, besides the tags that ``images`` names.
     """
 
     images: Path
@@ -72,17 +72,27 @@ def push_flow(request: FlowPush, reporter: Reporter) -> dict[str, str]:
     began = time.monotonic()
     images = read_images(request.images)
     layouts = _layouts(request, images)
-    tags = {step: [parse_tag(f"{step}-{tag}", "--tag") for tag in request.tags] for step in layouts}
+    tags = {step: _tags(step, images, layout, request.tags) for step, layout in layouts.items()}
     label = request.label or images.label
     if not label:
         raise PushError(f"{request.images} names no label; say which flow it is with --label //package:name.")
     record = images_path(request.workspace, label)
     progress = _Progress(reporter)
-    repository = _repository(request, images, label, progress)
-    reporter.begin(str(repository), list(layouts))
-    _push_missing(request.crane, repository, layouts, _recorded(record, repository), progress)
-    _tag(request.crane, repository, layouts, tags)
-    return _record(request, images, repository, record, progress, began)
+    repositories = _repositories(request, images, label, progress)
+    reporter.begin(", ".join(dict.fromkeys(map(str, repositories.values()))), list(layouts))
+    for repository in dict.fromkeys(repositories.values()):
+        there = {step: layout for step, layout in layouts.items() if repositories[step] == repository}
+        _push_missing(request.crane, repository, there, _recorded(record, repository), progress)
+        _tag(request.crane, repository, {tag: digest for step in there for tag, digest in tags[step].items()})
+    for template in images.unstamped:
+        reporter.note(f"the tag {template} is not set: this build is not stamped; push with --stamp", "yellow")
+    return _record(request, images, repositories, record, progress, began)
+
+
+def _tags(step: str, images: Images, layout: Layout, given: Sequence[str]) -> dict[str, str]:
+    """Return the tags of a step's image, and of the images of its platforms, with their digests."""
+    tags = {parse_tag(tag, "attribute `remote_tags`"): digest for tag, digest in images.tags[step].items()}
+    return {**tags, **{parse_tag(f"{step}-{tag}", "--tag"): layout.digest for tag in given}}
 
 
 def _layouts(request: FlowPush, images: Images) -> dict[str, Layout]:
@@ -101,17 +111,19 @@ def _layouts(request: FlowPush, images: Images) -> dict[str, Layout]:
     return layouts
 
 
-def _repository(request: FlowPush, images: Images, label: str, progress: _Progress) -> Repository:
-    """Return where to push: as told, as configured, else the embedded registry, started if need be."""
+def _repositories(request: FlowPush, images: Images, label: str, progress: _Progress) -> dict[str, Repository]:
+    """Return where to push each image: as told, as configured, else the embedded registry, started if need be."""
     if request.repository is not None:
-        return parse_repository(request.repository, "option --repository")
-    if images.repository is not None:
-        return parse_repository(images.repository, f"attribute `repository` of {label}")
+        return dict.fromkeys(request.layouts, parse_repository(request.repository, "option --repository"))
+    configured = {step: images.repositories[step] for step in request.layouts}
+    if None not in configured.values():
+        origin = f"attribute `repository` of {label}"
+        return {step: parse_repository(str(value), origin) for step, value in configured.items()}
     registry = EmbeddedRegistry(request.store)
     ensured = registry.ensure(request.crane.program)
     progress.reporter.embedded(ensured, registry.store)
     progress.kept = registry
-    return Repository(ensured.running.host, clean_path(*parse_label(label)))
+    return dict.fromkeys(request.layouts, Repository(ensured.running.host, clean_path(*parse_label(label))))
 
 
 def _recorded(record: Path, repository: Repository) -> set[str]:
@@ -186,24 +198,26 @@ def _confirmed(crane: Crane, repository: Repository, digests: Iterable[str]) -> 
         return {digest for digest, found in zip(wanted, pool.map(has, wanted), strict=True) if found}
 
 
-def _tag(
-    crane: Crane, repository: Repository, layouts: Mapping[str, Layout], tags: Mapping[str, Sequence[str]]
-) -> None:
-    """Set the tags that do not name the right image yet."""
-    for step, layout in layouts.items():
-        for tag in tags[step]:
-            try:
-                if crane.digest(f"{repository}:{tag}") != layout.digest:
-                    crane.tag(repository, layout.digest, tag)
-            except CraneError as error:
-                raise explain(error, f"setting the tag {tag!r}", repository) from error
+def _tag(crane: Crane, repository: Repository, tags: Mapping[str, str]) -> None:
+    """Set the tags, tag to digest, that do not name the right image yet."""
+    for tag, digest in tags.items():
+        try:
+            if crane.digest(f"{repository}:{tag}") != digest:
+                crane.tag(repository, digest, tag)
+        except CraneError as error:
+            raise explain(error, f"setting the tag {tag!r}", repository) from error
 
 
 def _record(
-    request: FlowPush, images: Images, repository: Repository, record: Path, progress: _Progress, began: float
+    request: FlowPush,
+    images: Images,
+    repositories: Mapping[str, Repository],
+    record: Path,
+    progress: _Progress,
+    began: float,
 ) -> dict[str, str]:
     """Write the record and its copy, print the results and return them."""
-    content = images.pushed_to(str(repository))
+    content = images.pushed_to({step: str(repository) for step, repository in repositories.items()})
     for path in (record, *([request.output] if request.output else [])):
         try:
             write_atomically(path, content)
@@ -212,7 +226,7 @@ def _record(
                 f"the images are pushed, but the record {path} cannot be written: {error.strerror or error}. Make room "
                 "or allow writing there, then push again (nothing is sent twice)."
             ) from error
-    results = {step: repository.by_digest(images.digests[step]) for step in request.layouts}
+    results = {step: repositories[step].by_digest(images.digests[step]) for step in request.layouts}
     for step, image in results.items():
         progress.reporter.result(step, image)
     seconds = time.monotonic() - began

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,24 +22,39 @@ class Images:
     Attributes:
         content: the whole object, members unknown here included.
         label: the flow's label, or ``None``.
-        repository: what the user configured, or ``None``.
+        repositories: step to what the user configured, or ``None``.
         digests: step to ``sha256:…``, in the file's order.
+        tags: step to tags, each with the digest that it names.
+        unstamped: templates of tags that only a stamped build knows.
     """
 
     content: dict[str, Any]
     label: str | None
-    repository: str | None
+    repositories: dict[str, str | None]
     digests: dict[str, str]
+    tags: dict[str, dict[str, str]]
+    unstamped: tuple[str, ...]
 
     def recorded_images(self) -> dict[str, str]:
         """Return step to ``repository@sha256:…`` as a push wrote it; steps without are left out."""
         return {name: step["image"] for name, step in self.content["steps"].items() if step.get("image")}
 
-    def pushed_to(self, repository: str) -> str:
-        """Return the text of the push's ``images.json``: the repository filled in, and each step's ``image``."""
+    def pushed_to(self, repositories: Mapping[str, str]) -> str:
+        """Return the text of the push's ``images.json``: the repositories filled in, and each step's ``image``.
+
+        Args:
+            repositories: step to the repository that its image was pushed to.
+        """
+        common = set(repositories.values())
         steps = {
-            name: {**step, "image": f"{repository}@{step['digest']}"} for name, step in self.content["steps"].items()
+            name: {
+                **{key: value for key, value in step.items() if key != "repository"},
+                **({"repository": repositories[name]} if len(common) > 1 else {}),
+                "image": f"{repositories[name]}@{step['digest']}",
+            }
+            for name, step in self.content["steps"].items()
         }
+        repository = common.pop() if len(common) == 1 else None
         content = {**self.content, "repository": repository, "steps": steps}
         return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
@@ -70,8 +86,28 @@ def _checked(path: Path, content: Any) -> Images:
         digest = step.get("digest") if isinstance(step, dict) else None
         if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
             raise PushError(f"{path}: the step {name!r} has no sha256 digest (found: {digest!r}); build it again.")
-    for member in ("label", "repository"):
-        if not isinstance(content.get(member), str | None):
-            raise PushError(f"{path}: `{member}` is not text (found: {content[member]!r}); build it again.")
-    digests = {name: step["digest"] for name, step in steps.items()}
-    return Images(content, content.get("label"), content.get("repository"), digests)
+    for member, where in [(content, name) for name in ("label", "repository")] + [
+        (step, "repository") for step in steps.values()
+    ]:
+        if not isinstance(member.get(where), str | None):
+            raise PushError(f"{path}: `{where}` is not text (found: {member[where]!r}); build it again.")
+    return Images(
+        content,
+        content.get("label"),
+        {name: step.get("repository", content.get("repository")) for name, step in steps.items()},
+        {name: step["digest"] for name, step in steps.items()},
+        {name: _tags(path, name, step) for name, step in steps.items()},
+        tuple(sorted({template for step in steps.values() for template in step.get("unstamped_tags", [])})),
+    )
+
+
+def _tags(path: Path, name: str, step: dict[str, Any]) -> dict[str, str]:
+    """Return the tags of a step."""
+    tags = step.get("tags", {})
+    if not isinstance(tags, dict) or not all(
+        isinstance(value, str) and _DIGEST.fullmatch(value) for value in tags.values()
+    ):
+        raise PushError(
+            f"{path}: the tags of the step {name!r} are not tag and digest (found: {tags!r}); build it again."
+        )
+    return tags

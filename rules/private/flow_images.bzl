@@ -1,6 +1,7 @@
 """All step images of a flow, with images.json."""
 
 load("//rules/private/providers:flow_images_info.bzl", "FlowImagesInfo")
+load(":stamping.bzl", "STAMP_ATTRS", "add_status")
 
 def _flow_images_impl(ctx):
     images = {step: target.files.to_list()[0] for target, steps in ctx.attr.images.items() for step in steps.split(",")}
@@ -12,13 +13,16 @@ def _flow_images_impl(ctx):
     arguments.add("--label", ctx.attr.flow_label)
     if ctx.attr.repository:
         arguments.add("--repository", ctx.attr.repository)
+    arguments.add_all(ctx.attr.remote_tags, before_each = "--tag")
+    arguments.add_all(ctx.attr.foreign, before_each = "--foreign")
+    status = add_status(ctx, arguments)
     arguments.add("--output", output)
     for step, image in images.items():
         arguments.add_all("--step", [image], expand_directories = False, format_each = step + "=%s")
     ctx.actions.run(
         executable = ctx.executable._image,
         arguments = [arguments],
-        inputs = [ctx.file.lock, ctx.file.lock_check] + images.values(),
+        inputs = [ctx.file.lock, ctx.file.lock_check] + images.values() + status,
         outputs = [output],
         mnemonic = "FlowImages",
         progress_message = "Writing images.json of " + ctx.attr.flow_label,
@@ -34,13 +38,15 @@ def _flow_images_impl(ctx):
 flow_images = rule(
     implementation = _flow_images_impl,
     doc = "Collects the step images of a flow. The digests in images.json are those that a push gives.",
-    attrs = {
+    attrs = dict(STAMP_ATTRS, **{
         "flow_label": attr.string(mandatory = True, doc = "The flow as on a command line, //package:name."),
+        "foreign": attr.string_list(doc = "Steps whose image is not made from the lock."),
         "images": attr.label_keyed_string_dict(mandatory = True, doc = "Image to the steps that run in it, separated by commas."),
         "lock": attr.label(mandatory = True, allow_single_file = True, doc = "flow.json of the lock."),
         "lock_check": attr.label(mandatory = True, allow_single_file = True, doc = "Result of flow_lock_check."),
-        "repository": attr.string(doc = "Repository that images are pushed to; empty for the embedded registry."),
+        "remote_tags": attr.string_list(doc = "Templates of tags."),
+        "repository": attr.string(doc = "Template of the repository that images are pushed to; empty for the embedded registry."),
         "steps": attr.string_list(doc = "The steps in topological order."),
         "_image": attr.label(default = "//mfbazel/image", executable = True, cfg = "exec"),
-    },
+    }),
 )

@@ -1,6 +1,6 @@
 """What the launcher of a flow finds in its runfiles: packages per environment, and first-party files."""
 
-load(":import_roots.bzl", "import_roots")
+load(":import_roots.bzl", "import_roots", "imported_as")
 
 def _flow_runtime_impl(ctx):
     sites = {
@@ -13,7 +13,7 @@ def _flow_runtime_impl(ctx):
         path: _runfile(file)
         for file in depset(transitive = [runfiles.files] + [dep[DefaultInfo].files for dep in ctx.attr.deps]).to_list()
         if file.owner.workspace_name == "" and not file.is_directory
-        for path in _imported_as(file, roots)
+        for path in imported_as(file, roots)
     }
     sites_json = ctx.actions.declare_file(ctx.label.name + ".sites.json")
     ctx.actions.write(sites_json, json.encode_indent(sites) + "\n")
@@ -31,14 +31,6 @@ def _flow_runtime_impl(ctx):
             ).merge(runfiles),
         ),
         OutputGroupInfo(first_party = depset([first_party_json]), sites = depset([sites_json])),
-    ]
-
-def _imported_as(file, roots):
-    """Paths of a file relative to each import root that holds it."""
-    return [
-        file.short_path.removeprefix("" if root == "." else root + "/")
-        for root in roots
-        if root == "." or file.short_path.startswith(root + "/")
     ]
 
 def _runfile(file):

@@ -17,3 +17,16 @@ def import_roots(ctx, deps):
                 if path.startswith(prefix) and path != prefix:
                     found[path.removeprefix(prefix)] = None
     return found.keys() + ["."]
+
+def imported_as(file, roots):
+    """Returns the paths of a file relative to each import root that holds it.
+
+    Args:
+        file: the file.
+        roots: what import_roots returned.
+    """
+    return [
+        file.short_path.removeprefix("" if root == "." else root + "/")
+        for root in roots
+        if root == "." or file.short_path.startswith(root + "/")
+    ]

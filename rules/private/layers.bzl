@@ -1,7 +1,7 @@
 """Rules that make the layers of step images, each from its own inputs and from nothing else."""
 
 load("@bazel_skylib//rules:common_settings.bzl", "BuildSettingInfo")
-load("//rules/private/providers:layer_info.bzl", "LayerInfo", "LayersInfo")
+load("//rules/private/providers:layer_info.bzl", "AllLayersInfo", "LayerInfo", "LayersInfo")
 load("//rules/private/providers:wheel_info.bzl", "WheelInfo")
 
 _EXTENSIONS = {
@@ -60,7 +60,8 @@ def _wheel_layer_impl(ctx):
     command.add("wheels")
     command.add("--python", ctx.attr.python)
     command.add("--name", ctx.attr.layer_name)
-    command.add("--platform", "linux/amd64")
+    if ctx.attr.platform:
+        command.add("--platform", ctx.attr.platform)
 
     # The repository rule has checked the hashes of the wheels: they are read once here.
     command.add_all([wheel.file for wheel in wheels])
@@ -85,6 +86,7 @@ wheel_layer = rule(
     attrs = dict(
         LAYER_TOOL,
         layer_name = attr.string(mandatory = True, doc = "The layer's name in the lock's plan; messages use it."),
+        platform = attr.string(doc = "Platform, as in linux/amd64, that the wheels must be for; empty where a lock's choice of a single wheel says it."),
         python = attr.string(mandatory = True, doc = "Version of the image's Python, X.Y."),
         wheels = attr.label_list(mandatory = True, providers = [WheelInfo], doc = "The wheels."),
     ),
@@ -163,9 +165,25 @@ layers = rule(
     },
 )
 
+def _layer_settings_impl(settings, attr):
+    return {setting: getattr(attr, name) or settings[setting] for name, setting in _SETTINGS.items()}
+
+# Attributes of images to the build settings that they stand for; empty leaves what the command line says.
+_SETTINGS = {
+    "compression": "//rules:compression",
+}
+
+_layer_settings = transition(
+    implementation = _layer_settings_impl,
+    inputs = _SETTINGS.values(),
+    outputs = _SETTINGS.values(),
+)
+
 def _image_layers_impl(ctx):
-    providers = _layers_impl(ctx)
-    files = [layer.files for layer in providers[1].layers]
+    below = ctx.attr.below[AllLayersInfo].layers if ctx.attr.below else []
+    there = {layer.blob: None for layer in below}
+    above = [layer for target in ctx.attr.layers for layer in target[LayersInfo].layers if layer.blob not in there]
+    files = [layer.files for layer in below + above]
     checked = ctx.actions.declare_file(ctx.label.name + ".checked")
     arguments = ctx.actions.args()
     arguments.add("clashes")
@@ -180,17 +198,24 @@ def _image_layers_impl(ctx):
         mnemonic = "LayerClashes",
         progress_message = "Comparing the files of the layers of " + ctx.attr.image,
     )
-
-    # A validation action: every build of an image that has these layers runs it, whichever rules assemble the image.
-    return providers + [OutputGroupInfo(_validation = depset([checked] + ctx.files.checks))]
+    return [
+        DefaultInfo(files = depset([layer.blob for layer in above], order = "preorder")),
+        LayersInfo(layers = above),
+        AllLayersInfo(layers = below + above),
+        # A validation action: every build of an image that has these layers runs it, whichever rules assemble the image.
+        OutputGroupInfo(_validation = depset([checked] + ctx.files.checks)),
+    ]
 
 image_layers = rule(
     implementation = _image_layers_impl,
-    doc = "All layers of an image above its base. Fails when two of them hold one path with different content.",
+    doc = "The layers of an image above its base. Fails when two of them hold one path with different content.",
     attrs = dict(
         LAYER_TOOL,
+        below = attr.label(providers = [AllLayersInfo], doc = "The image_layers of the image that is the base, where it is one of a step: its layers are not added again."),
         checks = attr.label_list(doc = "Other checks that every build of the image runs."),
+        compression = attr.string(values = ["", "gzip", "none", "zstd"], doc = "How the layers are compressed; empty for what //rules:compression says."),
         image = attr.string(mandatory = True, doc = "The image, for messages."),
-        layers = attr.label_list(providers = [LayersInfo], doc = "From the bottom to the top; each with a file list."),
+        layers = attr.label_list(cfg = _layer_settings, providers = [LayersInfo], doc = "From the bottom to the top; each with a file list."),
+        _allowlist_function_transition = attr.label(default = "@bazel_tools//tools/allowlists/function_transition_allowlist"),
     ),
 )

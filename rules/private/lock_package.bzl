@@ -7,3 +7,12 @@ def lock_package(label):
         label: Label of the flow, or of whatever the lock is named after.
     """
     return label.package + "/" + label.name if label.package else label.name
+
+def layers_target(environment, platform):
+    """Returns the name of the target that has the layers of an environment, in the package of its lock.
+
+    Args:
+        environment: name of the environment.
+        platform: as in `linux/amd64`.
+    """
+    return "{}.{}.layers".format(environment, platform.replace("/", "_"))

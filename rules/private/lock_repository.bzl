@@ -1,5 +1,6 @@
 """The repository that turns locks into targets: one package per lock, and an index of the flows."""
 
+load(":lock_package.bzl", "layers_target")
 load(":wheel_targets.bzl", "wheel_repository_name")
 
 _HEADER = """\
@@ -20,6 +21,7 @@ _WHEEL_LAYER = """
 wheel_layer(
     name = {name},
     layer_name = {layer_name},
+    platform = {platform},
     python = {python},
     wheels = {wheels},
 )
@@ -55,35 +57,66 @@ def _python_targets(lock):
     return parts
 
 def _layer_targets(lock):
-    """Layers of every environment of a flow: a wheel alone in a layer shares it with every other lock."""
-    parts = []
-    plan = lock.get("layers", {}).get("linux/amd64", [])
-    pythons = {name: environment["python"] for name, environment in lock["environments"].items()}
-    of_environment = {name: [] for name in pythons if not name.startswith("_")}
-    for layer in plan:
-        for python in sorted({pythons[name]: None for name in layer["environments"]}):
-            if len(layer["wheels"]) == 1:
-                target = _wheel(layer["wheels"][0], "layer_" + python)
-            else:
-                name = "{}_{}".format(layer["name"], python)
-                target = ":" + name
-                parts.append(_WHEEL_LAYER.format(
-                    name = repr(name),
-                    layer_name = repr(layer["name"]),
-                    python = repr(python),
-                    wheels = repr([_wheel(sha256, "wheel") for sha256 in layer["wheels"]]),
-                ))
-            for environment in layer["environments"]:
-                if pythons[environment] == python:
-                    of_environment[environment].append(target)
-    for name, targets in sorted(of_environment.items()):
-        parts.append(_LAYERS.format(name = repr(name + ".layers"), layers = repr(targets)))
-    return parts
+    """Layers of every environment of a flow, per platform: a wheel alone in a layer shares it with every other lock.
 
-def _entry(lock):
+    Returns the targets as text, and the labels of the layers by environment and platform.
+    """
+    parts = []
+    groups = {}
+    pythons = {name: environment["python"] for name, environment in lock["environments"].items()}
+    of_environment = {name: {} for name in pythons if not name.startswith("_")}
+    for platform, plan in sorted(lock.get("layers", {}).items()):
+        for layer in plan:
+            for python in sorted({pythons[name]: None for name in layer["environments"]}):
+                target = _layer_label(layer, python, platform, groups, parts)
+                for environment in layer["environments"]:
+                    if pythons[environment] == python:
+                        of_environment[environment].setdefault(platform, []).append(target)
+    for name, platforms in sorted(of_environment.items()):
+        for platform in sorted(lock.get("layers", {})):
+            parts.append(_LAYERS.format(
+                name = repr(layers_target(name, platform)),
+                layers = repr(platforms.get(platform, [])),
+            ))
+    return parts, of_environment
+
+def _layer_label(layer, python, platform, groups, parts):
+    """The label of a layer of the plan; a group of wheels that is not there yet is declared. Groups without binaries are the same on all platforms."""
+    if len(layer["wheels"]) == 1:
+        return _wheel(layer["wheels"][0], "layer_" + python)
+    key = (python, tuple(layer["wheels"]))
+    if key not in groups:
+        name = "{}_{}_{}".format(layer["name"], python, platform.replace("/", "_"))
+        groups[key] = ":" + name
+        parts.append(_WHEEL_LAYER.format(
+            name = repr(name),
+            layer_name = repr(layer["name"]),
+            platform = repr(platform),
+            python = repr(python),
+            wheels = repr([_wheel(sha256, "wheel") for sha256 in layer["wheels"]]),
+        ))
+    return groups[key]
+
+def _equal_environments(lock, of_environment):
+    """Environment to the first one, in the order of the steps, that has the same Python and layers: their images are one."""
+    flow = lock.get("flow") or {"steps": []}
+    names = [step["environment"] for step in flow["steps"]]
+    names += [name for name in sorted(of_environment) if name not in names]
+    first = {}
+    return {
+        name: first.setdefault(repr((lock["environments"][name]["python"], sorted(of_environment[name].items()))), name)
+        for name in names
+    }
+
+def _entry(lock, of_environment):
     """What a macro may know of a lock while packages load: nothing else makes them load again."""
     flow = lock.get("flow") or {"steps": []}
     return {
+        "asked": {step["name"]: step["platform"] for step in flow["steps"] if step.get("platform")},
+        "equal": _equal_environments(lock, of_environment),
+        "gpu": [step["name"] for step in flow["steps"] if step.get("gpu")],
+        "platforms": sorted(lock.get("layers", {})),
+        "plain": [step["name"] for step in flow["steps"] if not lock["environments"][step["environment"]]["requirements"]],
         "pythons": {name: environment["python"] for name, environment in lock["environments"].items()},
         "steps": {step["name"]: step["environment"] for step in flow["steps"]},
     }
@@ -95,9 +128,10 @@ def _lock_repository_impl(repository_ctx):
         lock = json.decode(content)
         parts = [_HEADER.format(layers_bzl = repository_ctx.attr._layers_bzl)]
         parts += _python_targets(lock)
-        parts += _layer_targets(lock)
+        layers, of_environment = _layer_targets(lock)
+        parts += layers
         repository_ctx.file(package + "/BUILD.bazel", "".join(parts))
-        index[package] = _entry(lock)
+        index[package] = _entry(lock, of_environment)
         for sha256 in lock["wheels"]:
             wheels.setdefault(sha256, []).append(package + ".lock")
     for package, reason in repository_ctx.attr.unusable.items():

@@ -9,17 +9,21 @@ load(":flow_locking.bzl", "flow_locking")
 load(":flow_reading.bzl", "flow_reading")
 load(":flow_runtime.bzl", "flow_runtime")
 load(":flow_spec.bzl", "flow_spec")
+load(":flow_step_images.bzl", "flow_step_images")
+load(":image_options.bzl", "image_options")
 load(":lock_package.bzl", "lock_package")
 load(":missing_lock.bzl", "missing_lock")
-load(":step_image.bzl", "locked_image", "support_layers")
 
 def metaflow_flow(
         name,
         src,
-        base,
+        base = None,
+        bases = {},
+        images = {},
         deps = [],
+        bake_deps = False,
         repository = None,
-        interpreter = "/usr/local/bin/python{python}",
+        remote_tags = [],
         python = None,
         metaflow = "metaflow>=2.19.17",
         launcher = [],
@@ -38,19 +42,23 @@ def metaflow_flow(
         build = [],
         wheels = [],
         advisories = None,
-        files = [],
-        env = {},
         tags = [],
-        visibility = None):
+        visibility = None,
+        **options):
     """A Metaflow flow whose steps run in images of their own.
 
     Args:
         name: name of the flow's binary; the lock is the directory `NAME.lock` beside the BUILD file.
         src: the flow's source file.
-        base: any OCI image target for Linux, with bash, tar, gzip and Python.
+        base: any OCI image target for Linux, with bash, tar, gzip and Python. It is built for each of the platforms.
+        bases: base images of some steps, by the name of a step or by what it requests: `{"gpu": "@cuda_base", "default": "@python_base"}`. The name of
+            a step in the place of an image derives from that step's image: `{"evaluate": "train"}`.
+        images: images that steps take as they are, by the name of a step, by "gpu", or by "default", which is for steps without packages of their own.
         deps: first-party py_library targets: other modules beside the flow, libraries of other packages.
-        repository: where images are pushed to, `registry.example.com/ml/my_flow`. Without it, `.push` starts a registry on this machine.
-        interpreter: absolute path of the interpreter in the base; `{python}` stands for the step's version, X.Y.
+        bake_deps: install the modules of `deps` in the images, beside the packages. Otherwise first-party code travels with Metaflow's code package alone.
+        repository: where images are pushed to, `registry.example.com/ml/my_flow`. Without it, `.push` starts a registry on this machine. A template: `{flow}`,
+            `{step}`, `{lock}` (a hash of the step's packages), `{platform}`, and stamp variables, `{STABLE_GIT_COMMIT}`.
+        remote_tags: tags that `.push` gives to every image; templates, as `repository`.
         python: version (X.Y) of Python for steps that declare none; default: the Python of the machine that locks.
         metaflow: requirement of Metaflow itself, which the lock pins for the launching machine.
         launcher: requirements that launching needs besides: `["kubernetes"]` for @kubernetes, Argo Workflows and Airflow.
@@ -69,10 +77,19 @@ def metaflow_flow(
         build: distributions that are built from source: from their sdists, or as their requirement `name @ git+https://…` says. Building runs their code, without network.
         advisories: file or directory of advisories in the OSV format that NAME.audit compares the lock with.
         wheels: wheels of this workspace, checked-in files or targets (py_wheel and the like, visible to `//visibility:public`): steps that require these distributions take them from nowhere else.
-        files: pkg_files and the like (rules_pkg): first-party files that must be in every image.
-        env: additional environment variables of the images.
         tags: tags of all targets.
         visibility: visibility of the targets.
+        **options: of the images, all optional:
+            interpreter: absolute path of the interpreter in the base; `{python}` stands for the step's version, X.Y. Default: `/usr/local/bin/python{python}`.
+            files: pkg_files and the like (rules_pkg): first-party files that must be in every image.
+            env: additional environment variables.
+            labels: labels of the configuration.
+            annotations: annotations besides those that mfbazel sets (docs/images.md); values are templates, an empty one takes an annotation away.
+            entrypoint: entrypoint, a list. Metaflow's own commands need none.
+            user: user that containers run as, `"1000:1000"`.
+            workdir: working directory, made writable for any user. Default: `/metaflow`.
+            compression: "zstd", "gzip" or "none", instead of what the build setting `//rules:compression` says.
+            stamp: 1: source, revision and time of creation are those of the workspace status, always; 0: never; -1, the default: with --stamp.
 
     Targets produced by this macro:
         NAME: Metaflow's command line: `bazel run :NAME -- run`.
@@ -82,7 +99,7 @@ def metaflow_flow(
         NAME.explain: shows the steps, their packages, and why each is there.
         NAME.audit: lists the licence of every package, and the advisories that apply to it.
         NAME.spec: what was read of the flow, as JSON (docs/flow_spec.schema.json).
-        NAME.<step>: the image of one step, an OCI layout directory.
+        NAME.<step>: the image of one step, an OCI layout directory; steps with the same packages share it. NAME.<step>.<os>_<architecture>: of one platform, where it has several.
         NAME.images: all of them, and images.json.
         NAME.push: pushes them. NAME.load: loads them into a container engine of this machine.
     """
@@ -153,14 +170,27 @@ def metaflow_flow(
         **hidden
     )
     _launcher(name, label, src, deps, configs, config_values, package, lock, hidden, common)
-    _step_images(name, package, lock, base, interpreter, files, env, common)
+    built = flow_step_images(
+        name = name,
+        base = base,
+        bases = bases,
+        code = deps if bake_deps else [],
+        images = images,
+        lock = lock,
+        options = image_options(**dict(options, labels = dict({"org.opencontainers.image.title": name}, **options.get("labels", {})))),
+        package = package,
+        **common
+    )
     flow_images(
         name = name + ".images",
         flow_label = label,
-        images = {"{}.{}".format(name, step): step for step in lock["steps"]},
+        foreign = built.foreign,
+        images = {image: ",".join(steps) for image, steps in built.images.items()},
         lock = name + ".lock/flow.json",
         lock_check = "_{}.lock_check".format(name),
+        remote_tags = remote_tags,
         repository = repository or "",
+        stamp = options.get("stamp", -1),
         steps = lock["steps"].keys(),
         **common
     )
@@ -208,23 +238,6 @@ def _reader(kind, name, suffix, front, arguments, data, common):
 def _quoted(text):
     """text as one argument of an executable, whose args Bazel expands and splits."""
     return "'{}'".format(text.replace("$", "$$").replace("'", "'\\''"))
-
-def _step_images(name, package, lock, base, interpreter, files, env, common):
-    support = {
-        python: support_layers("_{}.python{}".format(name, python), name, base, python, interpreter, files, common["tags"])
-        for python in {lock["pythons"][environment]: None for environment in lock["steps"].values()}
-    }
-    for step, environment in lock["steps"].items():
-        locked_image(
-            name = "{}.{}".format(name, step),
-            base = base,
-            env = env,
-            # Nothing that names the step: steps with the same packages have the same image.
-            labels = {"org.opencontainers.image.title": name},
-            packages = Label("@mfbazel_locks//{}:{}.layers".format(package, environment)),
-            support = support[lock["pythons"][environment]],
-            **common
-        )
 
 def _launcher(name, label, src, deps, configs, config_values, package, lock, hidden, common):
     runtime = "_{}.runtime".format(name)

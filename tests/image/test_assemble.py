@@ -1,4 +1,4 @@
-"""Images from descriptors: documents, links, selection, images.json, archives. Nothing here needs a network."""
+"""Images from descriptors: documents, links, selection, archives. Nothing here needs a network."""
 
 from __future__ import annotations
 
@@ -8,55 +8,14 @@ import json
 import os
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mfbazel.errors import MfbazelError
 from mfbazel.image import ImageError
 from mfbazel.image.__main__ import main
-from mfbazel.layer import LayerError, Outputs, write_layer
-from mfbazel.layer.tar import FILE, Content, Entry
-
-EPOCH = "1970-01-01T00:00:00Z"
-
-
-def make_layer(directory: Path, name: str, compression: str = "zstd") -> str:
-    """Write a layer and return its --layer argument."""
-    blob, descriptor = directory / f"{name}.tar", directory / f"{name}.json"
-    entries = [Entry(f"{name}.txt", FILE, 0o644, Content(name.encode()), owner=name)]
-    write_layer(entries, Outputs(blob, descriptor, None), compression=compression)
-    return f"{blob}={descriptor}"
-
-
-def assemble(tmp_path: Path, name: str, *options: str) -> Path:
-    output = tmp_path / name
-    platform = () if "--base" in options or "--os" in options else ("--os", "linux", "--architecture", "amd64")
-    main(["assemble", "--output", str(output), "--digest", f"{output}.sha256", *platform, *options])
-    return output
-
-
-def document(layout: Path, digest: str) -> dict[str, Any]:
-    data = (layout / "blobs" / "sha256" / digest.removeprefix("sha256:")).read_bytes()
-    assert f"sha256:{hashlib.sha256(data).hexdigest()}" == digest
-    result: dict[str, Any] = json.loads(data)
-    return result
-
-
-def manifest_of(layout: Path) -> dict[str, Any]:
-    (entry,) = json.loads((layout / "index.json").read_text())["manifests"]
-    found = document(layout, entry["digest"])
-    assert entry["mediaType"] == found["mediaType"] == "application/vnd.oci.image.manifest.v1+json"
-    return found
-
-
-def config_of(layout: Path) -> dict[str, Any]:
-    return document(layout, manifest_of(layout)["config"]["digest"])
-
-
-def lines(path: Path, *text: str) -> str:
-    path.write_text("".join(f"{line}\n" for line in text))
-    return str(path)
+from mfbazel.layer import LayerError
+from tests.image.layouts import EPOCH, assemble, config_of, document, lines, make_layer, manifest_of, two_platforms
 
 
 def test_image_from_nothing_is_complete(tmp_path: Path) -> None:
@@ -177,21 +136,6 @@ def test_arguments_can_come_from_a_file(tmp_path: Path) -> None:
     assert config_of(output)["architecture"] == "arm64"
 
 
-def two_platforms(tmp_path: Path) -> Path:
-    layouts = []
-    for architecture in ("amd64", "arm64"):
-        layer = make_layer(tmp_path, architecture)
-        layouts.append(
-            str(
-                assemble(
-                    tmp_path, f"i-{architecture}", "--os", "linux", "--architecture", architecture, "--layer", layer
-                )
-            )
-        )
-    main(["index", "--output", f"{tmp_path}/index", "--digest", f"{tmp_path}/index.sha256", "--image", *layouts])
-    return tmp_path / "index"
-
-
 def test_index_lists_its_images_with_their_platforms(tmp_path: Path) -> None:
     layout = two_platforms(tmp_path)
     (top,) = json.loads((layout / "index.json").read_text())["manifests"]
@@ -301,61 +245,6 @@ def test_existing_layout_is_replaced_whole(tmp_path: Path) -> None:
     digest = json.loads((tmp_path / "one.json").read_text())["digest"].removeprefix("sha256:")
     assert not (layout / "blobs" / "sha256" / digest).is_symlink()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
-
-
-def flow_json(tmp_path: Path, *steps: str) -> Path:
-    path = tmp_path / "flow.json"
-    entries = [{"name": step, "requirements_sha256": f"hash-{step}"} for step in steps]
-    path.write_text(json.dumps({"schema": 1, "flow": {"name": "ChurnFlow", "steps": entries}}))
-    return path
-
-
-def images_json(tmp_path: Path, lock: Path, *options: str) -> dict[str, Any]:
-    out = tmp_path / "images.json"
-    main(["images-json", "--lock", str(lock), "--label", "//flows:churn", "--output", str(out), *options])
-    result: dict[str, Any] = json.loads(out.read_text())
-    return result
-
-
-def test_images_json_says_digest_and_requirements_of_every_step(tmp_path: Path) -> None:
-    index, single = two_platforms(tmp_path), assemble(tmp_path, "single")
-    lock = flow_json(tmp_path, "start", "end")
-    found = images_json(tmp_path, lock, "--step", f"end={index}", "--step", f"start={single}")
-    assert found == {
-        "schema": 1,
-        "flow": "ChurnFlow",
-        "label": "//flows:churn",
-        "repository": None,
-        "steps": {
-            "start": {
-                "digest": (tmp_path / "single.sha256").read_text().strip(),
-                "requirements_sha256": "hash-start",
-                "platforms": ["linux/amd64"],
-            },
-            "end": {
-                "digest": (tmp_path / "index.sha256").read_text().strip(),
-                "requirements_sha256": "hash-end",
-                "platforms": ["linux/amd64", "linux/arm64"],
-            },
-        },
-    }
-    options = ("--step", f"end={index}", "--step", f"start={single}", "--repository", "registry.example.com/ml")
-    assert images_json(tmp_path, lock, *options)["repository"] == "registry.example.com/ml"
-
-
-def test_images_json_and_lock_must_have_the_same_steps(tmp_path: Path) -> None:
-    single = assemble(tmp_path, "single")
-    with pytest.raises(ImageError, match="no image was given for: end"):
-        images_json(tmp_path, flow_json(tmp_path, "start", "end"), "--step", f"start={single}")
-    with pytest.raises(ImageError, match=r"flow ChurnFlow has no step: other; it has start"):
-        images_json(tmp_path, flow_json(tmp_path, "start"), "--step", f"start={single}", "--step", f"other={single}")
-    lock = tmp_path / "flow.json"
-    lock.write_text('{"schema": 1, "flow": null}')
-    with pytest.raises(ImageError, match="lock without a flow"):
-        images_json(tmp_path, lock)
-    lock.write_text("{}")
-    with pytest.raises(ImageError, match=r"is not the flow\.json of a lock"):
-        images_json(tmp_path, lock)
 
 
 def tarball(tmp_path: Path, layout: Path, *options: str) -> dict[str, bytes]:

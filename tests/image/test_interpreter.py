@@ -30,10 +30,11 @@ def base(tmp_path: Path, *layers: dict[str, str]) -> Path:
     return tmp_path / "base"
 
 
-def check(tmp_path: Path, layout: Path, interpreter: str) -> str:
-    output = tmp_path / "found"
-    options = ["--base", str(layout), "--interpreter", interpreter, "--image", "//flows:my_flow.train"]
-    main(["interpreter", *options, "--output", str(output)])
+def check(tmp_path: Path, layout: Path, interpreter: str, platform: str = "linux/amd64") -> str:
+    files, output = tmp_path / "files.json", tmp_path / "found"
+    main(["files", "--base", str(layout), "--output", str(files)])
+    options = ["--files", str(files), "--interpreter", interpreter, "--platform", platform]
+    main(["interpreter", *options, "--image", "//flows:my_flow.train", "--output", str(output)])
     return output.read_text().strip()
 
 
@@ -67,3 +68,9 @@ def test_links_that_go_round_lead_nowhere(tmp_path: Path) -> None:
     layout = base(tmp_path, {"a": "b", "b": "a"})
     with pytest.raises(ImageError, match="has no /a"):
         check(tmp_path, layout, "/a")
+
+
+def test_a_base_without_the_platform_is_refused_with_the_platforms_that_it_has(tmp_path: Path) -> None:
+    layout = base(tmp_path, {"usr/bin/python3.14": ""})
+    with pytest.raises(ImageError, match=r"no image for the platform linux/arm64; it has: linux/amd64"):
+        check(tmp_path, layout, "/usr/bin/python3.14", "linux/arm64")

@@ -36,6 +36,9 @@ class Flow:
     repository: str | None
     layouts: dict[str, Path] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
+    repositories: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, dict[str, str]] = field(default_factory=dict)
+    unstamped: list[str] = field(default_factory=list)
 
     def build(self, step: str, layers: dict[str, bytes]) -> None:
         """Build (again) the image of a step."""
@@ -46,6 +49,11 @@ class Flow:
     def push(self, *options: str) -> int:
         """Push through the command line; return the exit code."""
         images = write_images_json(self.root / "images.json", self.digests, self.repository, LABEL)
+        content = json.loads(images.read_text())
+        for step, entry in content["steps"].items():
+            entry |= {"repository": self.repositories[step]} if self.repositories else {}
+            entry |= {"tags": self.tags.get(step, {}), "unstamped_tags": self.unstamped}
+        images.write_text(json.dumps(content))
         arguments = ["flow", f"--images={images}", f"--crane={find_crane()}", f"--workspace={self.root}"]
         return main([*arguments, *(f"--image={step}={path}" for step, path in self.layouts.items()), *options])
 
@@ -323,3 +331,24 @@ def test_wrong_usage_exits_with_2(wrong: list[str], capsys: pytest.CaptureFixtur
         main(["load", "--tag=x", *wrong])
     assert caught.value.code == 2
     assert "--image" in capsys.readouterr().err
+
+
+def test_steps_may_have_repositories_of_their_own(flow: Flow, proxy: Proxy) -> None:
+    flow.repository = None
+    flow.repositories = {step: f"{proxy.host}/ml/{step}" for step in flow.digests}
+    assert flow.push() == 0
+    content = json.loads(flow.record.read_text())
+    assert content["repository"] is None
+    for step, digest in flow.digests.items():
+        assert content["steps"][step]["image"] == f"{proxy.host}/ml/{step}@{digest}"
+        assert _crane_digest(content["steps"][step]["image"]) == digest
+
+
+def test_tags_of_the_build_are_set_and_those_that_wait_for_a_stamp_are_named(
+    flow: Flow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flow.tags = {"train": {"train-0123": flow.digests["train"]}}
+    flow.unstamped = ["{STABLE_GIT_COMMIT}"]
+    assert flow.push() == 0
+    assert _crane_digest(f"{flow.repository}:train-0123") == flow.digests["train"]
+    assert "the tag {STABLE_GIT_COMMIT} is not set: this build is not stamped" in capsys.readouterr().err

@@ -79,9 +79,9 @@ case "${MMDEBSTRAP_DOES:-}" in
 esac
 target=${@: -2:1}
 case $target in -) root=$TMPDIR/mmdebstrap.root ;; *) root=$target ;; esac
-mkdir -p "$root/etc/bazel" "$root/usr/share/mfbazel/base" "$root/usr/share/bazel/embedded_tools" "$root/dev"
+mkdir -p "$root/etc/bazel" "$root/usr/share/mfbazel/base/amd64" "$root/usr/share/bazel/embedded_tools" "$root/dev"
 echo "startup --debugging" >"$root/etc/bazel/bazelrc"
-echo "a package" >"$root/usr/share/mfbazel/base/python.deb"
+echo "a package" >"$root/usr/share/mfbazel/base/amd64/python.deb"
 : >"$root/usr/share/bazel/embedded_tools/MODULE.bazel"
 : >"$root/dev/null-device"
 for module in tools/skylib rules/python; do

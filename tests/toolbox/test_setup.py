@@ -54,7 +54,7 @@ def test_the_root_is_made_from_the_lists_and_verified_by_the_keyring(host: Host)
     (toolbox,) = host.toolboxes.glob("????????????????")
     assert (toolbox / "root/etc/bazel/bazelrc").read_text() == ""
     assert (toolbox / "versions.txt").read_text() == "bazel-bootstrap 7.7.1+ds-8 amd64\ncrane 0.20.7 amd64\n"
-    assert (toolbox / "base.sha256").read_text().endswith("  python.deb\n")
+    assert (toolbox / "base.sha256").read_text().endswith("  amd64/python.deb\n")
 
 
 def test_an_ordinary_user_owns_every_file_and_leaves_no_scratch_directory(host: Host) -> None:
@@ -66,7 +66,7 @@ def test_an_ordinary_user_owns_every_file_and_leaves_no_scratch_directory(host: 
     (arguments,) = host.calls("mmdebstrap")
     assert {"--mode=unshare", "--format=tar"} <= set(arguments)
     root = Path(result.stdout.strip()) / "root"
-    assert (root / "usr/share/mfbazel/base/python.deb").exists()
+    assert (root / "usr/share/mfbazel/base/amd64/python.deb").exists()
     assert not (root / "dev/null-device").exists()
     assert list(scratch.iterdir()) == []
 

@@ -137,6 +137,8 @@ toolbox_bazelrc() {
   {
     # What Debian's system file says, which setup.sh empties.
     echo "startup --install_base=/usr/share/bazel --trust_install_base"
+    # A server that runs from another toolbox is not asked: it starts anew when its options change.
+    echo "startup --host_jvm_args=-Dmfbazel.toolbox=$(basename "$dir")"
     echo "common --registry=file://${dir// /%20}/registry"
     echo "common --noenable_workspace --lockfile_mode=off"
     echo "common --repo_env=MFBAZEL_BASE_PACKAGES=/usr/share/mfbazel/base"

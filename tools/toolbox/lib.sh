@@ -18,7 +18,7 @@ toolbox_home() {
 }
 
 # Count up when setup.sh makes a toolbox that differs otherwise than by its packages.
-toolbox_format=1
+toolbox_format=2
 
 # A toolbox is named after what it is made from: another package list makes another toolbox.
 toolbox_key() {

@@ -130,7 +130,7 @@ toolbox_make() {
   say "the toolbox is ready after $(in_words $((SECONDS - started)))"
 }
 
-# make_root MIRROR WORK: the Debian root in WORK/root, the base image's packages in its /usr/share/mfbazel/base.
+# make_root MIRROR WORK: the Debian root in WORK/root, the base image's packages in its /usr/share/mfbazel/base/ARCHITECTURE.
 make_root() {
   local mirror=$1 work=$2 options=() option namespace=()
   while read -r option; do options+=("--aptopt=$option"); done < <(apt_network_options)
@@ -195,10 +195,24 @@ host_certificates_hook() {
   printf '%s' 'store=/usr/local/share/ca-certificates; [ ! -d "$store" ] || { mkdir -p "$1$store"; find "$store" -name "*.crt" -readable -exec cp -L {} "$1$store/" \; ; }'
 }
 
-# The .deb files of the base image: apt computes the closure against an empty system, and takes the versions that the toolbox has.
+# The .deb files of the base image, of each architecture: apt computes the closure against an empty system, and takes the versions of this day.
+# A text and not a file: mmdebstrap's users may not reach the workspace.
 base_packages_hook() {
-  # shellcheck disable=SC2016
-  printf '%s' 'set -e; store=/usr/share/mfbazel/base; mkdir -p "$1$store/partial"; chroot "$1" apt-get --option Dir::State::status=/dev/null --option Dir::Cache::archives=$store --option APT::Sandbox::User=root --no-install-recommends --download-only --yes --quiet install '"$(list_of "$toolbox_sources/base-packages.txt" | paste -sd' ')"'; rm -rf "$1$store/partial" "$1$store/lock"'
+  printf 'set -e\npackages="%s"\n' "$(list_of "$toolbox_sources/base-packages.txt" | paste -sd' ')"
+  cat <<'HOOK'
+root=$1
+for architecture in amd64 arm64; do
+  store=/usr/share/mfbazel/base/$architecture
+  lists=/var/tmp/mfbazel-lists/$architecture
+  mkdir -p "$root$store/partial" "$root$lists/partial"
+  for command in update "install --no-install-recommends --download-only $packages"; do
+    chroot "$root" apt-get --quiet --yes --option APT::Architecture=$architecture --option APT::Architectures=$architecture --option APT::Sandbox::User=root \
+      --option Dir::State::status=/dev/null --option Dir::State::lists=$lists --option Dir::Cache::archives=$store --option Dir::Cache::pkgcache= --option Dir::Cache::srcpkgcache= $command
+  done
+  rm -rf "$root$store/partial" "$root$store/lock"
+done
+rm -rf "$root/var/tmp/mfbazel-lists"
+HOOK
 }
 
 # Record what was installed, and refuse a Bazel that the rules were not made for.
@@ -206,7 +220,7 @@ check_versions() {
   local work=$1 bazel
   # shellcheck disable=SC2016
   dpkg-query --admindir="$work/root"/var/lib/dpkg -W -f '${Package} ${Version} ${Architecture}\n' >"$work/versions.txt"
-  (cd "$work/root"/usr/share/mfbazel/base && sha256sum -- *.deb) >"$work/base.sha256"
+  (cd "$work/root"/usr/share/mfbazel/base && sha256sum -- */*.deb) >"$work/base.sha256"
   bazel=$(sed -n 's/^bazel-bootstrap \([0-9.]*\).*/\1/p' "$work/versions.txt")
   if [ "$bazel" != "$toolbox_bazel_version" ]; then
     printf 'error: the mirror has Bazel %s, and this workspace needs %s (.bazelversion). Install bazelisk, which fetches the right one.\n' "$bazel" "$toolbox_bazel_version" >&2

@@ -16,3 +16,10 @@ LayersInfo = provider(
         "layers": "list of LayerInfo, from the bottom to the top.",
     },
 )
+
+AllLayersInfo = provider(
+    doc = "The layers of an image, with those of the images that it is derived from.",
+    fields = {
+        "layers": "list of LayerInfo, from the bottom to the top; the layers of the first image's base are not among them.",
+    },
+)
