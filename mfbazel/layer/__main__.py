@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mfbazel.errors import run_front
 from mfbazel.layer.blob import Outputs, write_layer
 from mfbazel.layer.compression import DEFAULT_LEVELS
 from mfbazel.layer.errors import LayerError
@@ -19,6 +18,7 @@ from mfbazel.layer.output import reading, write_together
 from mfbazel.layer.tar import Entry
 from mfbazel.layer.venv import skeleton
 from mfbazel.layer.wheel import Wheel
+from mfbazel.worker import run_worker_front
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -147,4 +147,4 @@ def _check_hashes(wheels: list[Path], given: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run_front(main)
+    run_worker_front(main)

@@ -2,6 +2,7 @@
 
 load("//rules/private/providers:flow_images_info.bzl", "FlowImagesInfo")
 load(":stamping.bzl", "STAMP_ATTRS", "add_status")
+load(":worker_action.bzl", "run_in_worker")
 
 def _flow_images_impl(ctx):
     images = {step: target.files.to_list()[0] for target, steps in ctx.attr.images.items() for step in steps.split(",")}
@@ -19,9 +20,10 @@ def _flow_images_impl(ctx):
     arguments.add("--output", output)
     for step, image in images.items():
         arguments.add_all("--step", [image], expand_directories = False, format_each = step + "=%s")
-    ctx.actions.run(
+    run_in_worker(
+        ctx,
         executable = ctx.executable._image,
-        arguments = [arguments],
+        arguments = arguments,
         inputs = [ctx.file.lock, ctx.file.lock_check] + images.values() + status,
         outputs = [output],
         mnemonic = "FlowImages",

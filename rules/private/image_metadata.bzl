@@ -1,6 +1,7 @@
 """What an image says about itself, as files that every assembler takes."""
 
 load(":stamping.bzl", "STAMP_ATTRS", "add_status")
+load(":worker_action.bzl", "run_in_worker")
 
 def _image_metadata_impl(ctx):
     annotations = ctx.actions.declare_file(ctx.label.name + ".annotations")
@@ -21,9 +22,10 @@ def _image_metadata_impl(ctx):
     arguments.add("--annotations-out", annotations)
     arguments.add("--created-out", created)
     inputs += add_status(ctx, arguments)
-    ctx.actions.run(
+    run_in_worker(
+        ctx,
         executable = ctx.executable._image,
-        arguments = [arguments],
+        arguments = arguments,
         inputs = inputs,
         outputs = [annotations, created],
         mnemonic = "ImageMetadata",

@@ -1,6 +1,7 @@
 """Checks that a base image has the Python that images on it link to."""
 
 load("//rules/private/providers:base_files_info.bzl", "BaseFilesInfo")
+load(":worker_action.bzl", "run_in_worker")
 
 def _interpreter_check_impl(ctx):
     found = ctx.actions.declare_file(ctx.label.name + ".found")
@@ -12,9 +13,10 @@ def _interpreter_check_impl(ctx):
     arguments.add("--interpreter", ctx.attr.interpreter)
     arguments.add("--image", ctx.attr.image)
     arguments.add("--output", found)
-    ctx.actions.run(
+    run_in_worker(
+        ctx,
         executable = ctx.executable._image,
-        arguments = [arguments],
+        arguments = arguments,
         inputs = [listing],
         outputs = [found],
         mnemonic = "InterpreterCheck",

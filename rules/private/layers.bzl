@@ -3,6 +3,7 @@
 load("@bazel_skylib//rules:common_settings.bzl", "BuildSettingInfo")
 load("//rules/private/providers:layer_info.bzl", "AllLayersInfo", "LayerInfo", "LayersInfo")
 load("//rules/private/providers:wheel_info.bzl", "WheelInfo")
+load(":worker_action.bzl", "run_in_worker")
 
 _EXTENSIONS = {
     "gzip": "tar.gz",
@@ -130,9 +131,10 @@ def _tar_layer_impl(ctx):
     arguments.add("--descriptor", layer.descriptor)
     arguments.add("--files", layer.files)
     arguments.add("--distribution", ctx.attr.history)
-    ctx.actions.run(
+    run_in_worker(
+        ctx,
         executable = ctx.executable._layer,
-        arguments = [arguments],
+        arguments = arguments,
         inputs = [layer.blob],
         outputs = [layer.descriptor, layer.files],
         mnemonic = "LayerDescriptor",
@@ -190,9 +192,10 @@ def _image_layers_impl(ctx):
     arguments.add("--image", ctx.attr.image)
     arguments.add("--output", checked)
     arguments.add_all(files)
-    ctx.actions.run(
+    run_in_worker(
+        ctx,
         executable = ctx.executable._layer,
-        arguments = [arguments],
+        arguments = arguments,
         inputs = files,
         outputs = [checked],
         mnemonic = "LayerClashes",

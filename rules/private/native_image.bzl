@@ -1,6 +1,7 @@
 """The native assembler: an OCI layout from descriptors, without reading a blob again."""
 
 load("//rules/private/providers:layer_info.bzl", "LayerInfo", "LayersInfo")
+load(":worker_action.bzl", "run_in_worker")
 
 def _described_layers(ctx):
     """Layers of `tars`: those that carry a descriptor as they are, any other tar with one made here."""
@@ -15,9 +16,10 @@ def _described_layers(ctx):
             arguments.add("tar")
             arguments.add("--blob-in", blob)
             arguments.add("--descriptor", descriptor)
-            ctx.actions.run(
+            run_in_worker(
+                ctx,
                 executable = ctx.executable._layer,
-                arguments = [arguments],
+                arguments = arguments,
                 inputs = [blob],
                 outputs = [descriptor],
                 mnemonic = "LayerDescriptor",
@@ -36,8 +38,6 @@ def _native_image_impl(ctx):
     layers = _described_layers(ctx)
     inputs = [layer.descriptor for layer in layers] + [layer.blob for layer in layers]
     arguments = ctx.actions.args()
-    arguments.use_param_file("@%s")
-    arguments.set_param_file_format("multiline")
     arguments.add("assemble")
     arguments.add_all("--output", [output], expand_directories = False)
     arguments.add("--digest", digest)
@@ -54,9 +54,10 @@ def _native_image_impl(ctx):
         if file:
             arguments.add("--{}-file".format(option.replace("_", "-")), file)
             inputs.append(file)
-    ctx.actions.run(
+    run_in_worker(
+        ctx,
         executable = ctx.executable._image,
-        arguments = [arguments],
+        arguments = arguments,
         inputs = inputs,
         outputs = [output, digest],
         mnemonic = "OCIImage",

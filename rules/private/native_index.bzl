@@ -1,5 +1,7 @@
 """The native assembler of indexes: images of several platforms as one OCI layout."""
 
+load(":worker_action.bzl", "run_in_worker")
+
 def _native_index_impl(ctx):
     output = ctx.actions.declare_directory(ctx.label.name)
     digest = ctx.actions.declare_file("_{}.digest".format(ctx.label.name.replace("/", "_")))
@@ -12,9 +14,10 @@ def _native_index_impl(ctx):
     if ctx.file.annotations:
         arguments.add("--annotations-file", ctx.file.annotations)
         inputs.append(ctx.file.annotations)
-    ctx.actions.run(
+    run_in_worker(
+        ctx,
         executable = ctx.executable._image,
-        arguments = [arguments],
+        arguments = arguments,
         inputs = depset(inputs, transitive = [image[DefaultInfo].default_runfiles.files for image in ctx.attr.images]),
         outputs = [output, digest],
         mnemonic = "OCIIndex",

@@ -2,6 +2,7 @@
 
 load("//rules/private/providers:base_files_info.bzl", "BaseFilesInfo")
 load(":for_platform.bzl", "PLATFORMS", "to_platform")
+load(":worker_action.bzl", "run_in_worker")
 
 def _base_files_impl(target, ctx):
     if BaseFilesInfo in target:
@@ -14,9 +15,10 @@ def _base_files_impl(target, ctx):
     arguments.add("files")
     arguments.add_all("--base", layouts, expand_directories = False)
     arguments.add("--output", listing)
-    ctx.actions.run(
+    run_in_worker(
+        ctx,
         executable = ctx.executable._image,
-        arguments = [arguments],
+        arguments = arguments,
         # The blobs of a layout may be links to the layers, which are in the runfiles.
         inputs = depset(layouts, transitive = [target[DefaultInfo].default_runfiles.files]),
         outputs = [listing],
