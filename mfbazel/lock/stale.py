@@ -87,9 +87,7 @@ def _check_settings(lock: Lock, settings: Settings) -> list[str]:
         if lock.document.get(name) != now:
             problems.append(f"attribute `{name}` is {now}, locked is {lock.document.get(name)}")
     if lock.budget != settings.budget:
-        problems.append(
-            f"attribute `budget` is {settings.budget}, the layers are planned for {lock.budget} per image"
-        )
+        problems.append(f"attribute `budget` is {settings.budget}, the layers are planned for {lock.budget} per image")
     platforms = sorted(map(str, settings.platforms))
     if sorted(lock.document["layers"]) != platforms:
         locked = ", ".join(sorted(lock.document["layers"]))

@@ -77,15 +77,20 @@ class Draft:
                 self._merge(image, *min(_pairs(image, slots), key=self._cost))
 
     def join_equal(self, python: Mapping[str, str]) -> None:
-        """Make one layer of groups that hold the same wheels, as copies for several images may; ``python``: by image."""
+        """Make one layer of groups that hold the same wheels, as copies for several images may.
+
+        Args:
+            python: by image; layers of different Pythons are never the same.
+        """
         equal: dict[tuple[str, frozenset[str]], list[Slot]] = {}
         for slot, keys in self.slots.items():
             equal.setdefault((python[min(slot.users)], frozenset(keys)), []).append(slot)
-        for (_, keys), slots in equal.items():
+        for (_, wheels), slots in equal.items():
             if len(slots) > 1:
                 for slot in slots:
                     del self.slots[slot]
-                self.add(Slot(frozenset().union(*(slot.users for slot in slots)), slots[0].origin), keys)
+                users = frozenset(image for slot in slots for image in slot.users)
+                self.add(Slot(users, slots[0].origin), wheels)
 
     def _cost(self, pair: _Pair) -> tuple[Any, ...]:
         """Return what merging ``pair`` costs, to be compared with others.

@@ -6,8 +6,8 @@ only while they stack it alike. From the bottom to the top: huge wheels; big one
 whenever one of many does; what is checked in or built from source; what targets make, which any edit changes. Within
 each, what more images use comes first.
 
-Nothing depends on a version, a hash, or a size within its class: a bump changes the layers that hold the bumped wheel, and
-no other. docs/design/layers.md says why it is so, and what it costs.
+Nothing depends on a version, a hash, or a size within its class: a bump changes the layers that hold the bumped wheel,
+and no other. docs/design/layers.md says why it is so, and what it costs.
 """
 
 from __future__ import annotations

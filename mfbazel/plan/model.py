@@ -11,7 +11,7 @@ BIG = 4 << 20
 """Size in bytes of the wheel file from which a wheel gets a layer of its own."""
 
 HUGE = 3
-"""The size class (see :func:`size_class`) from which a wheel lies below all that is smaller: with :data:`BIG`, 64 MiB."""
+"""The size class from which a wheel lies below all that is smaller: 64 MiB, see :func:`size_class`."""
 
 BUDGET = 24
 """Dependency layers per image, where nothing else is said."""
