@@ -20,7 +20,7 @@ budgets = st.integers(1, 12)
 
 
 @given(lock=locks(), budget=budgets)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_every_image_has_its_own_wheels_once_and_at_most_budget_layers(lock: Made, budget: int) -> None:
     layers = lock.plan(budget)
     promises.every_image_has_its_wheels_once(lock, layers)
@@ -28,7 +28,7 @@ def test_every_image_has_its_own_wheels_once_and_at_most_budget_layers(lock: Mad
 
 
 @given(lock=locks(), budget=budgets)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_each_layer_is_one_blob_and_equal_images_have_equal_layers(lock: Made, budget: int) -> None:
     layers = lock.plan(budget)
     promises.a_layer_is_one_blob(lock, layers)
@@ -36,7 +36,7 @@ def test_each_layer_is_one_blob_and_equal_images_have_equal_layers(lock: Made, b
 
 
 @given(lock=locks(), budget=budgets)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_all_images_stack_what_they_share_in_one_order_with_what_is_volatile_on_top(lock: Made, budget: int) -> None:
     layers = lock.plan(budget)
     promises.images_stack_what_they_share_alike(lock, promises.stacks_of(lock, layers))
@@ -44,13 +44,13 @@ def test_all_images_stack_what_they_share_in_one_order_with_what_is_volatile_on_
 
 
 @given(lock=locks())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_with_room_big_wheels_are_alone_and_small_ones_with_those_of_the_same_steps(lock: Made) -> None:
     promises.with_room_groups_are_those_of_the_same_steps(lock, lock.plan(MOST_LAYERS))
 
 
 @given(bump=bumps(), budget=budgets)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_bump_within_its_size_class_changes_only_the_layers_that_hold_the_wheel(
     bump: tuple[Made, str, int], budget: int
 ) -> None:
@@ -60,7 +60,7 @@ def test_a_bump_within_its_size_class_changes_only_the_layers_that_hold_the_whee
 
 
 @given(bump=bumps(), size=promises.sizes())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_where_no_image_is_over_the_budget_only_big_and_huge_count_as_classes(
     bump: tuple[Made, str, int], size: int
 ) -> None:
