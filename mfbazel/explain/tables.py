@@ -34,7 +34,7 @@ def show(report: Report, console: Console, steps: Sequence[str], packages: Seque
         console.print()
     for package in (*own, *runtime):
         _why(package, steps, console)
-    _say_lock(report, console, command)
+    say_lock(report, console, command)
 
 
 def _way(report: Report) -> str:
@@ -131,7 +131,8 @@ def _reasons(package: Package, steps: Sequence[str]) -> Iterator[tuple[tuple[str
         yield steps_of, str(Reason(kind, ", ".join(names)))
 
 
-def _say_lock(report: Report, console: Console, command: str) -> None:
+def say_lock(report: Report, console: Console, command: str) -> None:
+    """Say what the lock does not fit, and the ``command`` that makes it."""
     if report.platform is None:
         console.print(f"\nnot locked yet: versions and sizes come with `{command}`", style="yellow")
     elif report.stale:

@@ -19,6 +19,7 @@ from mfbazel.lock.policy import read_policy
 from mfbazel.lock.resolve import resolve_platforms
 from mfbazel.lock.runtime import DEFAULT_DATASTORES
 from mfbazel.lock.sources.first_party import check_names, read_first_party
+from mfbazel.plan import BUDGET, MOST_LAYERS, check_budget
 
 FLOW_ATTRIBUTES = frozenset(
     [
@@ -29,6 +30,7 @@ FLOW_ATTRIBUTES = frozenset(
         "platform",
         "glibc",
         "resolver",
+        "budget",
         "metaflow",
         "launcher",
         "datastore",
@@ -55,6 +57,12 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--platform", action="append", metavar="OS/ARCH", help=f"repeatable (default: {platforms})")
     parser.add_argument("--glibc", metavar="2.Y", help=f"oldest C library of the images (default: {_DEFAULT_GLIBC})")
     parser.add_argument("--resolver", choices=RESOLVERS, help=f"default: {RESOLVERS[0]}")
+    parser.add_argument(
+        "--budget",
+        type=int,
+        metavar="N",
+        help=f"layers of packages per image, at most; 1 to {MOST_LAYERS} (default: {BUDGET})",
+    )
     parser.add_argument(
         "--build",
         action="append",
@@ -142,6 +150,7 @@ def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> S
 
     Raises:
         mfbazel.lock.errors.LockError: the policy cannot be read, or a platform is unknown.
+        mfbazel.plan.PlanError: the budget is out of range.
     """
     policy = _policy(arguments)
     upgraded = [parse_wanted(text, "--upgrade-package") for text in getattr(arguments, "upgrade_package", ())]
@@ -152,6 +161,7 @@ def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> S
         platforms=resolve_platforms(platforms),
         glibc=arguments.glibc or str(values.get("glibc", _DEFAULT_GLIBC)),
         resolver=arguments.resolver or str(values.get("resolver", RESOLVERS[0])),
+        budget=check_budget(values.get("budget", BUDGET) if arguments.budget is None else arguments.budget),
         policy=policy,
         upgrade=getattr(arguments, "upgrade", False),
         upgrade_packages=tuple(wanted.name for wanted in upgraded),

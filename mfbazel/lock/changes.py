@@ -127,6 +127,8 @@ def _settings(old: Lock, new: Lock) -> Iterator[str]:
     for key in ("glibc", "resolver"):
         if old.document[key] != new.document[key]:
             yield f"{key} {old.document[key]} → {new.document[key]}"
+    if old.budget != new.budget:
+        yield f"budget {old.budget} → {new.budget} layers per image"
     yield from sorted({line for platform in old.platforms for line in _other_wheels(platform, old, new)})
 
 

@@ -15,7 +15,7 @@ from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import Contents, LockedEnvironment, LockedWheel, Settings
 from mfbazel.lock.origin import Source, is_label
 from mfbazel.lock.requirements_txt import parse_locked, render
-from mfbazel.plan import Layer, PlannedWheel, plan_layers
+from mfbazel.plan import BUDGET, Origin, PlannedWheel, plan_layers
 
 SCHEMA = 1
 FILE = "flow.json"
@@ -43,6 +43,11 @@ class Lock:
     def platforms(self) -> list[str]:
         """The platforms that are locked, sorted."""
         return sorted(self.document["layers"])
+
+    @property
+    def budget(self) -> int:
+        """How many layers of packages each image may have."""
+        return int(self.document.get("budget", BUDGET))
 
     def versions(self, environment: str) -> dict[str, str]:
         """Return the locked versions of ``environment`` by name; empty when it is not locked."""
@@ -116,8 +121,10 @@ def build(flow: Mapping[str, Any] | None, locked: Sequence[LockedEnvironment], s
         "glibc": settings.glibc,
         "environments": environments,
         "wheels": wheels,
-        "layers": {str(platform): _layers(environments, wheels, str(platform)) for platform in settings.platforms},
+        "layers": {str(item): _layers(environments, wheels, str(item), settings.budget) for item in settings.platforms},
     }
+    if settings.budget != BUDGET:
+        document["budget"] = settings.budget
     texts = {environments[item.environment.name]["file"]: render(item, settings.command) for item in locked}
     return Lock(document, texts)
 
@@ -151,25 +158,24 @@ def _environment(locked: LockedEnvironment, settings: Settings) -> dict[str, Any
 
 
 def _layers(
-    environments: Mapping[str, Mapping[str, Any]], wheels: Mapping[str, Mapping[str, Any]], platform: str
+    environments: Mapping[str, Mapping[str, Any]], wheels: Mapping[str, Mapping[str, Any]], platform: str, budget: int
 ) -> list[dict[str, Any]]:
-    used = {name: environment["wheels"].get(platform, []) for name, environment in environments.items()}
-    planned = {sha: PlannedWheel(wheel["name"], wheel["version"], wheel["size"]) for sha, wheel in wheels.items()}
-    fixed = {name: [key for key in keys if not is_label(key)] for name, keys in used.items()}
-    # What targets make changes with every edit: each in a layer of its own, on top of the others.
-    made = sorted({key for keys in used.values() for key in keys if is_label(key)})
-    own = [
-        Layer(
-            f"{wheels[key]['name']}-{wheels[key]['version']}",
-            (key,),
-            tuple(sorted(name for name, keys in used.items() if key in keys and not name.startswith("_"))),
-        )
-        for key in made
-    ]
+    layers = plan_layers(
+        {name: environment["wheels"].get(platform, []) for name, environment in environments.items()},
+        {key: planned(key, wheel) for key, wheel in wheels.items()},
+        pythons={name: environment["python"] for name, environment in environments.items()},
+        budget=budget,
+    )
     return [
         {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(layer).items()}
-        for layer in [*plan_layers(fixed, planned), *(layer for layer in own if layer.environments)]
+        for layer in layers
     ]
+
+
+def planned(key: str, wheel: Mapping[str, Any]) -> PlannedWheel:
+    """Return what the planner has to know of ``wheel``, which stands in a lock under ``key``."""
+    origin = Origin.TARGET if is_label(key) else Origin.SOURCE if "source" in wheel else Origin.INDEX
+    return PlannedWheel(wheel["name"], wheel["version"], max(0, wheel.get("size", 0)), origin)
 
 
 def requirements_file(environment: str) -> str:

@@ -20,6 +20,7 @@ from mfbazel.build.errors import BuildError
 from mfbazel.build.git import parse_git_url
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.origin import BUILD_PREFIX, LABEL, Source
+from mfbazel.plan import BUDGET
 from mfbazel.wheel.fetch import redact
 
 LAUNCHER = "_launcher"
@@ -320,7 +321,7 @@ class Policy:
         overrides: requirements that replace what distributions say of the same distribution.
         indexes: where some distributions come from; of several that take one, the first counts.
         build: normalized names of the distributions that are built from source.
-        defaults: ``platforms``, ``glibc`` and ``resolver`` of flows that do not say.
+        defaults: ``platforms``, ``glibc``, ``resolver`` and ``budget`` of flows that do not say.
     """
 
     constraints: tuple[Wanted, ...] = ()
@@ -366,6 +367,7 @@ class Settings:
         platforms: in the order to write them.
         glibc: the oldest C library of the images, ``2.Y``.
         resolver: ``uv`` or ``pip-tools``.
+        budget: layers of packages per image, at most.
         policy: what the repository says; ``build`` includes what the flow says itself.
         upgrade: forget the locked versions; ``upgrade_packages``: of these distributions.
         limits: requirements that the versions of upgraded packages must meet this time.
@@ -377,6 +379,7 @@ class Settings:
     platforms: tuple[Platform, ...]
     glibc: str = "2.28"
     resolver: str = "uv"
+    budget: int = BUDGET
     policy: Policy = field(default_factory=Policy)
     upgrade: bool = False
     upgrade_packages: tuple[str, ...] = ()

@@ -4,7 +4,7 @@
     constraints = ["third_party/constraints.txt"]  # files in pip's format: limits for what is required anyway
     overrides = ["third_party/overrides.txt"]      # the same format: replace what distributions say
     build = ["some-distribution"]                  # may be built from source, which runs its code
-    platforms = ["linux/amd64", "linux/arm64"]     # of flows that do not say, as are glibc and resolver
+    platforms = ["linux/amd64", "linux/arm64"]     # of flows that do not say, as are glibc, resolver and budget
 
     [[lock.index]]                                 # these distributions come from there, and nothing else does
     name = "torch-cuda"
@@ -29,6 +29,7 @@ from packaging.utils import canonicalize_name
 
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import RESOLVERS, UV_GLIBCS, Index, Platform, Policy, Wanted, parse_wanted
+from mfbazel.plan import BUDGET, PlanError, check_budget
 
 FILE = "mfbazel.toml"
 
@@ -39,9 +40,10 @@ _KEYS = {
     "platforms": list,
     "glibc": str,
     "resolver": str,
+    "budget": int,
     "index": list,
 }
-_DEFAULTS = ("platforms", "glibc", "resolver")
+_DEFAULTS = ("platforms", "glibc", "resolver", "budget")
 _INDEX_KEYS = {"name": str, "url": str, "packages": list, "gpu": bool}
 _INDEX_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?")
 _COMMENT = re.compile(r"(^|\s)#.*$")
@@ -81,7 +83,7 @@ def _check(table: Mapping[str, Any], keys: Mapping[str, type], where: str) -> No
     for key, value in table.items():
         if key not in keys:
             raise LockError(f"{FILE}: {where}: unknown key `{key}`; there are {', '.join(keys)}")
-        if not isinstance(value, keys[key]):
+        if not isinstance(value, keys[key]) or (isinstance(value, bool) and keys[key] is not bool):
             raise LockError(f"{FILE}: {where}: `{key}` is not {_kind(keys[key])}: {value!r}")
         if key != "index" and isinstance(value, list) and not all(isinstance(item, str) for item in value):
             raise LockError(f"{FILE}: {where}: `{key}` is not a list of strings: {value!r}")
@@ -91,7 +93,8 @@ def _check_defaults(lock: Mapping[str, Any]) -> None:
     try:
         for platform in map(Platform.parse, lock.get("platforms", [])):
             platform.for_uv(lock.get("glibc", UV_GLIBCS[0]))
-    except LockError as error:
+        check_budget(lock.get("budget", BUDGET))
+    except (LockError, PlanError) as error:
         raise LockError(f"{FILE}: [lock]: {str(error).removeprefix('attribute ')}") from error
     if lock.get("glibc", UV_GLIBCS[0]) not in UV_GLIBCS:
         raise LockError(f"{FILE}: [lock]: `glibc`: '{lock['glibc']}' is unknown; choose from {', '.join(UV_GLIBCS)}")
@@ -102,7 +105,7 @@ def _check_defaults(lock: Mapping[str, Any]) -> None:
 
 
 def _kind(kind: type) -> str:
-    return {list: "a list", str: "a string", bool: "true or false"}[kind]
+    return {list: "a list", str: "a string", bool: "true or false", int: "a number"}[kind]
 
 
 def _requirements(lock: Mapping[str, Any], key: str, directory: Path) -> Iterator[Wanted]:

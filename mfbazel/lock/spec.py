@@ -27,11 +27,11 @@ def read_spec(path: Path) -> Spec:
     """Read the file ``path``::
 
         {"environments": {"tools": {"python": "3.14", "requirements": ["zstandard"]}},
-         "platforms": ["linux/amd64"], "glibc": "2.28", "resolver": "uv"}
+         "platforms": ["linux/amd64"], "glibc": "2.28", "resolver": "uv", "budget": 24}
 
     An environment may name others under ``include``, whose requirements it has as well. With ``"dependencies": false``
     it holds the wheels that it names and nothing that these need: wheels that are read as data, not run.
-    ``platforms``, ``glibc`` and ``resolver`` are optional.
+    ``platforms``, ``glibc``, ``resolver`` and ``budget`` are optional.
 
     Raises:
         LockError: the file cannot be read, or says something else.
@@ -45,9 +45,11 @@ def read_spec(path: Path) -> Spec:
     entries = table.get("environments") if isinstance(table, dict) else None
     if not isinstance(entries, dict) or not entries:
         raise LockError(f"{path}: `environments` is missing or empty; it maps names to `python` and `requirements`")
-    unknown = sorted(set(table) - {"environments", "platforms", "glibc", "resolver"})
+    unknown = sorted(set(table) - {"environments", "platforms", "glibc", "resolver", "budget"})
     if unknown:
         raise LockError(f"{path}: unknown key `{unknown[0]}`")
+    if type(table.get("budget", 0)) is not int:
+        raise LockError(f"{path}: `budget` is not a number: {table['budget']!r}")
     environments = tuple(_environment(name, entries, path) for name in sorted(entries))
     return Spec(environments, {key: value for key, value in table.items() if key != "environments"})
 

@@ -86,6 +86,8 @@ def _check_settings(lock: Lock, settings: Settings) -> list[str]:
     for name, now in (("glibc", settings.glibc), ("resolver", settings.resolver)):
         if lock.document.get(name) != now:
             problems.append(f"attribute `{name}` is {now}, locked is {lock.document.get(name)}")
+    if lock.budget != settings.budget:
+        problems.append(f"attribute `budget` is {settings.budget}, the layers are planned for {lock.budget} per image")
     platforms = sorted(map(str, settings.platforms))
     if sorted(lock.document["layers"]) != platforms:
         locked = ", ".join(sorted(lock.document["layers"]))

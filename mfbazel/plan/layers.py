@@ -1,13 +1,13 @@
 """The planner.
 
-Big wheels get a layer of their own, small ones share a layer with those that exactly the same environments use. All
-images take their layers from one list in one order: a runtime caches layers by chain, so images share what they have
-in common only while they stack it alike. At the bottom are the big wheels, which change one at a time; on top are the
-groups, which change whenever one of many small wheels does; in both, what more images use comes first.
+Big wheels get a layer of their own, small ones share a layer with those that exactly the same images use. All images
+take their layers from one list in one order: a runtime caches layers by chain, so images share what they have in common
+only while they stack it alike. From the bottom to the top: huge wheels; big ones; groups of small ones, which change
+whenever one of many does; what is checked in or built from source; what targets make, which any edit changes. Within
+each, what more images use comes first.
 
-An image with more layers than the budget loses some in two ways, in this order: its smallest big wheels join the group
-of the same environments; then its smallest layers are copied together into one that only this image uses. Either way
-an image sees its own wheels, each once, and nothing else.
+Nothing depends on a version, a hash, or a size within its class: a bump changes the layers that hold the bumped wheel,
+and no other. docs/design/layers.md says why it is so, and what it costs.
 """
 
 from __future__ import annotations
@@ -16,187 +16,103 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import Any
 
+from mfbazel.plan.draft import Draft, Slot
 from mfbazel.plan.errors import PlanError
+from mfbazel.plan.model import BIG, BUDGET, HUGE, Layer, Origin, PlannedWheel, check_budget
 
-BIG = 4 << 20
-"""Size in bytes of the wheel file from which a wheel gets a layer of its own."""
-
-BUDGET = 24
-"""Dependency layers per image."""
-
-MOST_LAYERS = 100
-"""The highest budget: container runtimes refuse images of more than about 125 layers, the base's included."""
-
-_Users = frozenset[str]
-
-
-@dataclass(frozen=True)
-class PlannedWheel:
-    """What the planner needs to know of a wheel; ``size`` in bytes of the file."""
-
-    name: str
-    version: str
-    size: int
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer: its ``name`` (safe as a file name, unique in the plan even where case does not count), the sha256 of its
-    ``wheels`` and the names of the ``environments`` whose images contain it, both sorted."""
-
-    name: str
-    wheels: tuple[str, ...]
-    environments: tuple[str, ...]
-
-
-@dataclass
-class _Plan:
-    """Single-wheel layers (sha256 → users) and groups (users → sha256)."""
-
-    sizes: Mapping[str, int]
-    singles: dict[_Users, list[str]] = field(default_factory=dict)
-    groups: dict[_Users, set[str]] = field(default_factory=dict)
-
-    def layers_of(self, image: str) -> int:
-        """Count the layers of ``image``."""
-        singles = sum(len(wheels) for users, wheels in self.singles.items() if image in users)
-        return singles + sum(image in users for users in self.groups)
-
-    def add(self, users: _Users, wheels: Iterable[str]) -> None:
-        """Put ``wheels`` into the group of ``users``."""
-        if users:
-            self.groups.setdefault(users, set()).update(wheels)
+_PREFIXES = {Origin.INDEX: "packages", Origin.SOURCE: "sources", Origin.TARGET: "targets"}
 
 
 def plan_layers(
     environments: Mapping[str, Sequence[str]],
     wheels: Mapping[str, PlannedWheel],
     *,
+    pythons: Mapping[str, str] | None = None,
     budget: int = BUDGET,
     big: int = BIG,
 ) -> list[Layer]:
     """Plan the layers of all images on one platform.
 
     Args:
-        environments: per environment the sha256 of its wheels; names that begin with ``_`` are no images and ignored.
-        wheels: the wheels by sha256.
+        environments: per environment the keys of its wheels; names that begin with ``_`` are no images and ignored.
+        wheels: the wheels by key.
+        pythons: per environment its Python, X.Y; where none is said all have the same. Images of different Pythons
+            share no layer, since packages lie below ``lib/pythonX.Y``.
         budget: how many layers each image may have, 1 to :data:`MOST_LAYERS`.
         big: the size in bytes from which a wheel gets a layer of its own.
 
     Returns:
         The layers from the bottom to the top. An image consists of those that name its environment, in this order.
+        Environments with equal wheels and Python have the same layers.
 
     Raises:
         PlanError: ``budget`` is out of range, or a wheel of an environment is not in ``wheels``.
     """
-    if not 1 <= budget <= MOST_LAYERS:
-        raise PlanError(
-            f"attribute `budget`: {budget} layers per image is out of range; choose 1 to {MOST_LAYERS} "
-            f"(container runtimes "
-            "refuse images of more than about 125 layers, the base's included)"
-        )
-    images = {name: sorted(set(shas)) for name, shas in environments.items() if not name.startswith("_")}
-    plan = _initial(images, wheels, big)
-    for image in sorted(images):
-        _join_same_users(plan, image, budget)
-        _copy_together(plan, image, budget)
-    return _named(plan, wheels)
+    check_budget(budget)
+    images = _images(environments, wheels, pythons or {})
+    users: dict[tuple[str, str], set[str]] = {}
+    for image, (python, keys, _) in images.items():
+        for key in keys:
+            users.setdefault((python, key), set()).add(image)
+    draft = Draft(wheels, big)
+    for (_, key), names in users.items():
+        draft.place(key, frozenset(names))
+    draft.fit(images, budget)
+    draft.join_equal({image: python for image, (python, _, _) in images.items()})
+    return _named(draft, {image: names for image, (_, keys, names) in images.items() if keys})
 
 
-def _initial(images: Mapping[str, Sequence[str]], wheels: Mapping[str, PlannedWheel], big: int) -> _Plan:
-    users: dict[str, set[str]] = {}
-    for image, shas in images.items():
-        for sha in shas:
-            if sha not in wheels:
-                raise PlanError(f"environment '{image}' names the wheel {sha}, of which name and size are not known")
-            users.setdefault(sha, set()).add(image)
-    plan = _Plan({sha: wheels[sha].size for sha in users})
-    for sha, names in sorted(users.items()):
-        if wheels[sha].size >= big:
-            plan.singles.setdefault(frozenset(names), []).append(sha)
-        else:
-            plan.add(frozenset(names), [sha])
-    return plan
+def _images(
+    environments: Mapping[str, Sequence[str]], wheels: Mapping[str, PlannedWheel], pythons: Mapping[str, str]
+) -> dict[str, tuple[str, frozenset[str], list[str]]]:
+    """Return Python, wheels and environments of each image, by the first of the environments that have it."""
+    equal: dict[tuple[str, frozenset[str]], list[str]] = {}
+    for name, keys in sorted(environments.items()):
+        if name.startswith("_"):
+            continue
+        for key in keys:
+            if key not in wheels:
+                raise PlanError(f"environment '{name}' names the wheel {key}, of which name and size are not known")
+        equal.setdefault((pythons.get(name, ""), frozenset(keys)), []).append(name)
+    return {names[0]: (python, keys, names) for (python, keys), names in equal.items()}
 
 
-def _join_same_users(plan: _Plan, image: str, budget: int) -> None:
-    """Move the smallest big wheels of ``image`` into the groups of their users until the budget holds or
-    none is left."""
-    while plan.layers_of(image) > budget:
-        candidates = [
-            (plan.sizes[sha], sha, users)
-            for users, shas in plan.singles.items()
-            if image in users and len(shas) + (users in plan.groups) > 1
-            for sha in shas
-        ]
-        if not candidates:
-            return
-        _, sha, users = min(candidates, key=lambda item: item[:2])
-        plan.singles[users].remove(sha)
-        plan.add(users, [sha])
+def _named(draft: Draft, images: Mapping[str, Sequence[str]]) -> list[Layer]:
+    """Order and name the layers of ``draft``; ``images``: their environments."""
+    users = {slot: sorted(name for image in slot.users for name in images[image]) for slot in draft.slots}
 
+    def position(slot: Slot) -> tuple[Any, ...]:
+        single = draft.wheels.get(slot.alone)
+        huge = single is not None and slot.origin != Origin.TARGET and draft.size_class(slot) >= HUGE
+        wheel = (single.name, single.version, slot.alone) if single else ()
+        return (not huge, slot.origin, single is None, -len(users[slot]), users[slot], wheel)
 
-def _copy_together(plan: _Plan, image: str, budget: int) -> None:
-    """Copy the smallest layers of ``image`` into its private group until the budget holds."""
-    private: _Users = frozenset([image])
-    while plan.layers_of(image) > budget:
-        candidates = [
-            (sum(plan.sizes[sha] for sha in shas), sorted(users), users, tuple(sorted(shas)), is_group)
-            for is_group, layers in ((True, _group_layers(plan)), (False, _single_layers(plan)))
-            for users, shas in layers
-            if image in users and (users != private or not is_group)
-        ]
-        _, _, users, shas, is_group = min(candidates, key=lambda item: (item[0], item[1], item[3]))
-        if is_group:
-            del plan.groups[users]
-            plan.add(users - private, shas)
-        else:
-            plan.singles[users].remove(shas[0])
-            if users - private:
-                plan.singles.setdefault(users - private, []).append(shas[0])
-        plan.add(private, shas)
-
-
-def _group_layers(plan: _Plan) -> list[tuple[_Users, list[str]]]:
-    return [(users, sorted(shas)) for users, shas in plan.groups.items()]
-
-
-def _single_layers(plan: _Plan) -> list[tuple[_Users, list[str]]]:
-    return [(users, [sha]) for users, shas in plan.singles.items() for sha in shas]
-
-
-def _named(plan: _Plan, wheels: Mapping[str, PlannedWheel]) -> list[Layer]:
-    """Order and name the layers of ``plan``."""
-    singles = sorted(
-        _single_layers(plan),
-        key=lambda item: (-len(item[0]), -plan.sizes[item[1][0]], wheels[item[1][0]].name, item[1]),
-    )
-    groups = sorted(_group_layers(plan), key=lambda item: (-len(item[0]), sorted(item[0])))
-    everyone = frozenset().union(*(users for users, _ in [*singles, *groups]))
-    drafts = [(f"{wheels[shas[0]].name}-{wheels[shas[0]].version}", users, shas) for users, shas in singles]
-    drafts += [(_group_name(users, everyone), users, shas) for users, shas in groups]
+    everyone = sorted(name for names in images.values() for name in names)
+    drafts = [
+        (_name(slot, draft, users[slot], everyone), users[slot], sorted(draft.slots[slot]))
+        for slot in sorted(draft.slots, key=position)
+    ]
     safe = [re.sub(r"[^A-Za-z0-9._-]", "_", name) for name, _, _ in drafts]
     counts = Counter(name.lower() for name in safe)
     return [
         Layer(
-            name
-            if counts[name.lower()] == 1 and name == draft
-            else f"{name}-{_digest([draft, *sorted(users), *shas])}",
-            tuple(shas),
-            tuple(sorted(users)),
+            name if counts[name.lower()] == 1 and name == full else f"{name}-{_digest([full, *names, *keys])}",
+            tuple(keys),
+            tuple(names),
         )
-        for name, (draft, users, shas) in zip(safe, drafts, strict=True)
+        for name, (full, names, keys) in zip(safe, drafts, strict=True)
     ]
 
 
-def _group_name(users: _Users, everyone: _Users) -> str:
-    if users == everyone and len(users) > 1:
-        return "packages-common"
+def _name(slot: Slot, draft: Draft, users: Sequence[str], everyone: Sequence[str]) -> str:
+    single = draft.wheels.get(slot.alone)
+    if single:
+        return f"{single.name}-{single.version}"
     if len(users) == 1:
-        return f"packages-of-{next(iter(users))}"
-    return f"packages-shared-{_digest(sorted(users))}"
+        return f"{_PREFIXES[slot.origin]}-of-{users[0]}"
+    return f"{_PREFIXES[slot.origin]}-{'common' if users == everyone else f'shared-{_digest(users)}'}"
 
 
 def _digest(parts: Iterable[str]) -> str:

@@ -30,6 +30,7 @@ def metaflow_flow(
         resolver = None,
         glibc = None,
         platforms = [],
+        budget = None,
         datastores = ["s3"],
         read = "auto",
         configs = {},
@@ -62,9 +63,10 @@ def metaflow_flow(
         python: version (X.Y) of Python for steps that declare none; default: the Python of the machine that locks.
         metaflow: requirement of Metaflow itself, which the lock pins for the launching machine.
         launcher: requirements that launching needs besides: `["kubernetes"]` for @kubernetes, Argo Workflows and Airflow.
-        resolver: "uv", or "pip-tools". Default of this and the next two: what mfbazel.toml says, else "uv", "2.28" and `["linux/amd64"]`.
+        resolver: "uv", or "pip-tools". Default of this and the next three: what mfbazel.toml says, else "uv", "2.28", `["linux/amd64"]` and 24.
         glibc: oldest glibc that the images have; decides which manylinux wheels are eligible.
         platforms: platforms that are locked, of linux/amd64 and linux/arm64.
+        budget: how many layers of packages an image may have, 1 to 100. Beyond it layers are merged, as NAME.explain shows with `-- --layers`.
         datastores: where steps keep their data: "s3", "azure", "gs", "local". Decides what Metaflow itself needs in the images, which is locked like everything else.
         read: how the flow is read: "static", without running anything; "dynamic", by Metaflow itself in a sandbox; "auto", statically where that can be.
         configs: files for the flow's `Config`, by the name of the Config: `{"settings": "settings.json"}`. Locks, images and runs all use them.
@@ -141,7 +143,7 @@ def metaflow_flow(
         name = locking,
         flow_label = label,
         lock_dir = _path(name + ".lock"),
-        options = _lock_options(metaflow, launcher, resolver, glibc, platforms, datastores, infer, imports, build),
+        options = _lock_options(metaflow, launcher, resolver, glibc, platforms, budget, datastores, infer, imports, build),
         reading = reading,
         wheels = wheels,
         **hidden
@@ -201,12 +203,14 @@ def _path(file):
     """Path of a file of this package, from the workspace's root."""
     return native.package_name() + "/" + file if native.package_name() else file
 
-def _lock_options(metaflow, launcher, resolver, glibc, platforms, datastores, infer, imports, build):
+def _lock_options(metaflow, launcher, resolver, glibc, platforms, budget, datastores, infer, imports, build):
     """Options of mfbazel.lock that the attributes mean, besides how the flow is read."""
     options = ["--metaflow", metaflow, "--infer", infer]
     for option, value in [("--resolver", resolver), ("--glibc", glibc)]:
         if value:
             options += [option, value]
+    if budget != None:
+        options += ["--budget", str(budget)]
     for platform in platforms:
         options += ["--platform", platform]
     for datastore in datastores:

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from mfbazel.lock.document import Lock
+from mfbazel.lock.document import Lock, planned
 from mfbazel.lock.requirements_txt import parse_annotations
 from mfbazel.plan import PlanError, PlannedWheel, plan_layers
 
@@ -30,8 +30,8 @@ _Place = tuple[str, str, str]
 # (Python X.Y, variant): images that can share a distribution.
 _Group = tuple[str, str]
 _Targets = dict[str, dict[_Group, "_Target"]]
-# (platform, (step, Python X.Y, sha256 of its wheels …) …)
-_Plan = tuple[str, tuple[tuple[str, ...], ...]]
+# (platform, budget, (step, Python X.Y, sha256 of its wheels …) …)
+_Plan = tuple[str, int, tuple[tuple[str, ...], ...]]
 # (flow, platform): what layers are planned for together.
 _Unit = tuple[str, str]
 
@@ -256,6 +256,7 @@ class _Image:
         declared: its requirements that limit versions, by name.
         indexes: the policy's index by name of the distribution, where there is one.
         text: the requirements file, whose annotations say why a distribution is there.
+        budget: of layers.
     """
 
     flow: str
@@ -267,6 +268,7 @@ class _Image:
     declared: Mapping[str, Sequence[Requirement]]
     indexes: Mapping[str, str]
     text: str
+    budget: int
 
     @cached_property
     def _via(self) -> Mapping[str, set[str]]:
@@ -327,7 +329,8 @@ def _images_of(flow: str, step: str, environment: Mapping[str, Any], lock: Lock)
             raise PlanError(f"{flow}: the lock of '{step}' names the wheel {missing[0]} and does not describe it")
         wheels = {sha: described[sha] for sha in shas}
         names = {wheel["name"]: sha for sha, wheel in wheels.items()}
-        yield _Image(flow, platform, step, environment["python"], wheels, names, declared, indexes, text)
+        python = environment["python"]
+        yield _Image(flow, platform, step, python, wheels, names, declared, indexes, text, lock.budget)
 
 
 def _declared(environment: Mapping[str, Any]) -> dict[str, list[Requirement]]:
@@ -432,7 +435,7 @@ class _Stock:
             unit = (image.flow, image.platform)
             self._units[unit].append(image)
             for sha, wheel in image.wheels.items():
-                self._wheels[sha] = PlannedWheel(wheel["name"], wheel["version"], _size(wheel))
+                self._wheels[sha] = planned(sha, wheel)
                 self._units_with[image.place(sha)].add(unit)
         self._plans: dict[_Plan, frozenset[_Layer]] = {}
         self._layers = {unit: self._planned(unit, {}) for unit in self._units}
@@ -482,19 +485,21 @@ class _Stock:
 
     def _planned(self, unit: _Unit, replaced: Mapping[_Place, str]) -> frozenset[_Layer]:
         """Plan the layers of one flow on one platform; flows of the same packages are planned once."""
-        plan = (unit[1], tuple((image.step, image.python, *image.replace(replaced)) for image in self._units[unit]))
+        images = self._units[unit]
+        steps = tuple((image.step, image.python, *image.replace(replaced)) for image in images)
+        plan = (unit[1], images[0].budget, steps)
         if plan not in self._plans:
             self._plans[plan] = self._plan(plan)
         return self._plans[plan]
 
     def _plan(self, plan: _Plan) -> frozenset[_Layer]:
-        platform, images = plan
+        platform, budget, images = plan
         pythons = {step: python for step, python, *_ in images}
         environments = {step: shas for step, _, *shas in images}
         wheels = {sha: self._wheels[sha] for shas in environments.values() for sha in shas}
         return frozenset(
             (platform, pythons[step], tuple(sorted(layer.wheels)))
-            for layer in plan_layers(environments, wheels)
+            for layer in plan_layers(environments, wheels, pythons=pythons, budget=budget)
             for step in layer.environments
         )
 
