@@ -32,9 +32,6 @@ from mfbazel.sbom.purls import git_url, image_purl, sdist_purl, wheel_purl
 BUILD_TYPE = "urn:mfbazel:build-type:step-image:1"
 """docs/sbom.md says what it means."""
 
-UNIDENTIFIED_BUILDER = "urn:mfbazel:builder:unidentified"
-"""The builder of builds that nobody vouches for (docs/sbom.md)."""
-
 _PREDICATE = "https://slsa.dev/provenance/v1"
 
 
