@@ -176,8 +176,19 @@ def test_a_single_licence_of_the_list_is_given_by_its_id(case: Case, tmp_path: P
 
 
 def test_what_a_wheel_was_built_from_and_with_is_told(case: Case, tmp_path: Path) -> None:
-    sdist: dict[str, Any] = {"kind": "sdist", "file": "wget-3.2.zip", "sha256": sha("sdist"), "size": 7, "requires": "_build.wget-3.2"}
-    git: dict[str, Any] = {"kind": "git", "url": "https://git.example.com/team/lib.git", "revision": "main", "commit": COMMIT}
+    sdist: dict[str, Any] = {
+        "kind": "sdist",
+        "file": "wget-3.2.zip",
+        "sha256": sha("sdist"),
+        "size": 7,
+        "requires": "_build.wget-3.2",
+    }
+    git: dict[str, Any] = {
+        "kind": "git",
+        "url": "https://git.example.com/team/lib.git",
+        "revision": "main",
+        "commit": COMMIT,
+    }
     add(case, "start", sha("wget==3.2"), wheel("wget", "3.2", **sdist))
     add(case, "start", sha("lib==1.0"), wheel("lib", **git, subdirectory="python"))
     case.steps["_build.wget-3.2"] = {AMD64: [sha("setuptools==80.0")]}
