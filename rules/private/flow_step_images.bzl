@@ -22,7 +22,8 @@ def flow_step_images(name, package, lock, base, bases, images, code, options, ta
         visibility: visibility of the image targets.
 
     Returns:
-        struct: `images`, dict of image to the steps that run in it; `foreign`, the steps whose image is not made from the lock.
+        struct: `images`, dict of image to the steps that run in it; `foreign`, the steps whose image is not made from the lock;
+        `platforms`, dict of steps whose image is an index to its platforms.
     """
     label = "//{}:{}".format(native.package_name(), name)
     _check_keys(label, "bases", bases, lock)
@@ -63,7 +64,11 @@ def flow_step_images(name, package, lock, base, bases, images, code, options, ta
         result["{}.{}".format(name, first)] = group.steps
         for other in group.steps[1:]:
             native.alias(name = "{}.{}".format(name, other), actual = "{}.{}".format(name, first), tags = tags, visibility = visibility)
-    return struct(foreign = foreign.keys(), images = result)
+    return struct(
+        foreign = foreign.keys(),
+        images = result,
+        platforms = {step: group.platforms for group in groups for step in group.steps if len(group.platforms) > 1},
+    )
 
 def _check_keys(label, attribute, values, lock):
     for key in values:

@@ -8,6 +8,7 @@ load(":flow_lock_check.bzl", "flow_lock_check")
 load(":flow_locking.bzl", "flow_locking")
 load(":flow_reading.bzl", "flow_reading")
 load(":flow_runtime.bzl", "flow_runtime")
+load(":flow_sboms.bzl", "flow_sboms")
 load(":flow_spec.bzl", "flow_spec")
 load(":flow_step_images.bzl", "flow_step_images")
 load(":image_options.bzl", "image_options")
@@ -103,6 +104,7 @@ def metaflow_flow(
         NAME.spec: what was read of the flow, as JSON (docs/flow_spec.schema.json).
         NAME.<step>: the image of one step, an OCI layout directory; steps with the same packages share it. NAME.<step>.<os>_<architecture>: of one platform, where it has several.
         NAME.images: all of them, and images.json.
+        NAME.sboms: what is in each of them (SPDX, CycloneDX) and how it was made (SLSA provenance); output groups spdx, cyclonedx, provenance.
         NAME.push: pushes them. NAME.load: loads them into a container engine of this machine.
     """
     if resolver not in (None, "uv", "pip-tools"):
@@ -159,7 +161,7 @@ def metaflow_flow(
     lock = LOCKS.get(package)
     if lock == None or "unusable" in lock:
         problem = {"reason": lock["unusable"]} if lock else {}
-        for target in [name, name + ".images", name + ".push", name + ".load"]:
+        for target in [name, name + ".images", name + ".sboms", name + ".push", name + ".load"]:
             missing_lock(name = target, command = "bazel run {}.lock".format(label), tags = ["manual"] + tags, visibility = visibility, **problem)
         return
 
@@ -195,6 +197,18 @@ def metaflow_flow(
         stamp = options.get("stamp", -1),
         steps = lock["steps"].keys(),
         **common
+    )
+    flow_sboms(
+        name = name + ".sboms",
+        flow_images = name + ".images",
+        flow_label = label,
+        images = {image: ",".join(steps) for image, steps in built.images.items() if steps[0] not in built.foreign},
+        lock = name + ".lock/flow.json",
+        lock_files = lock_files,
+        platforms = built.platforms,
+        stamp = options.get("stamp", -1),
+        tags = ["manual"] + tags,  # nobody who builds everything waits for them
+        visibility = visibility,
     )
     for target, command in [(name + ".push", "flow"), (name + ".load", "load")]:
         _images_command(target, command, name, hidden, common)

@@ -19,6 +19,14 @@ STAMP_ATTRS = {
     "_stamped": attr.label(default = "//rules/private:stamped", providers = [StampInfo]),
 }
 
+def is_stamped(ctx):
+    """Returns whether the target is stamped.
+
+    Args:
+        ctx: rule context with STAMP_ATTRS.
+    """
+    return ctx.attr.stamp == 1 or (ctx.attr.stamp == -1 and ctx.attr._stamped[StampInfo].stamped)
+
 def add_status(ctx, arguments):
     """Adds the workspace status files to the arguments of an action, where the build is stamped.
 
@@ -29,7 +37,7 @@ def add_status(ctx, arguments):
     Returns:
         list of the files, inputs of the action.
     """
-    if not (ctx.attr.stamp == 1 or (ctx.attr.stamp == -1 and ctx.attr._stamped[StampInfo].stamped)):
+    if not is_stamped(ctx):
         return []
     files = [ctx.info_file, ctx.version_file]
     arguments.add_all(files, before_each = "--status")
