@@ -159,7 +159,7 @@ def _by_wheel(wheels: list[Path], option: str, value: str, given: list[str]) -> 
 
 def _direct_urls(wheels: list[Wheel], given: list[str]) -> dict[Wheel, bytes]:
     texts = _by_wheel([wheel.path for wheel in wheels], "--direct-url", "JSON", given)
-    return {wheel: direct_url(texts[wheel.path.name]) for wheel in wheels if wheel.path.name in texts}
+    return {wheel: direct_url(wheel.path.name, texts[wheel.path.name]) for wheel in wheels if wheel.path.name in texts}
 
 
 def _check_hashes(wheels: list[Path], given: list[str]) -> None:

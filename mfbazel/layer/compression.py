@@ -13,12 +13,9 @@ from isal import isal_zlib
 from mfbazel.layer.errors import LayerError
 from mfbazel.layer.tar import Deflated, Piece, plain
 
-ZSTD_JOBS = 2
-"""Threads of the compressor.
-
-With one or more, zstd cuts its input into jobs of a size that only the level decides, so that any number gives the same
-bytes; without threads it does not cut, and gives others. Never zero, therefore, whatever the machine.
-"""
+_JOBS = 2
+_LAST_LEVEL_OF_TWO_JOBS = 11
+"""Up to this level two compressors of zstd fit into the memory that a layer may take."""
 
 DEFAULT_LEVELS = {"none": 0, "gzip": 6, "zstd": 3}
 _LEVELS = {"none": range(0, 1), "gzip": range(1, 10), "zstd": range(1, 20)}
@@ -151,13 +148,15 @@ class _Zstd:
         return self._stream.flush()
 
 
-def compressor(compression: str, level: int | None = None, *, jobs: int = ZSTD_JOBS) -> Compressor:
+def compressor(compression: str, level: int | None = None, *, jobs: int | None = None) -> Compressor:
     """Return a new compressor.
 
     Args:
         compression: ``none``, ``gzip`` or ``zstd``.
         level: of the compression; when absent its default, and gzip copies the deflate streams that it is given.
-        jobs: threads of zstd, at least 1; does not decide the bytes.
+        jobs: threads of zstd, at least 1; when absent as many as fit into 256 MB with the rest. With one or more, zstd
+            cuts its input into pieces of a size that only the level decides, so that any number gives the same bytes;
+            without threads it does not cut, and gives others. Never zero, therefore, whatever the machine.
 
     Raises:
         LayerError: the level is not one of the compression.
@@ -170,4 +169,6 @@ def compressor(compression: str, level: int | None = None, *, jobs: int = ZSTD_J
         )
     if compression == "gzip":
         return _CopyingGzip(chosen) if level is None else _Gzip(chosen)
-    return _Zstd(chosen, max(1, jobs)) if compression == "zstd" else _Plain()
+    if compression == "none":
+        return _Plain()
+    return _Zstd(chosen, jobs or (_JOBS if chosen <= _LAST_LEVEL_OF_TWO_JOBS else 1))

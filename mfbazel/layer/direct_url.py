@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 from mfbazel.layer.errors import LayerError
 
 
-def direct_url(text: str) -> bytes:
+def direct_url(wheel: str, text: str) -> bytes:
     """Return the file's content, sorted keys and one line, as other installers write it.
 
     Args:
+        wheel: file name, for errors.
         text: JSON with ``url``, ``vcs_info`` (``vcs``, ``commit_id``, perhaps ``requested_revision``), perhaps
             ``subdirectory``.
 
@@ -26,10 +27,10 @@ def direct_url(text: str) -> bytes:
     try:
         fields: Any = json.loads(text)
     except ValueError as error:
-        raise LayerError(f"the direct URL {text!r} is not JSON: {error}") from error
+        raise LayerError(f"direct_url.json of {wheel} is not JSON: {error}") from error
     why = _wrong(fields)
     if why:
-        raise LayerError(f"the direct URL {text!r} cannot be installed: {why}")
+        raise LayerError(f"direct_url.json of {wheel} cannot be installed: {why}")
     return json.dumps(fields, sort_keys=True).encode()
 
 
@@ -40,8 +41,8 @@ def _wrong(fields: Any) -> str | None:
     if not isinstance(info, dict) or not all(isinstance(info.get(key), str) for key in ("vcs", "commit_id")):
         return "vcs_info with vcs and commit_id is expected"
     url = urlsplit(fields["url"])
-    if url.scheme == "file" or not url.scheme:
-        return f"{fields['url']} is a place of one machine"
     if url.password is not None:
-        return "its url has a password"
+        return "its url has a password, which everybody who has the image could read"
+    if url.scheme in ("", "file"):
+        return f"{fields['url']} is a place of one machine"
     return None
