@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mfbazel.layer.blob import Outputs, write_layer
+from mfbazel.layer.bytecode import Bytecode
 from mfbazel.layer.compression import DEFAULT_LEVELS
+from mfbazel.layer.direct_url import direct_url
 from mfbazel.layer.errors import LayerError
 from mfbazel.layer.filelist import check_clashes, to_tsv
 from mfbazel.layer.install import Scheme, plan
@@ -54,6 +56,17 @@ def _parser() -> argparse.ArgumentParser:
     wheels.add_argument(
         "--sha256", action="append", default=[], metavar="FILE.whl=HEX", help="refuse the wheel if its hash differs"
     )
+    wheels.add_argument(
+        "--direct-url",
+        action="append",
+        default=[],
+        metavar="FILE.whl=JSON",
+        help="where a wheel came from that no index has: its direct_url.json (PEP 610)",
+    )
+    wheels.add_argument("--bytecode", action="store_true", help="install byte code too")
+    wheels.add_argument(
+        "--compiler", type=Path, metavar="PATH", help="interpreter for that, of version X.Y (default: the one of this tool)"
+    )
     _output_options(wheels)
     wheels.set_defaults(run=_wheels)
 
@@ -83,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
 def _output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", metavar="NAME", help="name of the layer, for messages")
     parser.add_argument("--compression", choices=sorted(DEFAULT_LEVELS), default="zstd")
-    parser.add_argument("--level", type=int, metavar="N", help="of the compression (default: zstd 3, gzip 6)")
+    parser.add_argument("--level", type=int, metavar="N", help="of the compression (default: zstd 3; gzip copies what the wheels have, and 6 for the rest)")
     parser.add_argument("--blob", required=True, type=Path, metavar="OUT.tar.zst")
     parser.add_argument("--descriptor", required=True, type=Path, metavar="OUT.json")
     parser.add_argument("--files", type=Path, metavar="OUT.tsv", help="file list")
@@ -97,7 +110,11 @@ def _wheels(options: argparse.Namespace) -> None:
         wheels = [stack.enter_context(Wheel(path)) for path in options.wheels]
         for wheel in wheels:
             wheel.check_python(options.python, options.platform)
-        _write(options, plan(wheels, scheme))
+        urls = _direct_urls(wheels, options.direct_url)
+        bytecode = None
+        if options.bytecode:
+            bytecode = stack.enter_context(Bytecode(options.python, options.compiler, options.blob.parent))
+        _write(options, plan(wheels, scheme, direct_urls=urls, bytecode=bytecode))
 
 
 def _venv(options: argparse.Namespace) -> None:
@@ -129,18 +146,29 @@ def _clashes(options: argparse.Namespace) -> None:
         write_together({options.output: f"{count} files, no clash\n".encode()})
 
 
-def _check_hashes(wheels: list[Path], given: list[str]) -> None:
-    expected = {}
+def _by_wheel(wheels: list[Path], option: str, value: str, given: list[str]) -> dict[str, str]:
+    """Return file name → value of a repeated option ``FILE.whl=VALUE``."""
+    result = {}
     for item in given:
-        name, separator, value = item.rpartition("=")
-        if not separator or name not in {wheel.name for wheel in wheels}:
-            raise LayerError(f"--sha256 {item}: FILE.whl=HEX is expected, with the file name of one of the wheels")
-        expected[name] = value.lower()
+        name, separator, rest = item.partition(".whl=")
+        if not separator or f"{name}.whl" not in {wheel.name for wheel in wheels}:
+            raise LayerError(f"{option} {item}: FILE.whl={value} is expected, with the file name of one of the wheels")
+        result[f"{name}.whl"] = rest
+    return result
+
+
+def _direct_urls(wheels: list[Wheel], given: list[str]) -> dict[Wheel, bytes]:
+    texts = _by_wheel([wheel.path for wheel in wheels], "--direct-url", "JSON", given)
+    return {wheel: direct_url(wheel.path.name, texts[wheel.path.name]) for wheel in wheels if wheel.path.name in texts}
+
+
+def _check_hashes(wheels: list[Path], given: list[str]) -> None:
+    expected = _by_wheel(wheels, "--sha256", "HEX", given)
     for wheel in wheels:
         if wheel.name in expected:
             with reading(wheel) as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != expected[wheel.name]:
+            if found != expected[wheel.name].lower():
                 raise LayerError(
                     f"{wheel}: its sha256 is {found}, expected {expected[wheel.name]}. Download the wheel again."
                 )

@@ -14,13 +14,13 @@ from mfbazel.layer.compression import compressor
 from mfbazel.layer.descriptor import MEDIA_TYPES, Descriptor
 from mfbazel.layer.filelist import ListedFile, to_tsv
 from mfbazel.layer.output import OutputFile, write_together
-from mfbazel.layer.tar import FILE, HARDLINK, SYMLINK, Entry, blocks
+from mfbazel.layer.tar import FILE, HARDLINK, SYMLINK, Entry, Piece, pieces, plain
 
-BLOCK_SIZE = 1 << 20
-"""Bytes handed to the compressor at once; fixed, because the bytes of the blob could depend on it."""
+PIECE_SIZE = 256 << 10
+"""Bytes handed to the compressor at once, about: few enough to stay in the processor's cache from one use to the next."""
 
-_QUEUE = 8
-"""Blocks between the thread that reads and the one that writes; with BLOCK_SIZE the bound of the memory used."""
+_QUEUE = 16
+"""Pieces between the thread that reads and the one that writes; with PIECE_SIZE a bound of the memory used."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def write_layer(
         entries: in the archive's order; may be lazy, and may raise.
         outputs: where to write.
         compression: ``zstd``, ``gzip`` or ``none``.
-        level: of the compression; its default when absent.
+        level: of the compression; when absent its default, and gzip copies deflate streams instead of compressing.
         extra: asked, when the entries are at their end, for further files that appear together with the layer.
 
     Raises:
@@ -70,10 +70,12 @@ def write_layer(
             blob_digest.update(data)
             blob.write(data)
 
-        with closing(_ahead(blocks(_listing(entries, listed), BLOCK_SIZE))) as ready:
-            for block in ready:
-                tar_digest.update(block)
-                put(packer.compress(block))
+        archive = pieces(_listing(entries, listed), PIECE_SIZE, copy=packer.copies)
+        with closing(_ahead(archive)) as ready:
+            for piece in ready:
+                tar_digest.update(plain(piece))
+                for data in packer.take(piece):
+                    put(data)
         put(packer.flush())
         descriptor = Descriptor(
             MEDIA_TYPES[compression],
@@ -110,17 +112,17 @@ class _Failure:
         self.error = error
 
 
-def _ahead(pieces: Iterator[bytes]) -> Generator[bytes, None, None]:
-    """Yield ``pieces``, made on a thread of their own, a bounded number of them ahead.
+def _ahead(archive: Iterator[Piece]) -> Generator[Piece, None, None]:
+    """Yield the pieces of ``archive``, made on a thread of their own, a bounded number of them ahead.
 
     An error on that thread is raised here; when the consumer stops early, the thread ends before this generator does.
     """
-    ready: queue.Queue[bytes | _Failure | None] = queue.Queue(_QUEUE)
+    ready: queue.Queue[Piece | _Failure | None] = queue.Queue(_QUEUE)
     stop = threading.Event()
 
     def produce() -> None:
         try:
-            for piece in pieces:
+            for piece in archive:
                 ready.put(piece)
                 if stop.is_set():
                     return
@@ -142,7 +144,7 @@ def _ahead(pieces: Iterator[bytes]) -> Generator[bytes, None, None]:
             thread.join(0.01)
 
 
-def _drain(items: queue.Queue[bytes | _Failure | None]) -> None:
+def _drain(items: queue.Queue[Piece | _Failure | None]) -> None:
     try:
         while True:
             items.get_nowait()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from mfbazel.layer.bytecode import Bytecode
 from mfbazel.layer.errors import LayerError
 from mfbazel.layer.paths import unsafe
 from mfbazel.layer.record import Recorded, format_record, recorded
@@ -54,8 +56,20 @@ class Scheme:
         }.get(key)
 
 
-def plan(wheels: Sequence[Wheel], scheme: Scheme) -> list[Entry]:
+def plan(
+    wheels: Sequence[Wheel],
+    scheme: Scheme,
+    *,
+    direct_urls: Mapping[Wheel, bytes] = MappingProxyType({}),
+    bytecode: Bytecode | None = None,
+) -> list[Entry]:
     """Return the entries of the layer that holds ``wheels``: sorted by path, each parent directory once.
+
+    Args:
+        wheels: one per distribution, in any order.
+        scheme: where files go.
+        direct_urls: content of ``direct_url.json`` for wheels that came from no index.
+        bytecode: compiles the installed files, when they shall have byte code.
 
     Raises:
         LayerError: a distribution is given twice, a wheel cannot be installed, or two wheels disagree about a path.
@@ -66,7 +80,7 @@ def plan(wheels: Sequence[Wheel], scheme: Scheme) -> list[Entry]:
         other = names.setdefault(wheel.name, wheel)
         if other is not wheel:
             raise LayerError(f"{wheel.name} is given twice for one layer: {other.path.name} and {wheel.path.name}")
-        for entry in installed(wheel, scheme):
+        for entry in _Installation(wheel, scheme, direct_urls.get(wheel), bytecode).entries():
             _add(files, entry)
     return with_directories(files.values())
 
@@ -91,21 +105,17 @@ def with_directories(entries: Iterable[Entry]) -> list[Entry]:
     return sorted(result.values(), key=lambda entry: entry.path)
 
 
-def installed(wheel: Wheel, scheme: Scheme) -> list[Entry]:
-    """Return the files that installing ``wheel`` gives, including scripts, INSTALLER and the rewritten RECORD.
-
-    Raises:
-        LayerError: a path is unsafe or installed twice, or metadata is malformed.
-    """
-    return _Installation(wheel, scheme).entries()
-
-
 class _Installation:
-    """Collects the files of one wheel together with their RECORD entries."""
+    """Collects the files of one wheel together with their RECORD entries.
 
-    def __init__(self, wheel: Wheel, scheme: Scheme) -> None:
+    These are the wheel's own, scripts, byte code, INSTALLER, direct_url.json and the rewritten RECORD.
+    """
+
+    def __init__(self, wheel: Wheel, scheme: Scheme, direct_url: bytes | None, bytecode: Bytecode | None) -> None:
         self._wheel = wheel
         self._scheme = scheme
+        self._direct_url = direct_url
+        self._bytecode = bytecode
         self._files: dict[str, tuple[Entry, Recorded]] = {}
 
     def entries(self) -> list[Entry]:
@@ -114,7 +124,11 @@ class _Installation:
             self._place(name, member, scripts)
         for name, text in scripts.items():
             self._put(f"{VENV}/bin/{name}", Content(text), recorded(text), 0o755)
-        self._put(self._in_dist_info("INSTALLER"), Content(INSTALLER), recorded(INSTALLER), 0o644)
+        self._put_text("INSTALLER", INSTALLER)
+        if self._direct_url is not None:
+            self._put_text("direct_url.json", self._direct_url)
+        if self._bytecode:
+            self._compile(self._bytecode)
         record = self._in_dist_info("RECORD")
         text = format_record(
             [(self._relative(path), row) for path, (_, row) in self._files.items()] + [(self._relative(record), None)]
@@ -168,6 +182,16 @@ class _Installation:
         if bad:
             raise LayerError(f"{self._wheel.path}: {member.info.filename}: {bad}. {self._wheel.advice}")
         return scripts
+
+    def _compile(self, bytecode: Bytecode) -> None:
+        """Add byte code; it takes the place of what the wheel brings, which may be of other sources."""
+        sources = {path: entry.source for path, (entry, _) in self._files.items()}
+        for path, result in bytecode.compiled(sources):
+            row = Recorded("sha256", bytes.fromhex(result.sha256), result.size)
+            self._files[path] = (self._entry(path, result, 0o644), row)
+
+    def _put_text(self, name: str, text: bytes) -> None:
+        self._put(self._in_dist_info(name), Content(text), recorded(text), 0o644)
 
     def _put(self, path: str, source: Source, row: Recorded, mode: int) -> None:
         if path in self._files:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from isal import isal_zlib
+from isal import igzip_lib, isal_zlib
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
@@ -21,10 +21,12 @@ from packaging.version import InvalidVersion, Version
 from mfbazel.layer.errors import LayerError
 from mfbazel.layer.paths import unsafe
 from mfbazel.layer.record import Recorded, parse_record
+from mfbazel.layer.tar import Deflated, plain
 
 # Its type stubs declare an instance.
-_INFLATE_ERROR = cast(type[Exception], isal_zlib.error)
-_CHUNK = 1 << 20
+_INFLATE_ERROR = cast(type[Exception], igzip_lib.error)
+_CHUNK = 256 << 10
+_READ = 128 << 10
 _SMALL = 64 << 20
 _NAME_LENGTHS = 26
 _SIGNATURES = ("RECORD", "RECORD.jws", "RECORD.p7s")
@@ -67,18 +69,43 @@ class Member:
         Raises:
             LayerError: the archive is damaged, or the content is not what RECORD says; raised at the end.
         """
+        for piece in self._verified(self.wheel.content(self.info)):
+            yield plain(piece)
+
+    @property
+    def deflated_size(self) -> int | None:
+        """Length of the member's deflate stream in bytes, ``None`` if it is stored otherwise."""
+        return self.info.compress_size if self.info.compress_type == zipfile.ZIP_DEFLATED else None
+
+    def deflated(self) -> Iterator[Deflated]:
+        """Yield content and deflate stream in order; the stream ends where it says itself that it does.
+
+        Raises:
+            LayerError: as :meth:`chunks`.
+        """
+        yield from self._verified(self.wheel.inflated(self.info))
+
+    def _verified[P: (bytes, Deflated)](self, pieces: Iterator[P]) -> Iterator[P]:
+        """Pass ``pieces`` on; compare them at the end with RECORD and with the archive's CRC-32."""
         hashes = [hashlib.new(self.recorded.algorithm)]
         if self.recorded.algorithm != "sha256":
             hashes.append(hashlib.sha256())
-        for chunk in self.wheel.content(self.info):
+        crc = 0
+        for piece in pieces:
+            content = plain(piece)
+            crc = isal_zlib.crc32(content, crc)
             for digest in hashes:
-                digest.update(chunk)
-            yield chunk
+                digest.update(content)
+            yield piece
+        where = f"{self.wheel.path}: {self.info.filename}"
         if hashes[0].digest() != self.recorded.digest:
             raise LayerError(
-                f"{self.wheel.path}: {self.info.filename} is not the file that RECORD lists: "
-                f"{self.recorded.algorithm} {hashes[0].hexdigest()}, listed {self.recorded.digest.hex()}. "
-                f"{self.wheel.advice}"
+                f"{where} is not the file that RECORD lists: {self.recorded.algorithm} {hashes[0].hexdigest()}, "
+                f"listed {self.recorded.digest.hex()}. {self.wheel.advice}"
+            )
+        if crc != self.info.CRC:
+            raise LayerError(
+                f"{where} has the CRC-32 {crc:08x}, the archive says {self.info.CRC:08x}. {self.wheel.advice}"
             )
         self._sha256 = hashes[-1].hexdigest()
 
@@ -178,34 +205,53 @@ class Wheel:
         if info.compress_type != zipfile.ZIP_DEFLATED:
             yield from self.raw_chunks(info)
             return
+        for piece in self.inflated(info):
+            yield piece.content
+
+    def inflated(self, info: zipfile.ZipInfo) -> Iterator[Deflated]:
+        """Yield content and stream of a deflated member, at most ``_CHUNK`` bytes of content at a time.
+
+        Bytes that the archive counts to the member after the end of its stream are not part of it.
+
+        Raises:
+            LayerError: the stream is damaged or does not end, or the content does not have the archive's size for it.
+        """
         size = 0
+        ended = not (info.compress_size or info.file_size)
         try:
-            for chunk in self._inflated(info):
-                size += len(chunk)
+            for piece in self._inflate(info):
+                size += len(piece.content)
                 if size > info.file_size:
                     break
-                yield chunk
+                yield piece
+                ended = piece.last
         except (_INFLATE_ERROR, struct.error, OSError) as error:
             raise LayerError(f"{self.path}: cannot read {info.filename}: {error}. {self.advice}") from error
         if size != info.file_size:
             raise LayerError(f"{self.path}: {info.filename} does not have {info.file_size} bytes. {self.advice}")
+        if not ended:
+            raise LayerError(
+                f"{self.path}: the deflate stream of {info.filename} does not end within its {info.compress_size} "
+                f"bytes. {self.advice}"
+            )
 
-    def _inflated(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
-        """Yield a deflated member, at most ``_CHUNK`` bytes at a time; ISA-L inflates twice as fast as zlib."""
+    def _inflate(self, info: zipfile.ZipInfo) -> Iterator[Deflated]:
+        """Yield the parts of a member's stream; ISA-L inflates twice as fast as zlib."""
         # A second object of the same file: the archive's own position is not touched, nor its lock taken.
         self._file.seek(info.header_offset + _NAME_LENGTHS)
         name, extra = struct.unpack("<HH", self._file.read(4))
         self._file.seek(name + extra, io.SEEK_CUR)
-        inflate = isal_zlib.decompressobj(-zlib.MAX_WBITS)
+        inflate = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_DEFLATE)
         left = info.compress_size
-        while left > 0 and not inflate.eof:
-            data = self._file.read(min(_CHUNK, left))
-            if not data:
-                return
-            left -= len(data)
-            while data and not inflate.eof:
-                yield inflate.decompress(data, _CHUNK)
-                data = inflate.unconsumed_tail
+        while not inflate.eof and (stream := self._file.read(min(_READ, left))):
+            left -= len(stream)
+            content = inflate.decompress(stream, _CHUNK)
+            while not (inflate.eof or inflate.needs_input):
+                yield Deflated(content, b"", last=False)
+                content = inflate.decompress(b"", _CHUNK)
+            if inflate.eof:
+                stream = stream[: len(stream) - len(inflate.unused_data)]
+            yield Deflated(content, stream, last=inflate.eof)
 
     def check_python(self, python: str, platform: str | None = None) -> None:
         """Check that the wheel's tags fit CPython ``python`` (``X.Y``) and, when given, ``platform`` (``linux/amd64``).

@@ -27,6 +27,7 @@ def _built_wheel_impl(ctx):
     return [
         DefaultInfo(files = depset([wheel])),
         WheelInfo(
+            direct_url = ctx.attr.direct_url,
             distribution = ctx.attr.distribution,
             file = wheel,
             sha256 = ctx.attr.sha256,
@@ -38,6 +39,7 @@ built_wheel = rule(
     implementation = _built_wheel_impl,
     doc = "Builds a wheel; fails when it is not the one that the lock names.",
     attrs = {
+        "direct_url": attr.string(doc = "Content of direct_url.json (PEP 610) for what is installed of it; empty when an index has the source."),
         "distribution": attr.string(mandatory = True, doc = "Normalized name of the distribution."),
         "file": attr.string(mandatory = True, doc = "File name of the wheel."),
         "requirements": attr.label_list(providers = [WheelInfo], doc = "The build requirements and all that they need."),

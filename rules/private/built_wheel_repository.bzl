@@ -5,6 +5,7 @@ load(":wheel_targets.bzl", "WHEEL_ATTRS", "wheel_targets")
 def _built_wheel_repository_impl(repository_ctx):
     attr = repository_ctx.attr
     repository_ctx.file("BUILD.bazel", wheel_targets(attr, "built_wheel", attr._built_wheel_bzl, {
+        "direct_url": attr.direct_url,
         "file": attr.file,
         "requirements": attr.requirements,
         "sha256": attr.sha256,
@@ -17,6 +18,7 @@ built_wheel_repository = repository_rule(
     doc = "The targets of a wheel that is built.",
     attrs = dict(
         WHEEL_ATTRS,
+        direct_url = attr.string(doc = "See built_wheel."),
         file = attr.string(mandatory = True, doc = "File name of the wheel."),
         requirements = attr.string_list(doc = "Labels of the wheels of its build requirements."),
         sha256 = attr.string(mandatory = True, doc = "Hash of the wheel."),

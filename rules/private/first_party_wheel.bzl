@@ -9,6 +9,7 @@ def _first_party_wheel_impl(ctx):
     return [
         DefaultInfo(files = depset([wheel])),
         WheelInfo(
+            direct_url = "",
             distribution = ctx.attr.distribution,
             file = wheel,
             sha256 = ctx.attr.sha256,

@@ -20,6 +20,8 @@ def image_options(
         user = None,
         workdir = WORKDIR,
         compression = "",
+        compression_level = None,
+        bytecode = None,
         stamp = -1):
     """Collects the options of images.
 
@@ -33,6 +35,8 @@ def image_options(
         user: user that containers run as.
         workdir: working directory.
         compression: of the layers.
+        compression_level: of the layers.
+        bytecode: whether the layers have byte code.
         stamp: 1, 0 or -1.
 
     Returns:
@@ -40,7 +44,12 @@ def image_options(
     """
     return struct(
         annotations = annotations,
-        compression = compression,
+        # What attributes of image_layers say.
+        layers = dict(
+            bytecode = -1 if bytecode == None else int(bytecode),
+            compression = compression,
+            compression_level = "" if compression_level == None else str(compression_level),
+        ),
         entrypoint = entrypoint,
         env = dict(_ENV, **env),
         files = files,

@@ -1,6 +1,7 @@
 """Rules that make the layers of step images, each from its own inputs and from nothing else."""
 
 load("@bazel_skylib//rules:common_settings.bzl", "BuildSettingInfo")
+load("@rules_python//python:py_runtime_info.bzl", "PyRuntimeInfo")
 load("//rules/private/providers:layer_info.bzl", "AllLayersInfo", "LayerInfo", "LayersInfo")
 load("//rules/private/providers:wheel_info.bzl", "WheelInfo")
 load(":worker_action.bzl", "run_in_worker")
@@ -11,10 +12,30 @@ _EXTENSIONS = {
     "zstd": "tar.zst",
 }
 
+# Lowest and highest level of each compression that has any.
+_LEVELS = {
+    "gzip": (1, 9),
+    "zstd": (1, 19),
+}
+
 LAYER_TOOL = {
     "_compression": attr.label(default = "//rules:compression", providers = [BuildSettingInfo]),
+    "_compression_level": attr.label(default = "//rules:compression_level", providers = [BuildSettingInfo]),
     "_layer": attr.label(default = "//mfbazel/layer", executable = True, cfg = "exec"),
 }
+
+def level_error(compression, level):
+    """Returns why a compression cannot have a level, None if it can.
+
+    Args:
+        compression: value of //rules:compression.
+        level: value of //rules:compression_level.
+    """
+    lowest, highest = _LEVELS.get(compression, (0, 0))
+    if not level or (level.isdigit() and lowest and lowest <= int(level) and int(level) <= highest):
+        return None
+    allowed = "from {} to {}, or leave it out for the default".format(lowest, highest) if lowest else "and leave it out: nothing is compressed"
+    return "--@mfbazel//rules:compression_level={} does not fit --@mfbazel//rules:compression={}: choose a whole number {}".format(level, compression, allowed)
 
 def declare_layer(ctx, name, history):
     """Declares the three files of a layer.
@@ -28,6 +49,10 @@ def declare_layer(ctx, name, history):
         tuple of LayerInfo, Args that name the outputs and the compression, and list of the output files.
     """
     compression = ctx.attr._compression[BuildSettingInfo].value
+    level = ctx.attr._compression_level[BuildSettingInfo].value
+    error = level_error(compression, level)
+    if error:
+        fail(error)
     layer = LayerInfo(
         blob = ctx.actions.declare_file("{}.{}".format(name, _EXTENSIONS[compression])),
         descriptor = ctx.actions.declare_file(name + ".descriptor.json"),
@@ -36,6 +61,8 @@ def declare_layer(ctx, name, history):
     )
     arguments = ctx.actions.args()
     arguments.add("--compression", compression)
+    if level:
+        arguments.add("--level", level)
     arguments.add("--blob", layer.blob)
     arguments.add("--descriptor", layer.descriptor)
     arguments.add("--files", layer.files)
@@ -54,6 +81,23 @@ def layer_providers(layer, **output_groups):
         LayersInfo(layers = [layer]),
     ]
 
+def _bytecode(ctx, command):
+    """Adds the options for byte code; returns a depset of what the compiler needs."""
+    if not ctx.attr._bytecode[BuildSettingInfo].value:
+        return depset()
+    command.add("--bytecode")
+    chosen = ctx.attr._bytecode_python
+    if PyRuntimeInfo not in chosen:
+        if chosen[DefaultInfo].files:
+            fail("--@mfbazel//rules:bytecode_python={} is no py_runtime target".format(chosen.label))
+        return depset()
+    runtime = chosen[PyRuntimeInfo]
+    if runtime.interpreter:
+        command.add("--compiler", runtime.interpreter)
+        return depset([runtime.interpreter], transitive = [runtime.files])
+    command.add("--compiler", runtime.interpreter_path)
+    return depset()
+
 def _wheel_layer_impl(ctx):
     layer, arguments, outputs = declare_layer(ctx, ctx.label.name, "packages {}".format(ctx.attr.layer_name))
     wheels = [target[WheelInfo] for target in ctx.attr.wheels]
@@ -66,10 +110,14 @@ def _wheel_layer_impl(ctx):
 
     # The repository rule has checked the hashes of the wheels: they are read once here.
     command.add_all([wheel.file for wheel in wheels])
+    for wheel in wheels:
+        if wheel.direct_url:
+            command.add("--direct-url", "{}={}".format(wheel.file.basename, wheel.direct_url))
+    compiler = _bytecode(ctx, command)
     ctx.actions.run(
         executable = ctx.executable._layer,
         arguments = [command, arguments],
-        inputs = [wheel.file for wheel in wheels],
+        inputs = depset([wheel.file for wheel in wheels], transitive = [compiler]),
         outputs = outputs,
         mnemonic = "WheelLayer",
         progress_message = "Making layer {} of {} wheel(s)".format(ctx.attr.layer_name, len(wheels)),
@@ -89,6 +137,8 @@ wheel_layer = rule(
         layer_name = attr.string(mandatory = True, doc = "The layer's name in the lock's plan; messages use it."),
         platform = attr.string(doc = "Platform, as in linux/amd64, that the wheels must be for; empty where a lock's choice of a single wheel says it."),
         python = attr.string(mandatory = True, doc = "Version of the image's Python, X.Y."),
+        _bytecode = attr.label(default = "//rules:bytecode", providers = [BuildSettingInfo]),
+        _bytecode_python = attr.label(default = "//rules:bytecode_python", cfg = "exec"),
         wheels = attr.label_list(mandatory = True, providers = [WheelInfo], doc = "The wheels."),
     ),
 )
@@ -167,18 +217,21 @@ layers = rule(
     },
 )
 
-def _layer_settings_impl(settings, attr):
-    return {setting: getattr(attr, name) or settings[setting] for name, setting in _SETTINGS.items()}
+_COMPRESSION = "//rules:compression"
+_LEVEL = "//rules:compression_level"
+_BYTECODE = "//rules:bytecode"
 
-# Attributes of images to the build settings that they stand for; empty leaves what the command line says.
-_SETTINGS = {
-    "compression": "//rules:compression",
-}
+def _layer_settings_impl(settings, attr):
+    return {
+        _BYTECODE: settings[_BYTECODE] if attr.bytecode == -1 else attr.bytecode == 1,
+        _COMPRESSION: attr.compression or settings[_COMPRESSION],
+        _LEVEL: attr.compression_level or settings[_LEVEL],
+    }
 
 _layer_settings = transition(
     implementation = _layer_settings_impl,
-    inputs = _SETTINGS.values(),
-    outputs = _SETTINGS.values(),
+    inputs = [_BYTECODE, _COMPRESSION, _LEVEL],
+    outputs = [_BYTECODE, _COMPRESSION, _LEVEL],
 )
 
 def _image_layers_impl(ctx):
@@ -215,8 +268,10 @@ image_layers = rule(
     attrs = dict(
         LAYER_TOOL,
         below = attr.label(providers = [AllLayersInfo], doc = "The image_layers of the image that is the base, where it is one of a step: its layers are not added again."),
+        bytecode = attr.int(default = -1, values = [-1, 0, 1], doc = "Whether layers have byte code; -1 for what //rules:bytecode says."),
         checks = attr.label_list(doc = "Other checks that every build of the image runs."),
         compression = attr.string(values = ["", "gzip", "none", "zstd"], doc = "How the layers are compressed; empty for what //rules:compression says."),
+        compression_level = attr.string(doc = "At which level; empty for what //rules:compression_level says."),
         image = attr.string(mandatory = True, doc = "The image, for messages."),
         layers = attr.label_list(cfg = _layer_settings, providers = [LayersInfo], doc = "From the bottom to the top; each with a file list."),
         _allowlist_function_transition = attr.label(default = "@bazel_tools//tools/allowlists/function_transition_allowlist"),

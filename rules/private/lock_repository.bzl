@@ -45,7 +45,10 @@ def _wheel(sha256, target):
     return "@{}//:{}".format(wheel_repository_name(sha256), target)
 
 def _python_targets(lock):
-    """py_library targets: NAME for a whole environment, NAME/DISTRIBUTION for one distribution of it."""
+    """py_library targets: NAME for a whole environment, NAME/DISTRIBUTION for one distribution of it.
+
+    NAME.sites is what these unpack, NAME.wheels are the wheels themselves.
+    """
     parts = []
     for name, environment in sorted(lock["environments"].items()):
         wheels = environment["wheels"].get("linux/amd64", [])
@@ -53,7 +56,8 @@ def _python_targets(lock):
         for distribution, library in sorted(libraries.items()):
             parts.append(_LIBRARY.format(name = repr(name + "/" + distribution), deps = repr([library])))
         parts.append(_LIBRARY.format(name = repr(name), deps = repr(libraries.values())))
-        parts.append(_FILEGROUP.format(name = repr(name + ".sites"), srcs = repr([_wheel(sha256, "site") for sha256 in wheels])))
+        for group, target in ((".sites", "site"), (".wheels", "wheel")):
+            parts.append(_FILEGROUP.format(name = repr(name + group), srcs = repr([_wheel(sha256, target) for sha256 in wheels])))
     return parts
 
 def _layer_targets(lock):

@@ -57,7 +57,6 @@ def locked_image(name, subject, platforms, support, options, attributes, tags, v
             name = private + ".layers",
             below = "_{}.{}.layers".format(derived_from, platform_slug(platform)) if derived_from else None,
             checks = parts.checks,
-            compression = options.compression,
             image = "//{}:{}".format(native.package_name(), name),
             # From what changes least to what changes most.
             layers = [
@@ -65,7 +64,7 @@ def locked_image(name, subject, platforms, support, options, attributes, tags, v
                 Label("@mfbazel_locks//{}:{}".format(subject.package, layers_target(subject.environment, platform))),
                 parts.above,
             ],
-            **hidden
+            **dict(options.layers, **hidden)
         )
         metadata = image_metadata(private + ".metadata", base = parts.base, platform = platform, **dict(common, **hidden))
         assembled_image(

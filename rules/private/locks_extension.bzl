@@ -59,6 +59,18 @@ def _wheel(lock, sha256):
             requirements.update({requirement: None for requirement in hashes})
     return struct(data = data, indexes = {}, requirements = sorted(requirements))
 
+def _direct_url(source):
+    """Says where a source came from, as direct_url.json does: empty for one of an index, and for a place of this machine."""
+    if source["kind"] != "git" or source["url"].startswith(("file:", "/")):
+        return ""
+    vcs = {"commit_id": source["commit"], "vcs": "git"}
+    if source.get("revision"):
+        vcs["requested_revision"] = source["revision"]
+    fields = {"url": source["url"], "vcs_info": vcs}
+    if source.get("subdirectory"):
+        fields["subdirectory"] = source["subdirectory"]
+    return json.encode(fields)
+
 def _declare_built_wheel(sha256, wheel, sources):
     """Declares the repository of a wheel that is built; enters the attributes of its source's repository into sources."""
     source = wheel.data["source"]
@@ -81,6 +93,7 @@ def _declare_built_wheel(sha256, wheel, sources):
     ))
     built_wheel_repository(
         name = "whl_" + sha256,
+        direct_url = _direct_url(source),
         distribution = wheel.data["name"],
         file = wheel.data["file"],
         requirements = ["@whl_{}//:wheel".format(requirement) for requirement in wheel.requirements],

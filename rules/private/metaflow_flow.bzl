@@ -91,7 +91,8 @@ def metaflow_flow(
             entrypoint: entrypoint, a list. Metaflow's own commands need none.
             user: user that containers run as, `"1000:1000"`.
             workdir: working directory, made writable for any user. Default: `/metaflow`.
-            compression: "zstd", "gzip" or "none", instead of what the build setting `//rules:compression` says.
+            compression, compression_level, bytecode: how layers are compressed ("zstd", "gzip" or "none"), at which level, and whether they have byte code,
+                instead of what the build settings of these names in `//rules` say (docs/layers.md).
             stamp: 1: source, revision and time of creation are those of the workspace status, always; 0: never; -1, the default: with --stamp.
 
     Targets produced by this macro:

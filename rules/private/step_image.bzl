@@ -47,7 +47,7 @@ def step_image(
         code: first-party py_library targets whose modules are installed beside the packages.
         tags: tags of the image target.
         visibility: visibility of the image target.
-        **options: attributes that metaflow_flow has too: interpreter, files, env, labels, annotations, entrypoint, user, workdir, compression, stamp.
+        **options: attributes that metaflow_flow has too: interpreter, files, env, labels, annotations, entrypoint, user, workdir, compression, compression_level, bytecode, stamp.
 
     Targets produced by this macro:
         NAME: the image, an OCI layout directory. NAME.<os>_<architecture>: of one platform, where it has several. What else it makes starts with an underscore.

@@ -6,6 +6,7 @@ def _wheel_impl(ctx):
     return [
         DefaultInfo(files = depset([ctx.file.src])),
         WheelInfo(
+            direct_url = "",
             distribution = ctx.attr.distribution,
             file = ctx.file.src,
             sha256 = ctx.attr.sha256,

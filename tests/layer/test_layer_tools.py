@@ -30,7 +30,8 @@ def noise(size: int) -> bytes:
 
 def compressed(data: bytes, jobs: int) -> bytes:
     stream = compressor("zstd", 3, jobs=jobs)
-    return b"".join(stream.compress(data[i : i + (1 << 20)]) for i in range(0, len(data), 1 << 20)) + stream.flush()
+    parts = (data[i : i + (1 << 20)] for i in range(0, len(data), 1 << 20))
+    return b"".join(out for part in parts for out in stream.take(part)) + stream.flush()
 
 
 def test_number_of_threads_does_not_decide_the_bytes() -> None:
@@ -63,7 +64,7 @@ def test_level_that_does_not_exist_is_refused(compression: str, level: int) -> N
 
 def test_gzip_says_no_time_name_or_system() -> None:
     stream = compressor("gzip", 6)
-    data = stream.compress(b"abc") + stream.flush()
+    data = b"".join(stream.take(b"abc")) + stream.flush()
     assert data[:10] == b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
     assert gzip.decompress(data) == b"abc"
     empty = compressor("gzip", 6)
@@ -82,7 +83,7 @@ def test_every_archive_reads_back(files: dict[str, bytes], block: int) -> None:
     entries = [Entry(path, FILE, 0o644, Content(data)) for path, data in files.items()]
     entries += [Entry("link", SYMLINK, 0o777, link="t" * 150), Entry("d", DIRECTORY, 0o755)]
     pieces = list(blocks(entries, block))
-    assert {len(piece) for piece in pieces[:-1]} <= {block}
+    assert all(len(piece) >= block for piece in pieces[:-1])
     with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as archive:
         found = [(m.name, archive.extractfile(m).read()) for m in archive if m.isfile()]  # type: ignore[union-attr]
         link, directory = archive.getmembers()[-2:]
