@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -51,7 +52,8 @@ def test_what_ends_a_process_ends_a_request() -> None:
 def test_a_front_serves_where_bazel_asks_for_a_worker() -> None:
     requests = "".join(json.dumps({"arguments": [argument]}) + "\n" for argument in ("--help", "nonsense"))
     command = [sys.executable, "-m", "mfbazel.image", "--persistent_worker"]
-    done = subprocess.run(command, input=requests, capture_output=True, text=True, check=True)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, input=requests, env=environment, capture_output=True, text=True, check=True)
     helped, refused = (json.loads(line) for line in done.stdout.splitlines())
     assert helped["exitCode"] == 0
     assert "Assembles container images" in helped["output"]
