@@ -65,7 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     wheels.add_argument("--bytecode", action="store_true", help="install byte code too")
     wheels.add_argument(
-        "--compiler", type=Path, metavar="PATH", help="interpreter for that, of version X.Y (default: the one of this tool)"
+        "--compiler",
+        type=Path,
+        metavar="PATH",
+        help="interpreter for that, of version X.Y (default: the one of this tool)",
     )
     _output_options(wheels)
     wheels.set_defaults(run=_wheels)
@@ -96,7 +99,12 @@ def _parser() -> argparse.ArgumentParser:
 def _output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", metavar="NAME", help="name of the layer, for messages")
     parser.add_argument("--compression", choices=sorted(DEFAULT_LEVELS), default="zstd")
-    parser.add_argument("--level", type=int, metavar="N", help="of the compression (default: zstd 3; gzip copies what the wheels have, and 6 for the rest)")
+    parser.add_argument(
+        "--level",
+        type=int,
+        metavar="N",
+        help="of the compression (default: zstd 3; gzip copies what the wheels have, and 6 for the rest)",
+    )
     parser.add_argument("--blob", required=True, type=Path, metavar="OUT.tar.zst")
     parser.add_argument("--descriptor", required=True, type=Path, metavar="OUT.json")
     parser.add_argument("--files", type=Path, metavar="OUT.tsv", help="file list")

@@ -17,7 +17,7 @@ from mfbazel.layer.output import OutputFile, write_together
 from mfbazel.layer.tar import FILE, HARDLINK, SYMLINK, Entry, Piece, pieces, plain
 
 PIECE_SIZE = 256 << 10
-"""Bytes handed to the compressor at once, about: few enough to stay in the processor's cache from one use to the next."""
+"""Bytes handed to the compressor at once, about: few enough to stay in the processor's cache between uses."""
 
 _QUEUE = 16
 """Pieces between the thread that reads and the one that writes; with PIECE_SIZE a bound of the memory used."""

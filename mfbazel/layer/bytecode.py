@@ -144,11 +144,13 @@ class _Compiler:
         self._path = path
         self._file = ""
         program = Path(__file__).with_name("zygote.py").read_text(encoding="utf-8")
+        # The directory that Python puts first when it is given its program as text is the working directory.
+        start = "import sys; del sys.path[0]; exec(sys.argv[1])"
         # No -I, which would ignore the hash seed: older Pythons write sets in its order.
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
         try:
             self._process = subprocess.Popen(
-                [path, "-s", "-S", "-B", "-W", "ignore", "-c", program],
+                [path, "-s", "-S", "-B", "-W", "ignore", "-c", start, program],
                 env={**environment, "PYTHONHASHSEED": "0"},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 MTIME = 946684800
 """Time of every entry: 2000-01-01 00:00:00 UTC, seconds since 1970.
@@ -57,7 +57,7 @@ class Deflated:
     last: bool
 
 
-type Piece = bytes | Deflated
+Piece: TypeAlias = bytes | Deflated
 """A run of an archive: plain bytes, or bytes that are there in deflated form too."""
 
 

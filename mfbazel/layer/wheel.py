@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, TypeVar, cast
 
 from isal import igzip_lib, isal_zlib
 from packaging.tags import Tag, compatible_tags, cpython_tags
@@ -25,6 +25,7 @@ from mfbazel.layer.tar import Deflated, plain
 
 # Its type stubs declare an instance.
 _INFLATE_ERROR = cast(type[Exception], igzip_lib.error)
+_P = TypeVar("_P", bytes, Deflated)
 _CHUNK = 256 << 10
 _READ = 128 << 10
 _SMALL = 64 << 20
@@ -85,7 +86,7 @@ class Member:
         """
         yield from self._verified(self.wheel.inflated(self.info))
 
-    def _verified[P: (bytes, Deflated)](self, pieces: Iterator[P]) -> Iterator[P]:
+    def _verified(self, pieces: Iterator[_P]) -> Iterator[_P]:
         """Pass ``pieces`` on; compare them at the end with RECORD and with the archive's CRC-32."""
         hashes = [hashlib.new(self.recorded.algorithm)]
         if self.recorded.algorithm != "sha256":
@@ -243,15 +244,17 @@ class Wheel:
         self._file.seek(name + extra, io.SEEK_CUR)
         inflate = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_DEFLATE)
         left = info.compress_size
-        while not inflate.eof and (stream := self._file.read(min(_READ, left))):
+        ended = False
+        while not ended and (stream := self._file.read(min(_READ, left))):
             left -= len(stream)
             content = inflate.decompress(stream, _CHUNK)
             while not (inflate.eof or inflate.needs_input):
                 yield Deflated(content, b"", last=False)
                 content = inflate.decompress(b"", _CHUNK)
-            if inflate.eof:
+            ended = inflate.eof
+            if ended:
                 stream = stream[: len(stream) - len(inflate.unused_data)]
-            yield Deflated(content, stream, last=inflate.eof)
+            yield Deflated(content, stream, last=ended)
 
     def check_python(self, python: str, platform: str | None = None) -> None:
         """Check that the wheel's tags fit CPython ``python`` (``X.Y``) and, when given, ``platform`` (``linux/amd64``).

@@ -8,15 +8,11 @@ Request: two 32-bit little-endian lengths, the file's path in the image, its sou
 one line says which Python this is.
 """
 
-import sys
-
-# The directory that Python puts first when it is given its program as text.
-del sys.path[0]
-
 import importlib.util
 import marshal
 import os
 import struct
+import sys
 
 _DONE, _NO_MORE = 0, 3
 _HASH_BASED_UNCHECKED = 1
@@ -24,7 +20,7 @@ _HASH_BASED_UNCHECKED = 1
 
 def identity() -> str:
     """Return implementation, version ``X.Y``, release level, number of the byte code format, and tag of file names."""
-    version = "%d.%d" % sys.version_info[:2]
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
     magic = int.from_bytes(importlib.util.MAGIC_NUMBER[:2], "little")
     return f"{sys.implementation.name} {version} {sys.version_info.releaselevel} {magic} {sys.implementation.cache_tag}"
 

@@ -113,7 +113,7 @@ def test_byte_code_of_a_file_does_not_depend_on_the_others(tmp_path: Path) -> No
     together = compiled(SOURCES, tmp_path)
     assert together == compiled(SOURCES, tmp_path), "twice"
     alone: dict[str, bytes] = {}
-    for name in reversed(sorted(SOURCES)):
+    for name in sorted(SOURCES, reverse=True):
         alone |= compiled([name], tmp_path)
     assert together == alone
     without_first = compiled(sorted(SOURCES)[1:], tmp_path)
@@ -156,9 +156,15 @@ def interpreter(tmp_path: Path, says: str) -> str:
 @pytest.mark.parametrize(
     ("says", "expected"),
     [
-        ("cpython 3.12 final 3531 cpython-312", "byte code of Python 3.14 is compiled by CPython 3.14, and .* is cpython 3.12"),
+        (
+            "cpython 3.12 final 3531 cpython-312",
+            "byte code of Python 3.14 is compiled by CPython 3.14, and .* is cpython 3.12",
+        ),
         ("pypy 3.14 final 3627 pypy314", "is pypy 3.14"),
-        ("cpython 3.14 alpha 3605 cpython-314", r"\(alpha\) writes byte code of format 3605, which releases of Python 3.14 do not read \(theirs is 3627\)"),
+        (
+            "cpython 3.14 alpha 3605 cpython-314",
+            r"\(alpha\) writes byte code of format 3605, which releases of Python 3.14 do not read \(theirs is 3627\)",
+        ),
         ("cpython 3.14 final 9999 cpython-314", r"writes byte code of format 9999"),
         ("hello", "is not an interpreter of Python 3.7 or later"),
     ],
@@ -185,7 +191,9 @@ def test_compiler_that_dies_is_an_error_that_names_the_file(tmp_path: Path) -> N
 
 
 def test_own_interpreter_compiles_for_its_own_version_only(tmp_path: Path) -> None:
-    with pytest.raises(LayerError, match=rf"byte code of Python 3\.9 is compiled by CPython 3\.9, and this tool runs on {PYTHON}"):
+    with pytest.raises(
+        LayerError, match=rf"byte code of Python 3\.9 is compiled by CPython 3\.9, and this tool runs on {PYTHON}"
+    ):
         Bytecode("3.9", None, tmp_path)
 
 

@@ -134,9 +134,7 @@ def reason(path: str, pair: Pair) -> str | None:
     return None
 
 
-def test_tree_equals_the_one_that_pip_makes(
-    wheels: list[Path], ours: dict[str, File], pips: dict[str, File]
-) -> None:
+def test_tree_equals_the_one_that_pip_makes(wheels: list[Path], ours: dict[str, File], pips: dict[str, File]) -> None:
     assert len(wheels) >= 60
     pairs = {path: (ours.get(path), pips.get(path)) for path in sorted(ours.keys() | pips.keys())}
     different = {path: reason(path, pair) for path, pair in pairs.items() if pair[0] != pair[1]}

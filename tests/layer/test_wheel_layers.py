@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 import json
@@ -20,10 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zstandard
 
 from mfbazel.layer import LayerError, read_descriptor
-from mfbazel.layer.__main__ import main
 from tests.layer.wheels import SITE, content, environment, layer, make_wheel, members, record_line, unpacked
 
 
