@@ -12,7 +12,7 @@ from typing import Any
 from mfbazel.layer.output import write_together
 from mfbazel.sbom.errors import SbomError
 from mfbazel.sbom.inventory import Flow, read_flow, take_inventory
-from mfbazel.sbom.time import EPOCH, stamped_time
+from mfbazel.sbom.times import EPOCH, stamped_time
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s]+")
 
@@ -36,11 +36,11 @@ def _sboms(options: argparse.Namespace, flow: Flow) -> dict[Path, Any]:
     """Return the SBOMs that are asked for, by file; each format's library is heavy, and imported for it alone."""
     makers: dict[Path, Callable[..., Any]] = {}
     if options.spdx:
-        from mfbazel.sbom.spdx import spdx_document
+        from mfbazel.sbom.spdx_json import spdx_document
 
         makers[options.spdx] = spdx_document
     if options.cyclonedx:
-        from mfbazel.sbom.cyclonedx import cyclonedx_document
+        from mfbazel.sbom.cyclonedx_json import cyclonedx_document
 
         makers[options.cyclonedx] = cyclonedx_document
     if not makers:

@@ -239,6 +239,17 @@ def test_a_wheel_that_a_target_makes_has_no_hash_but_its_label(case: Case, tmp_p
     assert dependency["annotations"] == {"label": "//lib:ours"}
 
 
+def test_a_wheel_of_the_workspace_has_its_hash_and_its_label(case: Case, tmp_path: Path) -> None:
+    add(case, "start", sha("ours==1.0"), wheel("ours", kind="file", label="//lib:ours-1.0-py3-none-any.whl"))
+    documents = case.run("start", image(tmp_path))
+    check(case)
+    assert spdx_packages(documents)["ours"]["checksums"][0]["checksumValue"] == sha("ours==1.0")
+    assert "//lib:ours-1.0-py3-none-any.whl" in spdx_packages(documents)["ours"]["sourceInfo"]
+    (dependency,) = [item for item in dependencies(documents) if item.get("uri") == "pkg:pypi/ours@1.0"]
+    assert dependency["digest"] == {"sha256": sha("ours==1.0")}
+    assert dependency["annotations"] == {"label": "//lib:ours-1.0-py3-none-any.whl"}
+
+
 def test_the_image_and_its_base_are_containers_with_their_digests(case: Case, tmp_path: Path) -> None:
     layout = image(tmp_path)
     digest = json.loads((layout / "index.json").read_bytes())["manifests"][0]["digest"]
