@@ -45,7 +45,7 @@ def _sboms(options: argparse.Namespace, flow: Flow) -> dict[Path, Any]:
         makers[options.cyclonedx] = cyclonedx_document
     if not makers:
         return {}
-    inventory = take_inventory(flow, options.step, options.image, options.platform)
+    inventory = take_inventory(flow, [options.step, *options.includes], options.image, options.platform)
     created = stamped_time(options.status) if options.status else EPOCH
     return {path: make(inventory, created) for path, make in makers.items()}
 
@@ -61,7 +61,8 @@ def _provenance(options: argparse.Namespace, flow: Flow) -> dict[Path, Any]:
     from mfbazel.sbom.provenance import provenance_statement
 
     built = stamped_time(options.status) if options.status else None
-    statement = provenance_statement(flow, options.step, options.image, options.builder_id, built)
+    steps = [options.step, *options.includes]
+    statement = provenance_statement(flow, steps, options.image, options.builder_id, built)
     return {options.provenance: statement}
 
 
@@ -78,6 +79,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--lock", required=True, type=Path, metavar="FILE", help="flow.json in the lock directory")
     parser.add_argument("--label", required=True, metavar="//PKG:NAME", help="the flow's target")
     parser.add_argument("--step", required=True, metavar="NAME", help="the step whose image it is")
+    parser.add_argument(
+        "--includes",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a step whose image this one is derived from, with all its packages; repeatable",
+    )
     parser.add_argument("--image", required=True, type=Path, metavar="DIR", help="OCI layout of the image")
     parser.add_argument("--repository", default="", help="where the image is pushed to")
     parser.add_argument(

@@ -305,6 +305,21 @@ def test_an_index_gives_an_sbom_per_platform_and_one_statement_about_all(case: C
     assert (parameters["flow"], parameters["step"]) == (LABEL, "train")
 
 
+def test_a_derived_image_holds_the_packages_of_all_its_steps(case: Case, tmp_path: Path) -> None:
+    add(case, "start", sha("extra==1.0"), wheel("extra"))
+    history = ["packages six-1.0", "packages packages-of-train"]
+    layout = write_image(tmp_path / "image", history=history)
+    documents = case.run("start", layout, "--includes", "train")
+    check(case)
+    names = {"extra", "numpy", "pandas", "six"}
+    assert set(components(documents)) == names
+    assert {item["name"] for item in documents["spdx"]["packages"] if "packageFileName" in item} == names
+    wheels = [item["uri"] for item in dependencies(documents) if "uri" in item]
+    assert sorted(wheels) == [f"pkg:pypi/{name}@1.0" for name in sorted(names)]
+    parameters = documents["provenance"]["predicate"]["buildDefinition"]["externalParameters"]
+    assert (parameters["step"], parameters["derivedFrom"]) == ("start", ["train"])
+
+
 def test_sboms_of_equal_content_are_equal_and_others_have_other_ids(case: Case, tmp_path: Path) -> None:
     layout = image(tmp_path)
     case.steps["end"] = case.steps["start"]
