@@ -12,7 +12,7 @@ from typing import Any
 from mfbazel.layer.output import write_together
 from mfbazel.sbom.errors import SbomError
 from mfbazel.sbom.inventory import Flow, read_flow, take_inventory
-from mfbazel.sbom.time import EPOCH, stamped_time
+from mfbazel.sbom.times import EPOCH, stamped_time
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s]+")
 
@@ -47,16 +47,16 @@ def _sboms(options: argparse.Namespace, flow: Flow) -> dict[Path, Any]:
     """Return the SBOMs that are asked for, by file; each format's library is heavy, and imported for it alone."""
     makers: dict[Path, Callable[..., Any]] = {}
     if options.spdx:
-        from mfbazel.sbom.spdx import spdx_document
+        from mfbazel.sbom.spdx_json import spdx_document
 
         makers[options.spdx] = spdx_document
     if options.cyclonedx:
-        from mfbazel.sbom.cyclonedx import cyclonedx_document
+        from mfbazel.sbom.cyclonedx_json import cyclonedx_document
 
         makers[options.cyclonedx] = cyclonedx_document
     if not makers:
         return {}
-    inventory = take_inventory(flow, options.step, options.image, options.platform)
+    inventory = take_inventory(flow, [options.step, *options.includes], options.image, options.platform)
     created = stamped_time(options.status) if options.status else EPOCH
     return {path: make(inventory, created) for path, make in makers.items()}
 
@@ -72,7 +72,8 @@ def _provenance(options: argparse.Namespace, flow: Flow) -> dict[Path, Any]:
     from mfbazel.sbom.provenance import provenance_statement
 
     built = stamped_time(options.status) if options.status else None
-    statement = provenance_statement(flow, options.step, options.image, options.builder_id, built)
+    steps = [options.step, *options.includes]
+    statement = provenance_statement(flow, steps, options.image, options.builder_id, built)
     return {options.provenance: statement}
 
 
@@ -89,6 +90,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--lock", required=True, type=Path, metavar="FILE", help="flow.json in the lock directory")
     parser.add_argument("--label", required=True, metavar="//PKG:NAME", help="the flow's target")
     parser.add_argument("--step", required=True, metavar="NAME", help="the step whose image it is")
+    parser.add_argument(
+        "--includes",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a step whose image this one is derived from, with all its packages; repeatable",
+    )
     parser.add_argument("--image", required=True, type=Path, metavar="DIR", help="OCI layout of the image")
     parser.add_argument("--images", type=Path, metavar="FILE", help="images.json: says where the image is pushed to")
     parser.add_argument(

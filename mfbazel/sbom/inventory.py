@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -153,20 +153,20 @@ def environment_of(flow: Flow, step: str) -> str:
     return str(steps[step])
 
 
-def take_inventory(flow: Flow, step: str, layout: Path, platform: str = "") -> Inventory:
-    """Return what the image of ``step`` in ``layout`` holds.
+def take_inventory(flow: Flow, steps: Sequence[str], layout: Path, platform: str = "") -> Inventory:
+    """Return what the image of a step in ``layout`` holds.
 
     Args:
+        steps: the step, and those whose images its image is derived from.
         platform: which image of a layout with several.
 
     Raises:
         ImageError: the layout is damaged, or lacks the platform.
-        SbomError: the lock has no such step or platform, or the image is that of another step.
+        SbomError: as :func:`packages_of`.
     """
     image = select_image(layout, platform or None)
-    return Inventory(
-        flow.name, flow.repository, image.digest, image.platform, base_of(image), packages_of(flow, step, image)
-    )
+    packages = packages_of(flow, steps, image)
+    return Inventory(flow.name, flow.repository, image.digest, image.platform, base_of(image), packages)
 
 
 def top_digest(layout: Path) -> str:
@@ -187,29 +187,41 @@ def base_of(image: Image) -> Base | None:
     return Base(digest, annotations.get(BASE_NAME, "")) if digest else None
 
 
-def packages_of(flow: Flow, step: str, image: Image) -> tuple[Package, ...]:
+def packages_of(flow: Flow, steps: Sequence[str], image: Image) -> tuple[Package, ...]:
     """Return the packages that the lock puts into ``image``, ordered by name.
 
+    Args:
+        steps: the step, and those whose images its image is derived from.
+
     Raises:
-        SbomError: the lock has no such step or platform, or the image is that of another step.
+        SbomError: the lock has no such step or platform, or two versions of a package for the image, or the image is
+            that of another step.
     """
-    name = environment_of(flow, step)
     platform = "/".join(image.platform.split("/")[:2])
-    environment = flow.lock.environments[name]
-    if platform not in environment["wheels"]:
-        raise SbomError(
-            f"{image.layout}: the image is for {image.platform}, and step '{step}' of {flow.label} is locked for "
-            f"{', '.join(sorted(environment['wheels']))} only. Add the platform to the attribute `platforms` and run "
-            f"`bazel run {flow.label}.lock`."
-        )
-    _check_layers(flow, step, name, platform, image)
-    wheels = [flow.lock.wheel(sha256) for sha256 in environment["wheels"][platform]]
-    asked = parse_annotations(flow.lock.texts.get(environment["file"], ""))
-    via = {wheel.name: asked.get((wheel.name, wheel.version), ()) for wheel in wheels}
-    return tuple(_package(wheel, flow, via) for wheel in sorted(wheels, key=lambda wheel: wheel.name))
+    names = dict.fromkeys(environment_of(flow, step) for step in steps)
+    wheels: dict[str, LockedWheel] = {}
+    via: dict[str, set[str]] = {}
+    for name in names:
+        environment = flow.lock.environments[name]
+        if platform not in environment["wheels"]:
+            raise SbomError(
+                f"{image.layout}: the image is for {image.platform}, and '{name}' of {flow.label} is locked for "
+                f"{', '.join(sorted(environment['wheels']))} only. Add the platform to the attribute `platforms` and "
+                f"run `bazel run {flow.label}.lock`."
+            )
+        asked = parse_annotations(flow.lock.texts.get(environment["file"], ""))
+        for wheel in map(flow.lock.wheel, environment["wheels"][platform]):
+            if wheels.setdefault(wheel.name, wheel) != wheel:
+                raise SbomError(
+                    f"step '{steps[0]}' of {flow.label} is derived from {', '.join(steps[1:])}, and has "
+                    f"{wheels[wheel.name].file} where that has {wheel.file}: declare the same version for both."
+                )
+            via.setdefault(wheel.name, set()).update(asked.get((wheel.name, wheel.version), ()))
+    _check_layers(flow, steps[0], names, platform, image)
+    return tuple(_package(wheels[name], flow, via) for name in sorted(wheels))
 
 
-def _package(wheel: LockedWheel, flow: Flow, via: Mapping[str, Sequence[str]]) -> Package:
+def _package(wheel: LockedWheel, flow: Flow, via: Mapping[str, Collection[str]]) -> Package:
     license = flow.lock.document["wheels"][wheel.sha256].get("license", UNKNOWN)
     needs = tuple(sorted(name for name, askers in via.items() if wheel.name in askers and name != wheel.name))
     askers = via[wheel.name]
@@ -225,7 +237,7 @@ def build_requirements(flow: Flow, package: Package, platform: str) -> Iterator[
             yield flow.lock.wheel(sha256)
 
 
-def _check_layers(flow: Flow, step: str, environment: str, platform: str, image: Image) -> None:
+def _check_layers(flow: Flow, step: str, environments: Collection[str], platform: str, image: Image) -> None:
     """Compare the layers that the lock plans with those that the image's history names.
 
     Only the native assembler writes their names; nothing can be said of other images.
@@ -234,13 +246,29 @@ def _check_layers(flow: Flow, step: str, environment: str, platform: str, image:
     lines = [str(entry.get("created_by") or "") for entry in history]
     has = {line.removeprefix(_LAYER_HISTORY) for line in lines if line.startswith(_LAYER_HISTORY)}
     plan: Sequence[Mapping[str, Any]] = flow.lock.document["layers"].get(platform, ())
-    wanted = {layer["name"] for layer in plan if environment in layer["environments"]}
-    others = {layer["name"] for layer in plan} - wanted
-    if not has or (wanted <= has and not has & others):
+    own = [layer for layer in plan if not set(environments).isdisjoint(layer["environments"])]
+    lacks = [_layer_name(layer, flow) for layer in own if not has & _layer_names(layer, flow)]
+    known = {name for layer in plan for name in _layer_names(layer, flow)}
+    others = sorted(has & known - {name for layer in own for name in _layer_names(layer, flow)})
+    if not has or not (lacks or others):
         return
-    differences = [f"it lacks {', '.join(sorted(wanted - has))}"] if wanted - has else []
-    differences += [f"it has {', '.join(sorted(has & others))} of other steps"] if has & others else []
+    differences = [f"it lacks {', '.join(sorted(lacks))}"] if lacks else []
+    differences += [f"it has {', '.join(others)} of other steps"] if others else []
     raise SbomError(
         f"{image.layout} is not the image of step '{step}' as {flow.lock_label} has it: "
         f"{', and '.join(differences)}. Give the image that `bazel build {flow.label}.{step}` makes."
     )
+
+
+def _layer_name(layer: Mapping[str, Any], flow: Flow) -> str:
+    """Return what history calls a layer of the plan: a wheel alone is built once, whatever locks call its layer."""
+    if len(layer["wheels"]) == 1:
+        wheel = flow.lock.document["wheels"][layer["wheels"][0]]
+        return f"{wheel['name']}-{wheel['version']}"
+    return str(layer["name"])
+
+
+def _layer_names(layer: Mapping[str, Any], flow: Flow) -> set[str]:
+    """Return all that history may call a layer: one that holds the same on several platforms is built once."""
+    plans: Mapping[str, Sequence[Mapping[str, Any]]] = flow.lock.document["layers"]
+    return {_layer_name(other, flow) for plan in plans.values() for other in plan if other["wheels"] == layer["wheels"]}

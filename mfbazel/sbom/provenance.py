@@ -35,32 +35,36 @@ BUILD_TYPE = "urn:mfbazel:build-type:step-image:1"
 _PREDICATE = "https://slsa.dev/provenance/v1"
 
 
-def provenance_statement(flow: Flow, step: str, layout: Path, builder: str, built: datetime | None) -> dict[str, Any]:
-    """Return how the image of ``step`` in ``layout``, of one or several platforms, was made, as JSON values.
+def provenance_statement(
+    flow: Flow, steps: Sequence[str], layout: Path, builder: str, built: datetime | None
+) -> dict[str, Any]:
+    """Return how the image of a step in ``layout``, of one or several platforms, was made, as JSON values.
 
     Args:
+        steps: the step, and those whose images its image is derived from.
         builder: URI of who built.
         built: when the build finished (UTC); ``None``: not said.
 
     Raises:
         ImageError: the layout is damaged.
-        SbomError: the lock has no such step or platform, or the image is that of another step.
+        SbomError: as :func:`~mfbazel.sbom.inventory.packages_of`.
     """
     images = images_of(layout)
     predicate = slsa.Provenance(
         build_definition=slsa.BuildDefinition(
             build_type=BUILD_TYPE,
-            resolved_dependencies=[item.pb for item in _dependencies(flow, step, images)],
+            resolved_dependencies=[item.pb for item in _dependencies(flow, steps, images)],
         ),
         run_details=slsa.RunDetails(builder=slsa.Builder(id=builder, version={"mfbazel": __version__})),
     )
     predicate.build_definition.external_parameters.update(
         {
             "flow": flow.label,
-            "step": step,
-            "environment": environment_of(flow, step),
+            "step": steps[0],
+            "environment": environment_of(flow, steps[0]),
             "platforms": [image.platform for image in images],
             "bases": sorted({base.reference or base.digest for base in _bases(images)}),
+            **({"derivedFrom": list(steps[1:])} if steps[1:] else {}),
         }
     )
     if built:
@@ -85,14 +89,14 @@ def _subjects(flow: Flow, layout: Path, images: Sequence[Image]) -> list[Any]:
     ]
 
 
-def _dependencies(flow: Flow, step: str, images: Sequence[Image]) -> Iterator[ResourceDescriptor]:
+def _dependencies(flow: Flow, steps: Sequence[str], images: Sequence[Image]) -> Iterator[ResourceDescriptor]:
     """Yield the lock, the base, the wheels, and what wheels were built from and with; each once."""
     yield ResourceDescriptor(name=flow.lock_label, digest={"sha256": flow.lock_sha256})
     yield from map(_base, _bases(images))
     packages = {
         (package.wheel.name, package.wheel.sha256): (package, image.platform)
         for image in images
-        for package in packages_of(flow, step, image)
+        for package in packages_of(flow, steps, image)
     }
     own = [packages[key] for key in sorted(packages)]
     for package, _ in own:

@@ -26,6 +26,7 @@ def _documents(ctx, step, image, platform, name, provenance):
     arguments.add("--lock", ctx.file.lock)
     arguments.add("--label", ctx.attr.flow_label)
     arguments.add("--step", step)
+    arguments.add_all(ctx.attr.includes.get(step, []), before_each = "--includes")
     arguments.add_all("--image", [image], expand_directories = False)
     inputs = [ctx.file.lock, image] + ctx.files.lock_files
     if ctx.attr.flow_images:
@@ -75,6 +76,7 @@ The SBOMs of a step with several platforms are <step>.linux_arm64.spdx.json and 
         "flow_images": attr.label(providers = [FlowImagesInfo], doc = "All images of the flow: images.json says where they are pushed to."),
         "flow_label": attr.string(mandatory = True, doc = "The flow as on a command line, //package:name."),
         "images": attr.label_keyed_string_dict(mandatory = True, doc = "Image to the steps that run in it, separated by commas."),
+        "includes": attr.string_list_dict(doc = "Step to the steps whose images its image is derived from, all the way down."),
         "lock": attr.label(mandatory = True, allow_single_file = True, doc = "flow.json of the lock."),
         "lock_files": attr.label_list(allow_files = True, doc = "The other files of the lock."),
         "platforms": attr.string_list_dict(doc = "Step to the platforms of its image, of those whose image is an index."),

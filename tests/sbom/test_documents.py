@@ -239,6 +239,17 @@ def test_a_wheel_that_a_target_makes_has_no_hash_but_its_label(case: Case, tmp_p
     assert dependency["annotations"] == {"label": "//lib:ours"}
 
 
+def test_a_wheel_of_the_workspace_has_its_hash_and_its_label(case: Case, tmp_path: Path) -> None:
+    add(case, "start", sha("ours==1.0"), wheel("ours", kind="file", label="//lib:ours-1.0-py3-none-any.whl"))
+    documents = case.run("start", image(tmp_path))
+    check(case)
+    assert spdx_packages(documents)["ours"]["checksums"][0]["checksumValue"] == sha("ours==1.0")
+    assert "//lib:ours-1.0-py3-none-any.whl" in spdx_packages(documents)["ours"]["sourceInfo"]
+    (dependency,) = [item for item in dependencies(documents) if item.get("uri") == "pkg:pypi/ours@1.0"]
+    assert dependency["digest"] == {"sha256": sha("ours==1.0")}
+    assert dependency["annotations"] == {"label": "//lib:ours-1.0-py3-none-any.whl"}
+
+
 def test_the_image_and_its_base_are_containers_with_their_digests(case: Case, tmp_path: Path) -> None:
     layout = image(tmp_path)
     digest = json.loads((layout / "index.json").read_bytes())["manifests"][0]["digest"]
@@ -294,6 +305,21 @@ def test_an_index_gives_an_sbom_per_platform_and_one_statement_about_all(case: C
     parameters = documents["provenance"]["predicate"]["buildDefinition"]["externalParameters"]
     assert parameters["platforms"] == [AMD64, "linux/arm64/v8"]
     assert (parameters["flow"], parameters["step"]) == (LABEL, "train")
+
+
+def test_a_derived_image_holds_the_packages_of_all_its_steps(case: Case, tmp_path: Path) -> None:
+    add(case, "start", sha("extra==1.0"), wheel("extra"))
+    history = ["packages six-1.0", "packages packages-of-train"]
+    layout = write_image(tmp_path / "image", history=history)
+    documents = case.run("start", layout, "--includes", "train")
+    check(case)
+    names = {"extra", "numpy", "pandas", "six"}
+    assert set(components(documents)) == names
+    assert {item["name"] for item in documents["spdx"]["packages"] if "packageFileName" in item} == names
+    wheels = [item["uri"] for item in dependencies(documents) if "uri" in item]
+    assert sorted(wheels) == [f"pkg:pypi/{name}@1.0" for name in sorted(names)]
+    parameters = documents["provenance"]["predicate"]["buildDefinition"]["externalParameters"]
+    assert (parameters["step"], parameters["derivedFrom"]) == ("start", ["train"])
 
 
 def test_sboms_of_equal_content_are_equal_and_others_have_other_ids(case: Case, tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mfbazel.errors import MfbazelError
-from tests.sbom.case import AMD64, ARM64, Case, demo, write_image
+from tests.sbom.case import AMD64, ARM64, Case, add, demo, wheel, write_image
 
-START = ["52 Debian packages", "packages packages-common", "first-party files"]
+START = ["52 Debian packages", "packages six-1.0", "first-party files"]
 TRAIN = [*START, "packages packages-of-train"]
 
 
@@ -41,6 +41,21 @@ def test_the_image_of_the_step_is_taken(case: Case, tmp_path: Path) -> None:
     assert case.run("start", write_image(tmp_path / "start", history=START))
 
 
+def test_a_layer_may_bear_the_name_that_it_has_on_another_platform(case: Case, tmp_path: Path) -> None:
+    (common, own), keys = case.layers[AMD64], list(case.wheels)
+    own["wheels"] = keys
+    case.layers["linux/arm64"] = [{**own, "name": "packages-elsewhere"}]
+    history = ["packages six-1.0", "packages packages-elsewhere"]
+    assert case.run("train", write_image(tmp_path / "train", history=history))
+    assert common["name"] != "six-1.0"
+
+
+def test_a_derived_image_whose_steps_have_two_versions(case: Case, tmp_path: Path) -> None:
+    add(case, "start", "a" * 64, wheel("numpy", "2.0"))
+    message = refused(case, "start", write_image(tmp_path / "image"), "--includes=train")
+    assert "step 'start' of //flows:demo is derived from train, and has numpy-2.0-py3-none-any.whl" in message
+
+
 def test_a_step_that_is_not_in_the_lock(case: Case, tmp_path: Path) -> None:
     message = refused(case, "evaluate", write_image(tmp_path / "image"))
     assert "--step evaluate: //flows:demo has no such step; its lock has start, train" in message
@@ -48,7 +63,7 @@ def test_a_step_that_is_not_in_the_lock(case: Case, tmp_path: Path) -> None:
 
 def test_a_platform_that_is_not_in_the_lock(case: Case, tmp_path: Path) -> None:
     message = refused(case, "start", write_image(tmp_path / "image", [ARM64]))
-    assert "the image is for linux/arm64, and step 'start' of //flows:demo is locked for linux/amd64 only" in message
+    assert "the image is for linux/arm64, and 'start' of //flows:demo is locked for linux/amd64 only" in message
 
 
 def test_several_platforms_without_a_choice(case: Case, tmp_path: Path) -> None:
