@@ -23,6 +23,7 @@ def flow_step_images(name, package, lock, base, bases, images, code, options, ta
 
     Returns:
         struct: `images`, dict of image to the steps that run in it; `foreign`, the steps whose image is not made from the lock;
+        `includes`, dict of steps whose image is derived from another's to the steps that it is derived from;
         `platforms`, dict of steps whose image is an index to its platforms.
     """
     label = "//{}:{}".format(native.package_name(), name)
@@ -67,6 +68,7 @@ def flow_step_images(name, package, lock, base, bases, images, code, options, ta
     return struct(
         foreign = foreign.keys(),
         images = result,
+        includes = {step: _ancestors(groups, group) for group in groups for step in group.steps if group.base in lock["steps"]},
         platforms = {step: group.platforms for group in groups for step in group.steps if len(group.platforms) > 1},
     )
 
@@ -136,6 +138,16 @@ def _group_of(groups, step):
         if step in group.steps:
             return group
     return None
+
+def _ancestors(groups, group):
+    """The steps, one of each image, that the image of a group is derived from."""
+    found = []
+    for _ in groups:
+        group = _group_of(groups, group.base)
+        if not group:
+            break
+        found.append(group.steps[0])
+    return found
 
 def _Shared(name, label, code, options, hidden):
     """What images of a flow share; declared when the first of them needs it."""

@@ -204,6 +204,7 @@ def metaflow_flow(
         flow_images = name + ".images",
         flow_label = label,
         images = {image: ",".join(steps) for image, steps in built.images.items() if steps[0] not in built.foreign},
+        includes = built.includes,
         lock = name + ".lock/flow.json",
         lock_files = lock_files,
         platforms = built.platforms,
