@@ -9,7 +9,7 @@ from pathlib import Path
 from mfbazel.layer.errors import LayerError
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class ListedFile:
     """A regular file or a link of a layer.
 

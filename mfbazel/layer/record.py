@@ -7,14 +7,14 @@ import binascii
 import csv
 import hashlib
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 ALGORITHMS = ("sha256", "sha384", "sha512")
 """Hashes that a wheel's RECORD may use: the specification asks for sha256 or better."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """What RECORD says about a file: hash algorithm, digest, and size in bytes (``None`` where it is silent)."""
 
@@ -33,7 +33,7 @@ def recorded(data: bytes) -> Recorded:
     return Recorded("sha256", hashlib.sha256(data).digest(), len(data))
 
 
-def parse_record(text: str) -> dict[str, Recorded | None]:
+def parse_record(data: bytes) -> dict[str, Recorded | None]:
     """Parse a wheel's RECORD: path → entry, ``None`` where no hash is given.
 
     Raises:
@@ -41,7 +41,9 @@ def parse_record(text: str) -> dict[str, Recorded | None]:
             names the line.
     """
     result: dict[str, Recorded | None] = {}
-    for number, row in enumerate(csv.reader(io.StringIO(text, newline=""), strict=True), 1):
+    # Line by line: a string buffer takes four times the size of a file that may list a hundred thousand others.
+    lines = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline="")
+    for number, row in enumerate(_rows(lines), 1):
         if not row:
             continue
         if len(row) != 3:
@@ -50,6 +52,13 @@ def parse_record(text: str) -> dict[str, Recorded | None]:
         if result.setdefault(row[0], entry) != entry:
             raise ValueError(f"line {number}: {row[0]} is listed twice, differently")
     return result
+
+
+def _rows(lines: Iterable[str]) -> Iterator[list[str]]:
+    try:
+        yield from csv.reader(lines, strict=True)
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
 
 
 def _entry(row: list[str], number: int) -> Recorded | None:
@@ -71,11 +80,12 @@ def _entry(row: list[str], number: int) -> Recorded | None:
 
 def format_record(rows: Iterable[tuple[str, Recorded | None]]) -> bytes:
     """Return the content of a RECORD, sorted by path; ``None`` leaves hash and size empty (RECORD's own line)."""
-    out = io.StringIO()
+    data = io.BytesIO()
+    out = io.TextIOWrapper(data, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(out, lineterminator="\n")
     for path, entry in sorted(rows, key=lambda row: row[0]):
         if entry is None:
             writer.writerow((path, "", ""))
         else:
             writer.writerow((path, entry.text, "" if entry.size is None else entry.size))
-    return out.getvalue().encode()
+    return data.getvalue()

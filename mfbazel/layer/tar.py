@@ -102,7 +102,7 @@ class Content:
 EMPTY = Content(b"")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One entry of a layer.
 

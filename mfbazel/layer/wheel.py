@@ -34,7 +34,7 @@ _SIGNATURES = ("RECORD", "RECORD.jws", "RECORD.p7s")
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
-@dataclass
+@dataclass(slots=True)
 class Member:
     """A file of a wheel, verified against RECORD while it is read (see :class:`mfbazel.layer.tar.Source`)."""
 
@@ -332,7 +332,7 @@ class Wheel:
         if name not in infos:
             raise LayerError(f"{self.path}: {name} is missing. {self.advice}")
         try:
-            return parse_record(b"".join(self.raw_chunks(infos[name])).decode())
+            return parse_record(b"".join(self.raw_chunks(infos[name])))
         except ValueError as error:
             raise LayerError(f"{self.path}: {name} is malformed: {error}. {self.advice}") from error
 

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tempfile
 import venv
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,8 +59,13 @@ def ours(wheels: list[Path], tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 
 @pytest.fixture(scope="module")
-def pips(wheels: list[Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, File]:
-    prefix = tmp_path_factory.mktemp("pips") / "venv"
+def pips(wheels: list[Path]) -> dict[str, File]:
+    # The kernel takes interpreter lines of 127 bytes only: with a longer path pip writes other scripts.
+    with tempfile.TemporaryDirectory(prefix="pips-", dir="/tmp") as directory:
+        return installed_by_pip(wheels, Path(directory).resolve())
+
+
+def installed_by_pip(wheels: list[Path], prefix: Path) -> dict[str, File]:
     venv.create(prefix, symlinks=True)
     before = set(prefix.rglob("*"))
     python = prefix / "bin" / "python"

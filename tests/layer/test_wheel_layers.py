@@ -189,6 +189,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["contains demo/__init__.py, which RECORD lists without a hash"],
     ),
     "weak hash": ({"algorithm": "md5"}, ["RECORD is malformed", "'md5'"]),
+    "RECORD with an open quote": ({"record": lambda text: text + '"demo/x'}, ["RECORD is malformed", "end of data"]),
     "RECORD with two columns": ({"record": lambda text: "a,b\n" + text}, ["RECORD is malformed: line 1 has 2 columns"]),
     "absolute path": ({"files": {"/etc/passwd": b""}}, ["'/etc/passwd'", "absolute"]),
     "parent directory": ({"files": {"demo/../../x": b""}}, ["'demo/../../x'", "'..'"]),
