@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mfbazel.errors import run_front
 from mfbazel.image import listing
 from mfbazel.image.assemble import Layer, Platform, assemble, assemble_index, load_layer
 from mfbazel.image.debian import write_base
@@ -23,6 +22,7 @@ from mfbazel.image.templates import Stamp, parse_status
 from mfbazel.layer.blob import Outputs
 from mfbazel.layer.compression import DEFAULT_LEVELS
 from mfbazel.layer.output import write_together
+from mfbazel.worker import run_front_or_worker
 
 _LINKS = ("symlink", "hard", "copy")
 
@@ -302,4 +302,4 @@ def _write_digest(options: argparse.Namespace, digest: str) -> None:
 
 
 if __name__ == "__main__":
-    run_front(main)
+    run_front_or_worker(main)

@@ -1,11 +1,12 @@
 """What an image says about itself, as files that every assembler takes."""
 
 load(":stamping.bzl", "STAMP_ATTRS", "add_status")
+load(":worker.bzl", "WORKER", "worker_arguments")
 
 def _image_metadata_impl(ctx):
     annotations = ctx.actions.declare_file(ctx.label.name + ".annotations")
     created = ctx.actions.declare_file(ctx.label.name + ".created")
-    arguments = ctx.actions.args()
+    arguments = worker_arguments(ctx)
     arguments.add("metadata")
     arguments.add("--lock", ctx.file.lock)
     arguments.add("--environment", ctx.attr.environment)
@@ -26,6 +27,7 @@ def _image_metadata_impl(ctx):
         arguments = [arguments],
         inputs = inputs,
         outputs = [annotations, created],
+        execution_requirements = WORKER,
         mnemonic = "ImageMetadata",
         progress_message = "Describing image " + ctx.attr.image,
     )

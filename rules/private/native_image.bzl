@@ -1,6 +1,7 @@
 """The native assembler: an OCI layout from descriptors, without reading a blob again."""
 
 load("//rules/private/providers:layer_info.bzl", "LayerInfo", "LayersInfo")
+load(":worker.bzl", "WORKER", "worker_arguments")
 
 def _described_layers(ctx):
     """Layers of `tars`: those that carry a descriptor as they are, any other tar with one made here."""
@@ -35,9 +36,7 @@ def _native_image_impl(ctx):
     digest = ctx.actions.declare_file("_{}.digest".format(ctx.label.name))
     layers = _described_layers(ctx)
     inputs = [layer.descriptor for layer in layers] + [layer.blob for layer in layers]
-    arguments = ctx.actions.args()
-    arguments.use_param_file("@%s")
-    arguments.set_param_file_format("multiline")
+    arguments = worker_arguments(ctx)
     arguments.add("assemble")
     arguments.add_all("--output", [output], expand_directories = False)
     arguments.add("--digest", digest)
@@ -59,6 +58,7 @@ def _native_image_impl(ctx):
         arguments = [arguments],
         inputs = inputs,
         outputs = [output, digest],
+        execution_requirements = WORKER,
         mnemonic = "OCIImage",
         progress_message = "Assembling image {}".format(ctx.label),
     )

@@ -1,10 +1,12 @@
 """The native assembler of indexes: images of several platforms as one OCI layout."""
 
+load(":worker.bzl", "WORKER", "worker_arguments")
+
 def _native_index_impl(ctx):
     output = ctx.actions.declare_directory(ctx.label.name)
     digest = ctx.actions.declare_file("_{}.digest".format(ctx.label.name.replace("/", "_")))
     inputs = list(ctx.files.images)
-    arguments = ctx.actions.args()
+    arguments = worker_arguments(ctx)
     arguments.add("index")
     arguments.add_all("--output", [output], expand_directories = False)
     arguments.add("--digest", digest)
@@ -17,6 +19,7 @@ def _native_index_impl(ctx):
         arguments = [arguments],
         inputs = depset(inputs, transitive = [image[DefaultInfo].default_runfiles.files for image in ctx.attr.images]),
         outputs = [output, digest],
+        execution_requirements = WORKER,
         mnemonic = "OCIIndex",
         progress_message = "Assembling index {}".format(ctx.label),
     )

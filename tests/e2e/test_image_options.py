@@ -1,4 +1,4 @@
-"""What can be said of images, in another workspace, and native images wherever those of rules_oci can be; Bazel in Bazel.
+"""What can be said of images, in another workspace, and native ones wherever rules_oci's can be; Bazel in Bazel.
 
 The flow, its packages and its base images are made up and small: an image here is a list of layers, and nothing runs in
 it. With checkouts of rules_oci (docs/design/rules_oci.md), those that take the images are rules_oci's own rules.
@@ -451,6 +451,10 @@ BROKEN_CASES = {
     "condition": (
         'base = "//:base", bases = {"gpu": "//:cuda"}',
         'attribute `bases`: "gpu" is a condition and also a step of the flow; rename the step',
+    ),
+    "lines": (
+        'base = "//:base", env = {"TEXT": "a\\nb"}',
+        'attribute `env`: "TEXT" has several lines: "a\\nb". Write it as one',
     ),
     "alias": ('base = "//:amd64_alone"', "@amd64_alone is for linux/amd64 alone"),
 }
