@@ -204,7 +204,8 @@ def _metadata(options: argparse.Namespace) -> None:
     stamp = _stamp(options)
     values = image_annotations(subject, dict(parse_pairs(options.annotation, "--annotation")), stamp)
     lines = "".join(f"{key}={value}\n" for key, value in values.items())
-    write_together({options.annotations_out: lines.encode(), options.created_out: f"{created(stamp)}\n".encode()})
+    # Without a newline: rules_oci would take it into the configuration.
+    write_together({options.annotations_out: lines.encode(), options.created_out: created(stamp).encode()})
 
 
 def _images(options: argparse.Namespace) -> None:

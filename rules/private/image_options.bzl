@@ -42,6 +42,11 @@ def image_options(
     Returns:
         struct of these.
     """
+    for attribute, values in [("annotations", annotations), ("env", env), ("labels", labels)]:
+        for key, value in values.items():
+            # Assemblers read them from files, one per line.
+            if "\n" in key + value:
+                fail("attribute `{}`: {} has several lines: {}. Write it as one".format(attribute, repr(key), repr(value)))
     return struct(
         annotations = annotations,
         # What attributes of image_layers say.

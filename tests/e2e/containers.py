@@ -10,9 +10,11 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from tests.e2e.processes import LOOPBACK, Service, ServiceError
 
@@ -53,6 +55,17 @@ def why_no_containers() -> str:
 def search_path() -> str:
     """Return PATH with the directories of administrators' programs, which Bazel leaves out of it."""
     return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+
+
+@contextlib.contextmanager
+def containers_for_ordinary_users_are_optional() -> Iterator[None]:
+    """Skip where an ordinary user cannot start containers, with the engine's reason. Root can, or the test fails."""
+    try:
+        yield
+    except EngineError as error:
+        if os.geteuid() == 0:
+            raise
+        pytest.skip(f"{error}\nRun the test as root, or as a user who may make user namespaces.")
 
 
 class Engine(Service):
@@ -115,6 +128,17 @@ class Engine(Service):
     def run(self, image: str, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in a container of ``image``, and wait for it."""
         return self._run("run", "--rm", image, *command)
+
+    def pull(self, source: str) -> str:
+        """Pull an image, ``oci:<layout directory>`` for example, and return its ID.
+
+        Raises:
+            EngineError: that failed; the message is podman's.
+        """
+        done = self._run("pull", "--quiet", source)
+        if done.returncode:
+            raise EngineError(f"podman cannot pull {source}: {done.stderr.strip()}")
+        return done.stdout.strip()
 
     def require_containers(self, image: str) -> None:
         """Start a container of ``image`` that does nothing.

@@ -2,13 +2,14 @@
 
 load("//tests:pytest.bzl", "pytest_test")
 
-def nested_bazel_test(name, data = [], deps = [], **kwargs):
+def nested_bazel_test(name, data = [], deps = [], env_inherit = [], **kwargs):
     """A test in pytest that may run Bazel on the workspace's sources.
 
     Args:
         name: name of the test, and of its file without `.py`.
         data: what it needs besides the sources.
         deps: what it imports besides the harness.
+        env_inherit: variables that it takes from the environment, besides those that say where the toolbox and the wheels are.
         **kwargs: attributes of pytest_test.
     """
     pytest_test(
@@ -23,7 +24,7 @@ def nested_bazel_test(name, data = [], deps = [], **kwargs):
             "HOME",
             "MFBAZEL_TOOLBOX_DIR",
             "XDG_CACHE_HOME",
-        ],
+        ] + env_inherit,
         tags = [
             "cpu:2",
             "no-remote-exec",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import shutil
 import signal
@@ -23,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.containers import EngineError, why_no_containers
+from tests.e2e.containers import containers_for_ordinary_users_are_optional, why_no_containers
 from tests.e2e.flows import CommandLine, Finished
 from tests.e2e.machine import Machine, started_machine
 
@@ -229,17 +228,6 @@ def test_a_stale_lock_is_an_error_that_names_the_step(machine: Machine, launcher
     assert "bazel run //examples/churn:churn_flow.lock" in said
     assert machine.cloud.jobs().keys() == jobs
     assert run.finished.status == 0
-
-
-@contextmanager
-def containers_for_ordinary_users_are_optional() -> Iterator[None]:
-    """Skip where an ordinary user cannot start containers, with the engine's reason. Root can, or the test fails."""
-    try:
-        yield
-    except EngineError as error:
-        if os.geteuid() == 0:
-            raise
-        pytest.skip(f"{error}\nRun the test as root, or as a user who may make user namespaces.")
 
 
 @contextmanager

@@ -22,7 +22,7 @@ def described(tmp_path: Path, *options: str) -> tuple[dict[str, str], str]:
     named = ["--lock", str(lock), "--environment", "train", "--label", "//ml:churn"]
     main(["metadata", *named, *outputs, *options])
     pairs = (line.partition("=") for line in annotations.read_text().splitlines())
-    return {key: value for key, _, value in pairs}, created.read_text().strip()
+    return {key: value for key, _, value in pairs}, created.read_text()
 
 
 def status(tmp_path: Path, text: str) -> str:
