@@ -55,7 +55,7 @@ class TrainFlow(FlowSpec):
         self.next(self.train)
 
     @resources(gpu=1, cpu=2, memory=8192)
-    @pypi(packages={"numpy": "2.5.5", "torch": "2.15.0"})
+    @pypi(packages={"numpy": "2.5.5", "torch": "2.14.1"})
     @step
     def train(self):
         """Train the network, on the GPU where there is one."""
