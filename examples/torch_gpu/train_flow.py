@@ -3,10 +3,10 @@
     start ─▶ prepare ─▶ train ─▶ evaluate ─▶ end
              numpy      torch    numpy
 
-The image of `train` holds some thirty wheels of 2.9 GB; the others hold numpy, or nothing. That is the point: only the machine
+The image of `train` holds some forty wheels of 3 GB; the others hold numpy, or what Metaflow needs. Only the machine
 with the GPU pulls CUDA. `train` hands the weights on as arrays, and `evaluate` applies them without torch.
 
-Without a GPU `train` runs on the processor, from the same wheels: `run` fetches them once, and trains for a few seconds.
+Without a GPU `train` runs on the processor, from the same wheels: `run` fetches them once and trains for seconds.
 
     bazel run //examples/torch_gpu:train_flow.explain             shows what each step needs, and how large it is
     bazel run //examples/torch_gpu:train_flow -- run              runs here
@@ -19,7 +19,7 @@ from metaflow import FlowSpec, Parameter, pypi, pypi_base, resources, step
 
 @pypi_base(python="3.14")
 class TrainFlow(FlowSpec):
-    """Generate two noisy spirals, train a small network to tell them apart, and score it on points that it never saw."""
+    """Generate two noisy spirals, train a small network to tell them apart, and score it on points it never saw."""
 
     points = Parameter("points", help="How many points to generate.", type=int, default=4000)
     epochs = Parameter("epochs", help="How often to go over the training points.", type=int, default=60)
@@ -109,7 +109,7 @@ class TrainFlow(FlowSpec):
     @step
     def end(self):
         """Print how well it went."""
-        print(f"Trained on {self.device}: {self.accuracy:.1%} of the points set aside are on the spiral that was predicted.")
+        print(f"Trained on {self.device}: right about {self.accuracy:.1%} of the points set aside.")
 
 
 if __name__ == "__main__":
