@@ -81,6 +81,11 @@ class Result:
     part: bool = False
     """Whether it is a part of what another row says, or comes on top of it: it gets no speed of its own."""
 
+    def add(self, usage: Usage, size: int) -> None:
+        """Add a round."""
+        self.rounds.append(usage)
+        self.size = size
+
     @property
     def median(self) -> float:
         """Median of the rounds' wall time, in seconds."""

@@ -109,8 +109,7 @@ def _measure(
         for variant, result in results.items():
             with console.status(f"round {number} of {options.runs}: {variant}"):
                 made = [_once(variant, wheel, options.python, scratch) for wheel in wheels]
-            result.rounds.append(sum((layer.usage for layer in made), NOTHING))
-            result.size = sum(layer.size for layer in made)
+            result.add(sum((layer.usage for layer in made), NOTHING), sum(layer.size for layer in made))
     return results
 
 

@@ -27,12 +27,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 from uv import find_uv_bin
 
 from bench.gates import Gate, verdicts
@@ -89,14 +91,20 @@ class Results:
     """Everything that was measured."""
 
     rows: dict[str, Result] = field(default_factory=dict)
+    layers: dict[str, dict[str, Result]] = field(default_factory=dict)
+    """The rows of each layer alone."""
     largest: tuple[str, int] = ("", 0)
     """Name of the layer of the largest wheel, and the most memory that making it took, in bytes."""
 
     def add(self, row: str, usage: Usage, size: int = 0, *, part: bool = False) -> None:
         """Add a round to a row."""
-        result = self.rows.setdefault(row, Result(part=part))
-        result.rounds.append(usage)
-        result.size = size
+        self.rows.setdefault(row, Result(part=part)).add(usage, size)
+
+    def add_layers(self, row: str, layers: Sequence[Layer], made: Sequence[Made]) -> None:
+        """Add a round in which all layers were made one after the other."""
+        for layer, one in zip(layers, made, strict=True):
+            self.layers.setdefault(layer.name, {}).setdefault(row, Result()).add(one.usage, one.size)
+        self.add(row, sum((one.usage for one in made), NOTHING), sum(one.size for one in made))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,6 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}\n{error.output or ''}", file=sys.stderr)
         return 1
     console.print(table(title, results.rows, content))
+    if options.details:
+        console.print(_details(results))
     gates = _gates(results, GATES | dict(options.gate))
     console.print(verdicts(gates))
     return 0 if all(gate.reached for gate in gates) else 1
@@ -144,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=NUMBER",
         help=f"another limit; default: {', '.join(f'{name}={limit:g}' for name, limit in GATES.items())}",
     )
+    parser.add_argument("--details", action="store_true", help="also print every layer")
     parser.add_argument(
         "--work-dir", type=Path, metavar="DIR", help="where to write (default: the temporary directory)"
     )
@@ -194,41 +205,39 @@ def _measure(
     closure: Closure, buildah: Buildah | None, options: argparse.Namespace, scratch: Path, console: Console
 ) -> Results:
     results = Results()
-    compressions = {row: name for row, name in _COMPRESSIONS.items() if name not in options.skip}
+    ours: dict[str, Callable[[], None]] = {
+        row: partial(_our_round, row, closure, options.base, scratch, results)
+        for row, compression in _COMPRESSIONS.items()
+        if compression not in options.skip
+    }
+    baseline: dict[str, Callable[[], None]] = {}
+    if "chain" not in options.skip:
+        baseline[USUAL] = partial(_chain_round, closure, scratch, results)
+    if buildah:
+        baseline[_BUILDAH] = partial(_buildah_round, closure, buildah, results)
     for number in range(1, options.runs + 1):
-        baseline = options.baseline_runs is None or number <= options.baseline_runs
-        for row, compression in compressions.items():
-            with _row(console, closure, f"round {number} of {options.runs}: {row}"):
-                _our_round(row, compression, closure, options.base, scratch, results)
-        if baseline and "chain" not in options.skip:
-            with _row(console, closure, f"round {number} of {options.runs}: {USUAL}"):
-                _chain_round(closure, scratch, results)
-        if baseline and buildah:
-            with _row(console, closure, f"round {number} of {options.runs}: {buildah.name}"):
-                _buildah_round(closure, buildah, results)
+        slow = options.baseline_runs is None or number <= options.baseline_runs
+        for row, once in (ours | baseline if slow else ours).items():
+            text = f"round {number} of {options.runs}: {row}"
+            with console.status(text):
+                os.sync()  # nobody else's output is written meanwhile
+                warm(closure.files)
+                once()
+            console.print(f"{text}: {results.rows[row].rounds[-1].seconds:.1f} s")
     order = [*_COMPRESSIONS, _ASSEMBLE, USUAL, _BUILDAH, _BUILD, _PUSH]
     results.rows = {row: results.rows[row] for row in order if row in results.rows}
     return results
 
 
-@contextlib.contextmanager
-def _row(console: Console, closure: Closure, text: str) -> Iterator[None]:
-    """Show what runs, with the disk idle and the wheels in the page cache at its beginning."""
-    with console.status(text):
-        os.sync()
-        warm(closure.files)
-        yield
-
-
-def _our_round(row: str, compression: str, closure: Closure, base: Path, scratch: Path, results: Results) -> None:
+def _our_round(row: str, closure: Closure, base: Path, scratch: Path, results: Results) -> None:
     """Make all layers, and, once they are there, the image."""
     with tempfile.TemporaryDirectory(dir=scratch) as directory:
         made = []
         for number, layer in enumerate(closure.layers):
             place = Path(directory, str(number))
             place.mkdir()
-            made.append(one_pass(layer, closure.python, ["--compression", compression], place))
-        results.add(row, sum((layer.usage for layer in made), NOTHING), sum(layer.size for layer in made))
+            made.append(one_pass(layer, closure.python, ["--compression", _COMPRESSIONS[row]], place))
+        results.add_layers(row, closure.layers, made)
         if row == _DEFAULT:
             largest = max(closure.layers, key=lambda layer: max(wheel.stat().st_size for wheel in layer.wheels))
             peak = made[closure.layers.index(largest)].usage.peak
@@ -248,7 +257,7 @@ def _chain_round(closure: Closure, scratch: Path, results: Results) -> None:
     for layer in closure.layers:
         with tempfile.TemporaryDirectory(dir=scratch) as directory:
             made.append(usual_chain(layer, Path(directory)))
-    results.add(USUAL, sum((layer.usage for layer in made), NOTHING), sum(layer.size for layer in made))
+    results.add_layers(USUAL, closure.layers, made)
 
 
 def _buildah_round(closure: Closure, buildah: Buildah, results: Results) -> None:
@@ -267,6 +276,18 @@ def _title(closure: Closure, options: argparse.Namespace) -> str:
         f"{len(closure.files)} wheels of {packed / 1e6:.0f} MB in {len(closure.layers)} layers, "
         f"{options.lock.name}: {options.environment}{several}"
     )
+
+
+def _details(results: Results) -> Table:
+    """Return a table of the layers: seconds (medians) and MB of each row that made them."""
+    rows = [row for row in results.rows if row in (*_COMPRESSIONS, USUAL)]
+    details = Table("layer", *(f"{row}: {unit}" for row in rows for unit in ("s", "MB")))
+    for column in details.columns[1:]:
+        column.justify = "right"
+    for name, made in results.layers.items():
+        cells = [(f"{made[row].median:.2f}", f"{made[row].size / 1e6:.1f}") for row in rows]
+        details.add_row(name, *(text for cell in cells for text in cell))
+    return details
 
 
 def _gates(results: Results, limits: dict[str, float]) -> list[Gate]:
