@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.analyze_flows import write_flows
-from bench.bump import Workspace, executed_actions
+from bench.workspace import Workspace, executed_actions
 
 _MNEMONIC = "FlowSpec"
 _PACKAGE = "bench_flows"

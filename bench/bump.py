@@ -11,15 +11,10 @@ than one layer of wheels.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import re
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.push_rig import Counts, Proxy, find_crane, serve_registry
+from bench.workspace import Workspace
 
 _FLOW = "//examples/churn:churn_flow"
 _SOURCE = Path("examples/churn/churn_flow.py")
@@ -42,61 +38,6 @@ class Measured:
     actions: Mapping[str, int]
     counts: Counts
     seconds: float
-
-
-class Workspace:
-    """A copy of the workspace with an output base of its own, and the commands that work on it."""
-
-    def __init__(self, source: Path, scratch: Path) -> None:
-        self.directory = scratch / "workspace"
-        self.output_base = scratch / "output_base"
-        self.events = scratch / "events.json"
-        self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("BUILD_", "RUNFILES_"))},
-            "MFBAZEL_STATE_DIR": str(scratch / "state"),
-        }
-        tracked = _output(["git", "ls-files", "--cached", "--others", "--exclude-standard"], source).splitlines()
-        for name in tracked:
-            target = self.directory / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if (source / name).is_file():
-                shutil.copy2(source / name, target)
-
-    def bazel(self, *arguments: str) -> None:
-        """Run Bazel; its output goes to standard error."""
-        command = ["./bazelw", f"--output_base={self.output_base}", *arguments]
-        subprocess.run(command, cwd=self.directory, env=self.environment, stdout=sys.stderr, check=True)
-
-    def build(self) -> dict[str, int]:
-        """Build the images of the flow; return the number of executed actions by mnemonic."""
-        self.bazel("build", f"--build_event_json_file={self.events}", f"{_FLOW}.images")
-        return executed_actions(self.events)
-
-    def push(self, repository: str) -> None:
-        """Push the images that were built."""
-        self.bazel("run", f"{_FLOW}.push", "--", "--repository", repository)
-
-    def bump(self, package: str, version: str) -> None:
-        """Ask for another version of ``package``, and lock."""
-        source = self.directory / _SOURCE
-        text, changes = re.subn(rf'("{re.escape(package)}": )"[^"]*"', rf'\1"{version}"', source.read_text())
-        if not changes:
-            raise SystemExit(f"error: {_SOURCE} does not ask for {package}")
-        source.write_text(text)
-        self.bazel("run", f"{_FLOW}.lock")
-
-    def close(self) -> None:
-        """Stop the Bazel server and remove what it made."""
-        self.bazel("clean", "--expunge")
-
-
-def executed_actions(events: Path) -> dict[str, int]:
-    """Return the number of executed actions by mnemonic, from a file of Bazel's build events."""
-    executed: Counter[str] = Counter()
-    for line in events.read_text().splitlines():
-        for action in json.loads(line).get("buildMetrics", {}).get("actionSummary", {}).get("actionData", []):
-            executed[action["mnemonic"]] += int(action.get("actionsExecuted", 0))
-    return dict(executed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -121,11 +62,11 @@ def _measure(workspace: Workspace, scratch: Path, options: argparse.Namespace) -
         repository = f"{proxy.host}/bench/churn"
         for name in ("first", f"{options.package} {options.version}"):
             if name != "first":
-                workspace.bump(options.package, options.version)
+                workspace.bump(_FLOW, _SOURCE, options.package, options.version)
             proxy.take()
             started = time.monotonic()
-            actions = workspace.build()
-            workspace.push(repository)
+            actions = workspace.build(_FLOW)
+            workspace.push(_FLOW, repository)
             results.append(Measured(name, actions, proxy.take(), time.monotonic() - started))
     return results
 
@@ -146,10 +87,6 @@ def _print(results: Sequence[Measured]) -> None:
 
 
 _COLUMNS = ("wheel layers made", "images assembled", "blob bytes sent", "manifest bytes sent", "requests", "seconds")
-
-
-def _output(command: Sequence[str], directory: Path) -> str:
-    return subprocess.run(command, cwd=directory, check=True, capture_output=True, text=True).stdout
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -31,7 +31,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench.bump import Workspace
+from bench.workspace import Workspace
 
 _PACKAGE = "bench_locks"
 _SHARED_RESOLUTIONS = 2

@@ -29,7 +29,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench.bump import Workspace, executed_actions
+from bench.workspace import Workspace, executed_actions
 from mfbazel.plan import PlannedWheel, plan_layers
 
 GATE = 0.1
