@@ -11,6 +11,7 @@ one line says which Python this is.
 import importlib.util
 import marshal
 import os
+import signal
 import struct
 import sys
 
@@ -67,6 +68,8 @@ def answer() -> int:
 
 def serve() -> None:
     """Have a child serve each request, until there are no more or one of them dies."""
+    # Whoever asked may be gone: that is no error of this process.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     write(identity().encode() + b"\n")
     status = _DONE
     while status == _DONE:

@@ -59,8 +59,12 @@ def _wheel(lock, sha256):
             requirements.update({requirement: None for requirement in hashes})
     return struct(data = data, indexes = {}, requirements = sorted(requirements))
 
-def _direct_url(source):
-    """Says where a source came from, as direct_url.json does: empty for one of an index, and for a place of this machine."""
+def direct_url(source):
+    """Says where a source came from, as direct_url.json does (PEP 610): empty for one of an index, and for a place of this machine.
+
+    Args:
+        source: `source` of a wheel in a lock.
+    """
     if source["kind"] != "git" or source["url"].startswith(("file:", "/")):
         return ""
     vcs = {"commit_id": source["commit"], "vcs": "git"}
@@ -93,7 +97,7 @@ def _declare_built_wheel(sha256, wheel, sources):
     ))
     built_wheel_repository(
         name = "whl_" + sha256,
-        direct_url = _direct_url(source),
+        direct_url = direct_url(source),
         distribution = wheel.data["name"],
         file = wheel.data["file"],
         requirements = ["@whl_{}//:wheel".format(requirement) for requirement in wheel.requirements],

@@ -1,9 +1,10 @@
 """Analysis tests: what the build settings and a wheel's origin make of the action of a layer."""
 
-load("@bazel_skylib//lib:unittest.bzl", "analysistest", "asserts")
+load("@bazel_skylib//lib:unittest.bzl", "analysistest", "asserts", "unittest")
 load("@rules_python//python:defs.bzl", "py_runtime")
 load("//rules/private:built_wheel.bzl", "built_wheel")  # buildifier: disable=bzl-visibility
 load("//rules/private:layers.bzl", "wheel_layer")  # buildifier: disable=bzl-visibility
+load("//rules/private:locks_extension.bzl", "direct_url")  # buildifier: disable=bzl-visibility
 
 _BYTECODE = str(Label("//rules:bytecode"))
 _COMPILER = str(Label("//rules:bytecode_python"))
@@ -63,6 +64,22 @@ bytecode_of_a_runtime_test = _arguments_test(
     {_BYTECODE: True, _COMPILER: str(Label("//tests/layer:_runtime"))},
 )
 
+def _origin_impl(ctx):
+    env = unittest.begin(ctx)
+    source = {"commit": "c0ffee", "kind": "git", "revision": "v1", "subdirectory": "python", "url": "https://git.example.com/x"}
+    asserts.equals(
+        env,
+        {"subdirectory": "python", "url": "https://git.example.com/x", "vcs_info": {"commit_id": "c0ffee", "requested_revision": "v1", "vcs": "git"}},
+        json.decode(direct_url(source)),
+    )
+    plain = dict(source, revision = "", subdirectory = "")
+    asserts.equals(env, {"url": "https://git.example.com/x", "vcs_info": {"commit_id": "c0ffee", "vcs": "git"}}, json.decode(direct_url(plain)))
+    asserts.equals(env, "", direct_url(dict(source, url = "file:///home/me/x")))
+    asserts.equals(env, "", direct_url({"file": "x-1.0.tar.gz", "kind": "sdist", "sha256": "00"}))
+    return unittest.end(env)
+
+origin_test = unittest.make(_origin_impl)
+
 def layer_rules_test_suite(name):
     """Declares the tests of this file, and the targets that they look at.
 
@@ -95,4 +112,5 @@ def layer_rules_test_suite(name):
     }
     for test, rule in tests.items():
         rule(name = test, size = "small", target_under_test = "_layer")
-    native.test_suite(name = name, tests = tests.keys())
+    origin_test(name = "origin_is_told_of_commits_only", size = "small")
+    native.test_suite(name = name, tests = tests.keys() + ["origin_is_told_of_commits_only"])
