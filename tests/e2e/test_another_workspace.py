@@ -10,10 +10,10 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.e2e.layouts import Layout
 from tests.e2e.other_workspace import WORKSPACE, OtherWorkspace
 from tests.e2e.registry import Registry
 
@@ -83,6 +83,11 @@ class Workspace(OtherWorkspace):
         """Return the path of an output of ``examples/churn``."""
         return self.directory / "bazel-bin" / "examples" / "churn" / name
 
+    def image(self, name: str) -> Layout:
+        """Return an image of ``examples/churn``; the assembler has a directory for those of mfbazel's rules."""
+        own = self.output("_rules_oci") / name
+        return Layout(own if own.is_dir() else self.output(name))
+
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
@@ -117,43 +122,41 @@ def _push_base(host: str) -> str:
     return pushed.strip().rpartition("@")[2]
 
 
-def _manifest(layout: Path) -> dict[str, Any]:
-    """Return what ``index.json`` of a layout names."""
-    (descriptor,) = json.loads((layout / "index.json").read_text())["manifests"]
-    content: dict[str, Any] = json.loads((layout / "blobs" / descriptor["digest"].replace(":", "/")).read_text())
-    return content
-
-
-def _layers(layout: Path) -> list[str]:
-    return [layer["digest"] for layer in _manifest(layout)["layers"]]
+def _image(package: Path, step: str) -> Layout:
+    """Return the image of a step of the churn flow, which images.json names by digest."""
+    steps = json.loads((package / "churn_flow.images" / "images.json").read_bytes())["steps"]
+    found = [Layout(index.parent) for index in package.glob("*/churn_flow.*/index.json")]
+    return next(layout for layout in found if layout.top["digest"] == steps[step]["digest"])
 
 
 def test_the_flows_images_have_the_layers_that_they_have_here(workspace: Workspace) -> None:
     workspace.built("build", "//examples/churn:churn_flow.images")
     for step in STEPS:
-        here = _layers(RUNFILES / "examples" / "churn" / f"churn_flow.{step}")
-        assert _layers(workspace.output(f"churn_flow.{step}")) == here
+        here = _image(RUNFILES / "examples" / "churn", step).layers()
+        assert _image(workspace.output("."), step).layers() == here
         assert len(here) >= 4
 
 
 def test_a_step_image_needs_no_flow_and_holds_the_files_it_was_given(workspace: Workspace) -> None:
     workspace.built("build", "//examples/churn:training")
-    ours, flows = _layers(workspace.output("training")), _layers(workspace.output("churn_flow.train"))
+    ours = workspace.image("training").layers()
+    flows = _image(workspace.output("."), "train").layers()
     assert ours[:-1] == flows[:-1]
-    with tarfile.open(workspace.output("training") / "blobs" / ours[-1].replace(":", "/")) as layer:
+    with tarfile.open(workspace.image("training").blob(ours[-1])) as layer:
         assert "settings/churn_config.py" in {name.lstrip("./") for name in layer.getnames()}
 
 
 def test_an_index_is_pushed_by_digest_and_tagged(workspace: Workspace) -> None:
     done = workspace.built("run", "//examples/churn:push_both")
-    digest = json.loads((workspace.output("both") / "index.json").read_text())["manifests"][0]["digest"]
+    both = workspace.image("both")
+    digest = both.top["digest"]
     assert f"{workspace.host}/both@{digest}" in done.stdout
     for tag in ("latest", "v1"):
         found = subprocess.run(
             [str(CRANE), "digest", f"{workspace.host}/both:{tag}"], capture_output=True, text=True, check=True
         )
         assert found.stdout.strip() == digest
-    platforms = {entry["platform"]["architecture"] for entry in _manifest(workspace.output("both"))["manifests"]}
+    platforms = {entry["platform"]["architecture"] for entry in both.document(digest)["manifests"]}
     assert platforms == {"amd64", "arm64"}
 
 
@@ -163,8 +166,7 @@ def test_the_archive_that_an_engine_loads_holds_the_image(workspace: Workspace) 
         index = archive.extractfile("index.json")
         assert index is not None
         (descriptor,) = json.load(index)["manifests"]
-    expected = json.loads((workspace.output("training") / "index.json").read_text())["manifests"][0]["digest"]
-    assert descriptor["digest"] == expected
+    assert descriptor["digest"] == workspace.image("training").top["digest"]
 
 
 def test_a_flow_that_must_be_run_to_be_read_is_read_as_here(workspace: Workspace) -> None:

@@ -261,7 +261,7 @@ def _write(shop: Shop) -> None:
 
 def files(layout: Layout, architecture: str) -> dict[str, int]:
     """Return every path in an image's layers, with the mode."""
-    found = {}
+    found: dict[str, int] = {}
     for digest in layout.layers(architecture):
         with tarfile.open(layout.blob(digest)) as tar:
             found |= {member.name.removeprefix("./").rstrip("/"): member.mode for member in tar}
@@ -419,8 +419,9 @@ def test_native_images_are_put_together_by_oci_image_index(shop: Shop) -> None:
 
 @pytest.mark.parametrize(("target", "image"), [("load_on_top", "on_top"), ("load_tool", "tool.linux_amd64")])
 def test_native_images_are_archived_by_oci_load(shop: Shop, tmp_path: Path, target: str, image: str) -> None:
-    shop.built("build", *NATIVE, f"//use:{target}", "--output_groups=+tarball", f"//use:{target}.archive")
-    (archive,) = [path for path in (shop.directory / "bazel-bin" / "use").rglob("*.tar") if target in str(path)]
+    shop.built("build", *NATIVE, f"//use:{target}", "--output_groups=+tarball")
+    outputs = shop.directory / "bazel-bin" / "use"
+    (archive,) = [*outputs.glob(f"{target}.*.tar"), *outputs.glob(f"{target}/*.tar")]
     with tarfile.open(archive) as tar:
         tar.extractall(tmp_path, filter="data")
     layout = shop.layout(image, "use")
