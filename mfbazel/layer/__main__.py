@@ -79,12 +79,13 @@ def _parser() -> argparse.ArgumentParser:
     _output_options(venv)
     venv.set_defaults(run=_venv)
 
-    tar = commands.add_parser("tar", help="describe an existing tar", description=_tar.__doc__)
+    tar = commands.add_parser(
+        "tar", help="describe an existing tar, or compress it into a layer", description=_tar.__doc__
+    )
     tar.add_argument(
         "--blob-in", required=True, type=Path, metavar="FILE", help="plain, gzip or zstd; told by its content"
     )
-    tar.add_argument("--descriptor", required=True, type=Path, metavar="OUT.json")
-    tar.add_argument("--files", type=Path, metavar="OUT.tsv", help="write a file list too")
+    _output_options(tar, blob_required=False)
     tar.add_argument("--distribution", metavar="NAME", help="owner that the file list names (default: the file's name)")
     tar.set_defaults(run=_tar)
 
@@ -96,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _output_options(parser: argparse.ArgumentParser) -> None:
+def _output_options(parser: argparse.ArgumentParser, *, blob_required: bool = True) -> None:
     parser.add_argument("--name", metavar="NAME", help="name of the layer, for messages")
     parser.add_argument("--compression", choices=sorted(DEFAULT_LEVELS), default="zstd")
     parser.add_argument(
@@ -105,7 +106,7 @@ def _output_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of the compression (default: zstd 3; gzip copies what the wheels have, and 6 for the rest)",
     )
-    parser.add_argument("--blob", required=True, type=Path, metavar="OUT.tar.zst")
+    parser.add_argument("--blob", required=blob_required, type=Path, metavar="OUT.tar.zst")
     parser.add_argument("--descriptor", required=True, type=Path, metavar="OUT.json")
     parser.add_argument("--files", type=Path, metavar="OUT.tsv", help="file list")
 
@@ -136,10 +137,15 @@ def _write(options: argparse.Namespace, entries: list[Entry]) -> None:
 
 
 def _tar(options: argparse.Namespace) -> None:
-    """Write the descriptor, and on demand the file list, of a tar that something else made; reads it once."""
-    from mfbazel.layer.existing import describe  # needs modules that making layers does not
+    """Write the descriptor, and on demand the file list, of a tar that something else made; with --blob, compress it
+    into a layer. Reads it once."""
+    from mfbazel.layer.existing import describe, repack  # needs modules that making layers does not
 
     owner = options.distribution or options.blob_in.name
+    if options.blob:
+        outputs = Outputs(options.blob, options.descriptor, options.files)
+        repack(options.blob_in, outputs, owner, compression=options.compression, level=options.level)
+        return
     descriptor, files = describe(options.blob_in, owner if options.files else None)
     contents = {options.descriptor: descriptor.to_json()}
     if options.files:

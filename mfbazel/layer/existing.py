@@ -1,4 +1,4 @@
-"""Descriptors and file lists of tars that were made by others, such as rules_pkg, in one read."""
+"""Tars that others made, such as rules_pkg: their descriptors and file lists, or layers of them, in one read."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from typing import Protocol
 
 import zstandard
 
+from mfbazel.layer.blob import Outputs
+from mfbazel.layer.compression import compressor
 from mfbazel.layer.descriptor import MEDIA_TYPES, Descriptor
 from mfbazel.layer.errors import LayerError
-from mfbazel.layer.filelist import ListedFile
-from mfbazel.layer.output import reading
+from mfbazel.layer.filelist import ListedFile, to_tsv
+from mfbazel.layer.output import OutputFile, reading, write_together
 
 _CHUNK = 1 << 20
 
@@ -84,11 +86,15 @@ def compression_of(head: bytes) -> str:
 
 
 class _Reader:
-    """The uncompressed content of a file, as a raw stream for :mod:`tarfile`; counts and hashes both sides."""
+    """The uncompressed content of a file, as a raw stream for :mod:`tarfile`; counts and hashes both sides.
 
-    def __init__(self, path: Path, pieces: Iterator[bytes]) -> None:
+    ``sink`` gets the content in order, too.
+    """
+
+    def __init__(self, path: Path, pieces: Iterator[bytes], sink: Callable[[bytes], None] | None = None) -> None:
         self._path = path
         self._pieces = pieces
+        self._sink = sink
         self._rest = b""
         self.blob = hashlib.sha256()
         self.tar = hashlib.sha256()
@@ -108,6 +114,8 @@ class _Reader:
                 f"{self._path}: damaged {self.compression} data: {error}. Build the file again."
             ) from error
         self.tar.update(content)
+        if self._sink:
+            self._sink(content)
         self._rest += content
 
     def read(self, count: int) -> bytes:
@@ -146,6 +154,46 @@ def describe(path: Path, distribution: str | None = None) -> tuple[Descriptor, l
         f"sha256:{reader.tar.hexdigest()}",
     )
     return descriptor, files
+
+
+def repack(
+    path: Path, outputs: Outputs, distribution: str, *, compression: str, level: int | None = None
+) -> Descriptor:
+    """Write a layer that holds what the existing tar ``path`` holds, compressed as is asked for; reads it once.
+
+    Args:
+        path: a tar, plain or compressed.
+        outputs: where to write.
+        distribution: what the file list says in its third column.
+        compression: ``zstd``, ``gzip`` or ``none``.
+        level: of the compression; its default when absent.
+
+    Raises:
+        LayerError: as :func:`describe`, or an output could not be written.
+    """
+    packer, digest = compressor(compression, level), hashlib.sha256()
+    with OutputFile(outputs.blob) as blob, reading(path) as file:
+
+        def put(data: bytes) -> None:
+            digest.update(data)
+            blob.write(data)
+
+        def pack(content: bytes) -> None:
+            for data in packer.take(content):
+                put(data)
+
+        reader = _Reader(path, iter(lambda: file.read(_CHUNK), b""), pack)
+        files = _members(path, reader, distribution)
+        reader.finish()
+        put(packer.flush())
+        descriptor = Descriptor(
+            MEDIA_TYPES[compression], f"sha256:{digest.hexdigest()}", blob.written, f"sha256:{reader.tar.hexdigest()}"
+        )
+        contents = {outputs.descriptor: descriptor.to_json()}
+        if outputs.files:
+            contents[outputs.files] = to_tsv(files)
+        write_together(contents, first=blob)
+    return descriptor
 
 
 def _members(path: Path, reader: _Reader, distribution: str) -> list[ListedFile]:

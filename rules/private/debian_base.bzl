@@ -3,16 +3,14 @@
 load(":layers.bzl", "LAYER_TOOL", "declare_layer", "layer_providers")
 
 def _debian_layer_impl(ctx):
-    layer, arguments, outputs = declare_layer(ctx, ctx.label.name, "{} Debian packages".format(len(ctx.files.debs)))
+    layer, arguments, outputs = declare_layer(ctx, "debian", ctx.label.name, "{} Debian packages".format(len(ctx.files.debs)))
     packages = ctx.actions.declare_file(ctx.label.name + ".packages.json")
-    command = ctx.actions.args()
-    command.add("debian")
-    command.add("--python", ctx.attr.python)
-    command.add("--packages", packages)
-    command.add_all(ctx.files.debs, before_each = "--deb")
+    arguments.add("--python", ctx.attr.python)
+    arguments.add("--packages", packages)
+    arguments.add_all(ctx.files.debs, before_each = "--deb")
     ctx.actions.run(
         executable = ctx.executable._image,
-        arguments = [command, arguments],
+        arguments = [arguments],
         inputs = ctx.files.debs,
         outputs = outputs + [packages],
         mnemonic = "DebianLayer",

@@ -37,16 +37,17 @@ def level_error(compression, level):
     allowed = "from {} to {}, or leave it out for the default".format(lowest, highest) if lowest else "and leave it out: nothing is compressed"
     return "--@mfbazel//rules:compression_level={} does not fit --@mfbazel//rules:compression={}: choose a whole number {}".format(level, compression, allowed)
 
-def declare_layer(ctx, name, history):
+def declare_layer(ctx, command, name, history):
     """Declares the three files of a layer.
 
     Args:
         ctx: rule context with the attributes of LAYER_TOOL.
+        command: the sub-command that makes it.
         name: file name without extension.
         history: what the history of an image says of the layer.
 
     Returns:
-        tuple of LayerInfo, Args that name the outputs and the compression, and list of the output files.
+        tuple of LayerInfo, Args that begin with the command, the outputs and the compression, and list of the output files.
     """
     compression = ctx.attr._compression[BuildSettingInfo].value
     level = ctx.attr._compression_level[BuildSettingInfo].value
@@ -60,6 +61,7 @@ def declare_layer(ctx, name, history):
         history = history,
     )
     arguments = ctx.actions.args()
+    arguments.add(command)
     arguments.add("--compression", compression)
     if level:
         arguments.add("--level", level)
@@ -81,11 +83,11 @@ def layer_providers(layer, **output_groups):
         LayersInfo(layers = [layer]),
     ]
 
-def _bytecode(ctx, command):
+def _bytecode(ctx, arguments):
     """Adds the options for byte code; returns a depset of what the compiler needs."""
     if not ctx.attr._bytecode[BuildSettingInfo].value:
         return depset()
-    command.add("--bytecode")
+    arguments.add("--bytecode")
     chosen = ctx.attr._bytecode_python
     if PyRuntimeInfo not in chosen:
         if chosen[DefaultInfo].files:
@@ -93,30 +95,28 @@ def _bytecode(ctx, command):
         return depset()
     runtime = chosen[PyRuntimeInfo]
     if runtime.interpreter:
-        command.add("--compiler", runtime.interpreter)
+        arguments.add("--compiler", runtime.interpreter)
         return depset([runtime.interpreter], transitive = [runtime.files])
-    command.add("--compiler", runtime.interpreter_path)
+    arguments.add("--compiler", runtime.interpreter_path)
     return depset()
 
 def _wheel_layer_impl(ctx):
-    layer, arguments, outputs = declare_layer(ctx, ctx.label.name, "packages {}".format(ctx.attr.layer_name))
+    layer, arguments, outputs = declare_layer(ctx, "wheels", ctx.label.name, "packages {}".format(ctx.attr.layer_name))
     wheels = [target[WheelInfo] for target in ctx.attr.wheels]
-    command = ctx.actions.args()
-    command.add("wheels")
-    command.add("--python", ctx.attr.python)
-    command.add("--name", ctx.attr.layer_name)
+    arguments.add("--python", ctx.attr.python)
+    arguments.add("--name", ctx.attr.layer_name)
     if ctx.attr.platform:
-        command.add("--platform", ctx.attr.platform)
+        arguments.add("--platform", ctx.attr.platform)
 
     # The repository rule has checked the hashes of the wheels: they are read once here.
-    command.add_all([wheel.file for wheel in wheels])
+    arguments.add_all([wheel.file for wheel in wheels])
     for wheel in wheels:
         if wheel.direct_url:
-            command.add("--direct-url", "{}={}".format(wheel.file.basename, wheel.direct_url))
-    compiler = _bytecode(ctx, command)
+            arguments.add("--direct-url", "{}={}".format(wheel.file.basename, wheel.direct_url))
+    compiler = _bytecode(ctx, arguments)
     ctx.actions.run(
         executable = ctx.executable._layer,
-        arguments = [command, arguments],
+        arguments = [arguments],
         inputs = depset([wheel.file for wheel in wheels], transitive = [compiler]),
         outputs = outputs,
         mnemonic = "WheelLayer",
@@ -144,14 +144,12 @@ wheel_layer = rule(
 )
 
 def _venv_layer_impl(ctx):
-    layer, arguments, outputs = declare_layer(ctx, ctx.label.name, "virtual environment of Python {}".format(ctx.attr.python))
-    command = ctx.actions.args()
-    command.add("venv")
-    command.add("--python", ctx.attr.python)
-    command.add("--interpreter", ctx.attr.interpreter)
+    layer, arguments, outputs = declare_layer(ctx, "venv", ctx.label.name, "virtual environment of Python {}".format(ctx.attr.python))
+    arguments.add("--python", ctx.attr.python)
+    arguments.add("--interpreter", ctx.attr.interpreter)
     ctx.actions.run(
         executable = ctx.executable._layer,
-        arguments = [command, arguments],
+        arguments = [arguments],
         outputs = outputs,
         mnemonic = "VenvLayer",
         progress_message = "Making layer of the virtual environment for Python " + ctx.attr.python,
@@ -169,32 +167,23 @@ venv_layer = rule(
 )
 
 def _tar_layer_impl(ctx):
-    layer = LayerInfo(
-        blob = ctx.file.src,
-        descriptor = ctx.actions.declare_file(ctx.label.name + ".descriptor.json"),
-        files = ctx.actions.declare_file(ctx.label.name + ".files.tsv"),
-        history = ctx.attr.history,
-    )
-    arguments = ctx.actions.args()
-    arguments.add("tar")
-    arguments.add("--blob-in", layer.blob)
-    arguments.add("--descriptor", layer.descriptor)
-    arguments.add("--files", layer.files)
+    layer, arguments, outputs = declare_layer(ctx, "tar", ctx.label.name, ctx.attr.history)
+    arguments.add("--blob-in", ctx.file.src)
     arguments.add("--distribution", ctx.attr.history)
     run_in_worker(
         ctx,
         executable = ctx.executable._layer,
         arguments = arguments,
-        inputs = [layer.blob],
-        outputs = [layer.descriptor, layer.files],
-        mnemonic = "LayerDescriptor",
-        progress_message = "Describing layer " + layer.blob.short_path,
+        inputs = [ctx.file.src],
+        outputs = outputs,
+        mnemonic = "TarLayer",
+        progress_message = "Making a layer of " + ctx.file.src.short_path,
     )
     return layer_providers(layer)
 
 tar_layer = rule(
     implementation = _tar_layer_impl,
-    doc = "A layer that is a tar already.",
+    doc = "A layer that holds what a tar holds.",
     attrs = dict(
         LAYER_TOOL,
         history = attr.string(mandatory = True, doc = "What the history of an image says of the layer."),

@@ -241,3 +241,31 @@ def test_malformed_file_list_is_named_with_its_line(tmp_path: Path) -> None:
     path = tsv(tmp_path, "one", ("a", "1", "one"), ("a", "1", "one\tmore"))
     with pytest.raises(LayerError, match=r"one\.files\.tsv:2: three columns are expected"):
         main(["clashes", path])
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
+def test_an_existing_tar_becomes_a_layer_of_the_same_content(tmp_path: Path, compression: str) -> None:
+    source = tmp_path / "files.tar"
+    with tarfile.open(source, "w") as archive:
+        member = tarfile.TarInfo("opt/model.bin")
+        member.size = 3 << 20
+        archive.addfile(member, io.BytesIO(noise(member.size)))
+    blob, descriptor, files = tmp_path / "blob", tmp_path / "descriptor.json", tmp_path / "files.tsv"
+    outputs = ["--blob", str(blob), "--descriptor", str(descriptor), "--files", str(files)]
+    main(["tar", "--blob-in", str(source), "--compression", compression, "--distribution", "ours", *outputs])
+    described = json.loads(descriptor.read_text())
+    assert described["diffID"] == f"sha256:{hashlib.sha256(source.read_bytes()).hexdigest()}"
+    assert described["digest"] == f"sha256:{hashlib.sha256(blob.read_bytes()).hexdigest()}"
+    assert described["size"] == blob.stat().st_size
+    assert files.read_text() == f"opt/model.bin\t{hashlib.sha256(noise(3 << 20)).hexdigest()}\tours\n"
+    main(["tar", "--blob-in", str(blob), "--descriptor", str(tmp_path / "again.json")])
+    assert (tmp_path / "again.json").read_text() == descriptor.read_text()
+
+
+def test_a_damaged_tar_leaves_no_layer_behind(tmp_path: Path) -> None:
+    source = tmp_path / "files.tar"
+    source.write_bytes(gzip.compress(noise(1 << 20))[:-9])
+    outputs = ["--blob", str(tmp_path / "blob"), "--descriptor", str(tmp_path / "descriptor.json")]
+    with pytest.raises(LayerError):
+        main(["tar", "--blob-in", str(source), *outputs])
+    assert [path.name for path in tmp_path.iterdir()] == ["files.tar"]
