@@ -17,6 +17,10 @@ _JOBS = 2
 _LAST_LEVEL_OF_TWO_JOBS = 11
 """Up to this level two compressors of zstd fit into the memory that a layer may take."""
 
+_LAST_LEVEL_OF_WHOLE_JOBS = 15
+_JOB_SIZE = 16 << 20
+"""Above that level, bytes of input that are compressed as one: half of what zstd would take, for the same reason."""
+
 DEFAULT_LEVELS = {"none": 0, "gzip": 6, "zstd": 3}
 _LEVELS = {"none": range(0, 1), "gzip": range(1, 10), "zstd": range(1, 20)}
 
@@ -137,7 +141,12 @@ class _Zstd:
 
     def __init__(self, level: int, jobs: int) -> None:
         parameters = zstandard.ZstdCompressionParameters.from_level(
-            level, threads=jobs, write_content_size=False, write_checksum=False, write_dict_id=False
+            level,
+            threads=jobs,
+            job_size=0 if level <= _LAST_LEVEL_OF_WHOLE_JOBS else _JOB_SIZE,
+            write_content_size=False,
+            write_checksum=False,
+            write_dict_id=False,
         )
         self._stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
 

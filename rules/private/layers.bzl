@@ -31,11 +31,13 @@ def level_error(compression, level):
         compression: value of //rules:compression.
         level: value of //rules:compression_level.
     """
-    lowest, highest = _LEVELS.get(compression, (0, 0))
-    if not level or (level.isdigit() and lowest and lowest <= int(level) and int(level) <= highest):
+    lowest, highest = _LEVELS.get(compression, (1, 0))
+    if not level or (level.isdigit() and lowest <= int(level) and int(level) <= highest):
         return None
-    allowed = "from {} to {}, or leave it out for the default".format(lowest, highest) if lowest else "and leave it out: nothing is compressed"
-    return "--@mfbazel//rules:compression_level={} does not fit --@mfbazel//rules:compression={}: choose a whole number {}".format(level, compression, allowed)
+    advice = "leave it out"
+    if compression in _LEVELS:
+        advice = "choose a whole number from {} to {}, or leave it out for the default".format(lowest, highest)
+    return "--@mfbazel//rules:compression_level={} does not fit --@mfbazel//rules:compression={}: {}".format(level, compression, advice)
 
 def declare_layer(ctx, command, name, history):
     """Declares the three files of a layer.

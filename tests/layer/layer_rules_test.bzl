@@ -29,7 +29,7 @@ level_that_is_no_number_test = _failure_test(
     {_COMPRESSION: "gzip", _LEVEL: "best"},
 )
 level_of_no_compression_test = _failure_test(
-    "--@mfbazel//rules:compression_level=1 does not fit --@mfbazel//rules:compression=none",
+    "--@mfbazel//rules:compression_level=1 does not fit --@mfbazel//rules:compression=none: leave it out",
     {_COMPRESSION: "none", _LEVEL: "1"},
 )
 compiler_that_is_no_python_test = _failure_test(
