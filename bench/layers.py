@@ -47,7 +47,8 @@ GATE = 5.0
 _DEFAULT = "zstd -3 (default)"
 _VARIANTS = {
     _DEFAULT: ("--compression", "zstd"),
-    "gzip": ("--compression", "gzip"),
+    "gzip, copied": ("--compression", "gzip"),
+    "gzip -6": ("--compression", "gzip", "--level", "6"),
     "gzip -1": ("--compression", "gzip", "--level", "1"),
     "zstd -9": ("--compression", "zstd", "--level", "9"),
     "no compression": ("--compression", "none"),
