@@ -58,7 +58,7 @@ _VARIANTS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; return 1 when the default is below the gate or a wheel cannot be had, else 0."""
     options = _parser().parse_args(arguments)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     with tempfile.TemporaryDirectory(prefix="bench-layers-", dir=options.work_dir) as scratch:
         try:
             wheels = options.wheels or _wheels_of_lock(options.lock, options.count, Path(scratch))
