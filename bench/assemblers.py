@@ -9,7 +9,8 @@ one that finds nothing to do. Medians; exits with 1 when the native assembler is
     ./bazelw run //bench:assemblers
 
 In the toolbox rules_oci is a module over the native assembler unless checkouts of the real one are given
-(docs/design/rules_oci.md): then nothing is compared.
+(docs/design/rules_oci.md): then nothing is compared. With checkouts there, regctl, which rules_oci starts a few times
+per layer, is a script in Python; the program that rules_oci downloads elsewhere starts faster.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ from rich.console import Console
 from rich.table import Table
 
 _FACTOR = 10
-_IMAGES = ("rules_oci", "native")
+_BUILDS: Mapping[str, Sequence[str]] = {
+    "rules_oci": ["//:rules_oci"],
+    "native": ["//:native"],
+    "native, no workers": ["//:native", "--strategy=OCIImage=sandboxed,local"],
+}
 _COUNTED = ("OCIImage", "OCIDescriptor")
 _REAL = "OCIDescriptor"  # an action that the toolbox's own module has no need of
 _MODULE = """\
@@ -113,11 +118,11 @@ class Workspace:
         """Change a layer of both images."""
         self.write(f"content{number}", random.Random(f"{number} {to}").randbytes(self._size))
 
-    def build(self, image: str) -> tuple[Mapping[str, float], float]:
+    def build(self, *options: str) -> tuple[Mapping[str, float], float]:
         """Build an image; return the seconds of executed actions by mnemonic, and of the whole."""
         self._log.unlink(missing_ok=True)
         began = time.monotonic()
-        self._bazel("build", f"--execution_log_json_file={self._log}", f"//:{image}")
+        self._bazel("build", f"--execution_log_json_file={self._log}", *options)
         return _seconds(_entries(self._log)), time.monotonic() - began
 
     def close(self) -> None:
@@ -159,8 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="bench-assemblers-") as name:
         workspace = Workspace(source, Path(name), options.layers, options.megabytes)
         try:
-            real = _REAL in workspace.build("rules_oci")[0]
-            workspace.build("native")
+            real = _REAL in workspace.build("//:rules_oci")[0]
             if not real:
                 print(
                     "rules_oci is the toolbox's own module here, which is the native assembler: nothing is compared. "
@@ -178,16 +182,16 @@ def _measure(workspace: Workspace, rounds: int, layers: int) -> dict[tuple[str, 
     results: dict[tuple[str, str], Series] = {}
     for number in range(rounds + 1):
         for change in ("label", "layer"):
-            if change == "label":
-                workspace.change_label(str(number))
-            else:
-                workspace.change_layer(number % layers, str(number))
-            # Each comes first in half of the rounds.
-            for image in _IMAGES if number % 2 else _IMAGES[::-1]:
-                actions, took = workspace.build(image)
-                nothing = workspace.build(image)[1]
+            # Each comes first in some of the rounds.
+            for name in [*_BUILDS][number % 3 :] + [*_BUILDS][: number % 3]:
+                if change == "label":
+                    workspace.change_label(f"{name} {number}")
+                else:
+                    workspace.change_layer(number % layers, f"{name} {number}")
+                actions, took = workspace.build(*_BUILDS[name])
+                nothing = workspace.build(*_BUILDS[name])[1]
                 if number:
-                    series = results.setdefault((change, image), Series())
+                    series = results.setdefault((change, name), Series())
                     series.actions.append(sum(actions.get(mnemonic, 0) for mnemonic in _COUNTED))
                     series.build.append(took - nothing)
     return results
@@ -195,18 +199,18 @@ def _measure(workspace: Workspace, rounds: int, layers: int) -> dict[tuple[str, 
 
 def _print(results: Mapping[tuple[str, str], Series], options: argparse.Namespace) -> int:
     title = f"image of {options.layers} layers of {options.megabytes:g} MiB, medians of {options.rounds}, seconds"
-    table = Table("changed", *(f"{what}: {image}" for what in ("actions", "build") for image in _IMAGES), title=title)
+    table = Table("changed", "assembler", "its actions", "whole build", "times as fast", title=title)
     factors = {}
     for change in ("label", "layer"):
-        actions = {image: median(results[change, image].actions) for image in _IMAGES}
-        build = {image: median(results[change, image].build) for image in _IMAGES}
-        factors[change] = actions["rules_oci"] / actions["native"]
-        table.add_row(change, *(f"{value:.3f}" for values in (actions, build) for value in values.values()))
+        slow = median(results[change, "rules_oci"].actions)
+        for name in _BUILDS:
+            series = results[change, name]
+            factors[change, name] = slow / median(series.actions)
+            seconds = (f"{median(values):.3f}" for values in (series.actions, series.build))
+            table.add_row(change, name, *seconds, f"{factors[change, name]:.1f}")
     Console(width=None if sys.stdout.isatty() else 120).print(table)
-    for change, factor in factors.items():
-        print(f"{change} changed: the native assembler is {factor:.1f} times as fast as rules_oci")
-    print(f"required: {_FACTOR} times, where the layers exist")
-    return 0 if factors["label"] >= _FACTOR else 1
+    print(f"required: {_FACTOR} times as fast where the layers exist, that is when a label changed")
+    return 0 if factors["label", "native"] >= _FACTOR else 1
 
 
 def _parser() -> argparse.ArgumentParser:

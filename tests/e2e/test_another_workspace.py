@@ -19,7 +19,7 @@ from tests.e2e.registry import Registry
 
 RUNFILES = Path(__file__).absolute().parents[2]
 CRANE = RUNFILES / "rules" / "private" / "crane"
-BASE = next(RUNFILES.parent.glob("*python_base/python_base"))
+BASE = next(RUNFILES.parent.glob("*python_base/python_base*"))
 STEPS = ("start", "prepare", "train", "evaluate", "report", "end")
 
 MODULE = """\

@@ -149,7 +149,8 @@ load("@mfbazel//rules:defs.bzl", "step_image")
 load("@rules_oci//oci:defs.bzl", "oci_image", "oci_image_index", "oci_load", "oci_push")
 load("@rules_pkg//pkg:pkg.bzl", "pkg_tar")
 
-step_image(name = "tool", base = "//:base", environment = "report", lock = "//:shop", stamp = 0)
+# Docker's archives hold no zstd.
+step_image(name = "tool", base = "//:base", compression = "gzip", environment = "report", lock = "//:shop", stamp = 0)
 
 pkg_tar(name = "extra", srcs = ["BUILD.bazel"], package_dir = "/extra")
 
@@ -159,11 +160,11 @@ oci_image_index(name = "both", images = [":tool.linux_amd64", ":tool.linux_arm64
 
 [
     oci_push(name = "push_" + image, image = image, remote_tags = ["v1"], repository = "HOST/use/" + image)
-    for image in ["both", "on_top", "tool"]
+    for image in ["on_top", "tool"]
 ]
 
 [
-    oci_load(name = "load_" + image.partition(".")[0], format = "oci", image = image, repo_tags = [image + ":v1"])
+    oci_load(name = "load_" + image.partition(".")[0], image = image, repo_tags = [image + ":v1"])
     for image in ["on_top", "tool.linux_amd64"]
 ]
 """
@@ -239,7 +240,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         _write(made)
         try:
             made.built("run", "//:shop.lock")
-            made.built("build", *NATIVE, "//:shop.images", "//use:all")
+            made.built("build", *NATIVE, "--output_groups=+tarball", "//:shop.images", "//use:all")
             yield made
         finally:
             made.close()
@@ -402,7 +403,7 @@ def test_a_native_image_is_a_base_of_oci_image(shop: Shop) -> None:
     assert dict(entry.split("=", 1) for entry in config(on_top, "amd64")["Env"])["OVER"] == f"{path}:x"
 
 
-@pytest.mark.parametrize("image", ["on_top", "both", "tool"])
+@pytest.mark.parametrize("image", ["on_top", "tool"])
 def test_native_images_are_pushed_by_oci_push(shop: Shop, image: str) -> None:
     shop.built("run", *NATIVE, f"//use:push_{image}")
     assert crane("digest", f"{shop.host}/use/{image}:v1") == shop.layout(image, "use").top["digest"]
@@ -419,13 +420,14 @@ def test_native_images_are_put_together_by_oci_image_index(shop: Shop) -> None:
 
 @pytest.mark.parametrize(("target", "image"), [("load_on_top", "on_top"), ("load_tool", "tool.linux_amd64")])
 def test_native_images_are_archived_by_oci_load(shop: Shop, tmp_path: Path, target: str, image: str) -> None:
-    shop.built("build", *NATIVE, f"//use:{target}", "--output_groups=+tarball")
     outputs = shop.directory / "bazel-bin" / "use"
     (archive,) = [*outputs.glob(f"{target}.*.tar"), *outputs.glob(f"{target}/*.tar")]
     with tarfile.open(archive) as tar:
         tar.extractall(tmp_path, filter="data")
     layout = shop.layout(image, "use")
-    assert {digest.partition(":")[2] for digest in layout.layers()} <= {path.name for path in tmp_path.rglob("*")}
+    assert {digest.partition(":")[2] for digest in layout.layers()} <= {
+        path.name.partition(".")[0] for path in tmp_path.rglob("*")
+    }
 
 
 BROKEN_CASES = {

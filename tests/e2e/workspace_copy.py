@@ -127,9 +127,13 @@ class WorkspaceCopy:
         shutil.rmtree(self.scratch)
 
     def _environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("TEST_", "RUNFILES", "XDG_"))}
-        kept |= {"HOME": str(self.scratch / "home"), "TMPDIR": str(self.scratch / "home"), **self.conditions.variables}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("TEST_", "RUNFILES"))}
+        kept |= self.conditions.variables
         if _IN_TOOLBOX:
+            # Elsewhere the home directory says where Bazel itself is, and which registries it asks.
+            home = str(self.scratch / "home")
+            kept = {name: value for name, value in kept.items() if not name.startswith("XDG_")}
+            kept |= {"HOME": home, "TMPDIR": home}
             kept |= {"MFBAZEL_IN_TOOLBOX": "1", "MFBAZEL_TOOLBOX_DIR": str(self._toolboxes)}
         return {**kept, **self.variables}
 
