@@ -223,7 +223,8 @@ def pip_environment(
     settings = pip_settings(python)
     result = {**base, "TMPDIR": str(directory), "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_COLOR": "1"}
     result["PIP_REQUIRE_VIRTUALENV"] = "0"
-    result.pop("PIP_CONSTRAINT", None)
+    # The lock has decided. Nothing given here would leave the constraints of pip's configuration files.
+    result["PIP_CONSTRAINT"] = os.devnull
     result.update(_connection(settings, base))
     bundle = bundle_certificates(certificates(settings, base), directory)
     if bundle:

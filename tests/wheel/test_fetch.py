@@ -209,6 +209,15 @@ def test_variables_that_would_forbid_or_change_the_download_do_not_count(
     assert fetch(make(index), tmp_path / "w.whl").is_file()
 
 
+def test_constraints_of_a_configuration_file_do_not_count(
+    tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "constraints.txt").write_text("alpha==2.0\n", encoding="utf-8")
+    (tmp_path / "pip.conf").write_text(f"[global]\nconstraint = {tmp_path / 'constraints.txt'}\n", encoding="utf-8")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    assert fetch(make(index), tmp_path / "w.whl").is_file()
+
+
 def test_an_interpreter_without_pip_is_named(tmp_path: Path) -> None:
     with pytest.raises(FetchError, match="cannot run pip with the interpreter '/nonexistent/python'"):
         fetch(Wheel("a", "1", "a-1-py3-none-any.whl", "0" * 64), tmp_path / "w.whl", python="/nonexistent/python")
