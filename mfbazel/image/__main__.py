@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mfbazel.image import listing
-from mfbazel.image.assemble import Layer, Platform, assemble, assemble_index, load_layer
+from mfbazel.image.assemble import Layer, Platform, assemble, assemble_index, load_layer, take_image
 from mfbazel.image.debian import write_base
 from mfbazel.image.errors import ImageError
 from mfbazel.image.images_json import Names, build_images, to_json
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _images_parser(commands.add_parser("images-json", help="images.json of a flow", description=_images.__doc__))
     _tarball_parser(commands.add_parser("tarball", help="archive for a container engine", description=_tarball.__doc__))
     _debian_parser(commands.add_parser("debian", help="base layer from .deb files", description=_debian.__doc__))
-    _files_parser(commands.add_parser("files", help="the files of an image", description=_files.__doc__))
+    _base_parser(commands.add_parser("base", help="a base image for a platform", description=_take_base.__doc__))
     _interpreter_parser(
         commands.add_parser("interpreter", help="does a base have it?", description=_interpreter.__doc__)
     )
@@ -166,15 +166,16 @@ def _debian_parser(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_debian)
 
 
-def _files_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--base", required=True, type=Path, metavar="DIR", help="OCI layout of the image")
-    parser.add_argument("--output", required=True, type=Path, metavar="OUT.json")
-    parser.set_defaults(run=_files)
+def _base_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--base", required=True, type=Path, metavar="DIR", help="OCI layout of the base image")
+    parser.add_argument("--platform", required=True, metavar="OS/ARCH", help="which image, where it has several")
+    parser.add_argument("--image", required=True, type=Path, metavar="OUT", help="OCI layout of that image")
+    parser.add_argument("--files", required=True, type=Path, metavar="OUT.json", help="list of its files")
+    parser.set_defaults(run=_take_base)
 
 
 def _interpreter_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--files", required=True, type=Path, metavar="FILES.json", help="files of the base image")
-    parser.add_argument("--platform", required=True, metavar="OS/ARCH", help="of the image")
     parser.add_argument("--interpreter", required=True, metavar="PATH", help="absolute path in the image")
     parser.add_argument("--image", required=True, metavar="LABEL", help="what is built on the base, for the message")
     parser.add_argument("--output", required=True, type=Path, metavar="OUT", help="gets the path after symlinks")
@@ -238,15 +239,16 @@ def _debian(options: argparse.Namespace) -> None:
     write_base(debs, options.python, outputs, options.packages, compression=options.compression, level=options.level)
 
 
-def _files(options: argparse.Namespace) -> None:
-    """List the files of an image; reads its layers."""
-    write_together({options.output: listing.to_json(listing.list_files(options.base))})
+def _take_base(options: argparse.Namespace) -> None:
+    """Take the image for a platform out of a base image, and list its files; reads its layers."""
+    take_image(options.image, options.base, options.platform)
+    write_together({options.files: listing.to_json(listing.list_files(options.image))})
 
 
 def _interpreter(options: argparse.Namespace) -> None:
     """Check that a base image has the interpreter that step images link to."""
     files = listing.read_listing(options.files)
-    found = check_interpreter(files, options.interpreter, options.image, options.platform)
+    found = check_interpreter(files, options.interpreter, options.image)
     write_together({options.output: f"{found}\n".encode()})
 
 

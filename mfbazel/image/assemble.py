@@ -162,6 +162,29 @@ def assemble_index(
     return str(top["digest"])
 
 
+def take_image(output: Path, layout: Path, platform: str, *, link: LinkMode = "symlink") -> str:
+    """Write the image of ``layout`` for ``platform`` as an OCI layout of its own, and return its digest.
+
+    Args:
+        output: directory of the new layout.
+        layout: may hold an index over several platforms.
+        platform: ``os/architecture[/variant]``.
+        link: how layers get into the layout; manifest and configuration are copied.
+
+    Raises:
+        ImageError: there is no such image (the message lists the platforms), the layout is not usable, or writing
+            failed.
+    """
+    image = select_image(layout, platform)
+    with LayoutWriter(output, link) as writer:
+        for digest in _layer_digests(image):
+            writer.add_blob(digest, image.blob(digest))
+        writer.add_bytes(image.blob(image.manifest["config"]["digest"]).read_bytes(), CONFIG)
+        manifest = image.blob(image.digest).read_bytes()
+        writer.commit([writer.add_bytes(manifest, image.manifest.get("mediaType", MANIFEST))])
+    return image.digest
+
+
 def _platform(base: Path | Platform) -> Platform:
     assert isinstance(base, Platform)
     return base

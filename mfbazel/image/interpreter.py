@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping
 
 from mfbazel.image.errors import ImageError
 from mfbazel.image.listing import Files
@@ -13,30 +12,20 @@ _PYTHON = re.compile(r"(?:^|/)bin/python3\.\d+$")
 _MOST_LINKS = 40
 
 
-def check_interpreter(files: Mapping[str, Files], interpreter: str, image: str, platform: str) -> str:
+def check_interpreter(files: Files, interpreter: str, image: str) -> str:
     """Return where ``interpreter`` lies in a base image once symlinks are followed.
 
     Args:
-        files: of the base, by platform; see :mod:`mfbazel.image.listing`.
+        files: of the base; see :mod:`mfbazel.image.listing`.
         interpreter: absolute path that the virtual environment links to.
         image: the image that is built on it, for the message.
-        platform: of the image, ``os/architecture``.
 
     Raises:
-        ImageError: the base is not for the platform, or there is no such file; the message lists the platforms or
-            Pythons that the base has.
+        ImageError: there is no such file; the message lists the Pythons that the base has.
     """
-    fitting = [name for name in files if name == platform] or [
-        name for name in files if name.startswith(f"{platform}/")
-    ]
-    if len(fitting) != 1:
-        raise ImageError(
-            f"{image}: the base image has no image for the platform {platform}; it has: {', '.join(sorted(files))}. "
-            "Give a base for it, or take the platform out of `platforms` and lock again."
-        )
-    found = _resolve(files[fitting[0]], interpreter)
+    found = _resolve(files, interpreter)
     if found is None:
-        has = sorted(f"/{path}" for path in files[fitting[0]] if _PYTHON.search(path))
+        has = sorted(f"/{path}" for path in files if _PYTHON.search(path))
         raise ImageError(
             f"{image}: the base image has no {interpreter}, which the image's virtual environment needs. "
             f"Pythons of the base: {', '.join(has) or 'none'}. Declare another `python` for the step, give another "

@@ -210,7 +210,10 @@ class LayoutWriter:
 
     def add_document(self, document: Json, media_type: str) -> Json:
         """Write a JSON document as a blob and return its descriptor."""
-        data = canonical(document)
+        return self.add_bytes(canonical(document), media_type)
+
+    def add_bytes(self, data: bytes, media_type: str) -> Json:
+        """Write the bytes of a document as a blob and return its descriptor."""
         digest = digest_of(data)
         with _writing(self._output):
             (self._blobs / digest.removeprefix("sha256:")).write_bytes(data)

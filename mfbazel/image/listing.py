@@ -8,36 +8,36 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mfbazel.image.errors import ImageError
-from mfbazel.image.layout import Image, images
+from mfbazel.image.layout import Image, select_image
 from mfbazel.layer.existing import describe
 
 Files = Mapping[str, str]
 """Path, relative to the image's root → target of a link; empty for files."""
 
 
-def list_files(layout: Path) -> dict[str, dict[str, str]]:
-    """Return the files of every image of a layout, by platform.
+def list_files(layout: Path) -> dict[str, str]:
+    """Return the files of the one image of a layout.
 
     Raises:
-        ImageError: as :func:`mfbazel.image.layout.images`.
+        ImageError: as :func:`mfbazel.image.layout.select_image`.
         LayerError: a layer is damaged.
     """
-    return {image.platform: _files(image) for image in images(layout)}
+    return _files(select_image(layout))
 
 
-def to_json(files: Mapping[str, Files]) -> bytes:
+def to_json(files: Files) -> bytes:
     """Return the content of a listing."""
     return json.dumps(files, sort_keys=True, separators=(",", ":")).encode()
 
 
-def read_listing(path: Path) -> dict[str, dict[str, str]]:
+def read_listing(path: Path) -> dict[str, str]:
     """Read what :func:`to_json` wrote.
 
     Raises:
         ImageError: the file cannot be read.
     """
     try:
-        result: dict[str, dict[str, str]] = json.loads(path.read_bytes())
+        result: dict[str, str] = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ImageError(f"cannot read the list of files {path}: {error}") from error
     return result

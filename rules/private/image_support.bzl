@@ -82,7 +82,6 @@ def base_support(name, image, base, platform, interpreter, hidden):
         base = name + ".base",
         image = image,
         interpreter = interpreter,
-        platform = platform,
         **hidden
     )
     return struct(base = name + ".base", check = name + ".interpreter")

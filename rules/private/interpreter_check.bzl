@@ -1,15 +1,14 @@
 """Checks that a base image has the Python that images on it link to."""
 
-load("//rules/private/providers:base_files_info.bzl", "BaseFilesInfo")
+load("//rules/private/providers:base_image_info.bzl", "BaseImageInfo")
 load(":worker_action.bzl", "run_in_worker")
 
 def _interpreter_check_impl(ctx):
     found = ctx.actions.declare_file(ctx.label.name + ".found")
-    listing = ctx.attr.base[BaseFilesInfo].listing
+    listing = ctx.attr.base[BaseImageInfo].files
     arguments = ctx.actions.args()
     arguments.add("interpreter")
     arguments.add("--files", listing)
-    arguments.add("--platform", ctx.attr.platform)
     arguments.add("--interpreter", ctx.attr.interpreter)
     arguments.add("--image", ctx.attr.image)
     arguments.add("--output", found)
@@ -28,10 +27,9 @@ interpreter_check = rule(
     implementation = _interpreter_check_impl,
     doc = "Fails, listing the Pythons of the base, when it lacks the interpreter.",
     attrs = {
-        "base": attr.label(mandatory = True, providers = [BaseFilesInfo], doc = "The base image, a platform_base."),
+        "base": attr.label(mandatory = True, providers = [BaseImageInfo], doc = "The base image, a platform_base."),
         "image": attr.string(mandatory = True, doc = "What is built on it, for messages."),
         "interpreter": attr.string(mandatory = True, doc = "Absolute path of the interpreter in the base."),
-        "platform": attr.string(mandatory = True, doc = "Platform of the image, as in linux/amd64."),
         "_image": attr.label(default = "//mfbazel/image", executable = True, cfg = "exec"),
     },
 )

@@ -295,3 +295,17 @@ def test_damaged_layer_does_not_get_into_an_archive(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="'churn' is not of the form NAME:TAG"):
         tarball(tmp_path, layout, "--format", "oci", "--tag", "churn")
     assert not list(tmp_path.glob("*image.tar*"))
+
+
+def test_the_image_of_a_platform_is_taken_out_of_an_index_as_it_is(tmp_path: Path) -> None:
+    index, taken = two_platforms(tmp_path), tmp_path / "taken"
+    outputs = ["--image", str(taken), "--files", str(tmp_path / "files.json")]
+    main(["base", "--base", str(index), "--platform", "linux/arm64", *outputs])
+    alone = tmp_path / "i-arm64"
+    assert json.loads((taken / "index.json").read_text()) == json.loads((alone / "index.json").read_text())
+    assert config_of(taken) == config_of(alone)
+    for layer in manifest_of(taken)["layers"]:
+        blob = taken / "blobs" / "sha256" / layer["digest"].removeprefix("sha256:")
+        assert blob.is_symlink()
+        assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name
+    assert json.loads((tmp_path / "files.json").read_text()) == {"arm64.txt": ""}
