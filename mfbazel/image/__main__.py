@@ -11,7 +11,7 @@ from mfbazel.image import listing
 from mfbazel.image.assemble import Layer, Platform, assemble, assemble_index, load_layer, take_image
 from mfbazel.image.debian import write_base
 from mfbazel.image.errors import ImageError
-from mfbazel.image.images_json import Names, build_images, to_json
+from mfbazel.image.images_json import Derived, Names, build_images, to_json
 from mfbazel.image.interpreter import check_interpreter
 from mfbazel.image.layout import select_image
 from mfbazel.image.lock import read_lock
@@ -53,7 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     _images_parser(commands.add_parser("images-json", help="images.json of a flow", description=_images.__doc__))
     _tarball_parser(commands.add_parser("tarball", help="archive for a container engine", description=_tarball.__doc__))
     _debian_parser(commands.add_parser("debian", help="base layer from .deb files", description=_debian.__doc__))
-    _base_parser(commands.add_parser("base", help="a base image for a platform", description=_take_base.__doc__))
+    _base_parser(commands.add_parser("base", help="the image for a platform", description=_take_base.__doc__))
+    _files_parser(commands.add_parser("files", help="the files of an image", description=_files.__doc__))
     _interpreter_parser(
         commands.add_parser("interpreter", help="does a base have it?", description=_interpreter.__doc__)
     )
@@ -120,6 +121,7 @@ def _stamp_option(parser: argparse.ArgumentParser) -> None:
 def _metadata_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lock", required=True, type=Path, metavar="flow.json")
     parser.add_argument("--environment", required=True, metavar="NAME", help="environment of the lock")
+    parser.add_argument("--includes", action="append", default=[], metavar="NAME", help="environment below it, too")
     parser.add_argument("--label", required=True, metavar="//package:name", help="target of the flow or image")
     parser.add_argument("--step", action="append", default=[], metavar="STEP", help="that runs in the image")
     parser.add_argument("--base", type=Path, metavar="DIR", help="OCI layout of the base image; not for an index")
@@ -138,6 +140,13 @@ def _images_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tag", action="append", default=[], metavar="TEMPLATE", help="that they get there")
     _stamp_option(parser)
     parser.add_argument("--step", action="append", default=[], metavar="STEP=DIR", help="OCI layout of a step's image")
+    parser.add_argument(
+        "--includes",
+        action="append",
+        default=[],
+        metavar="STEP=STEP,…",
+        help="steps whose images its image derives from",
+    )
     parser.add_argument("--foreign", action="append", default=[], metavar="STEP", help="its image is not of the lock")
     parser.add_argument("--output", required=True, type=Path, metavar="images.json")
     parser.set_defaults(run=_images)
@@ -167,11 +176,17 @@ def _debian_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def _base_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--base", required=True, type=Path, metavar="DIR", help="OCI layout of the base image")
+    parser.add_argument("--base", required=True, type=Path, metavar="DIR", help="OCI layout")
+    parser.add_argument("--label", metavar="LABEL", help="its target, for the message (default: the directory)")
     parser.add_argument("--platform", required=True, metavar="OS/ARCH", help="which image, where it has several")
-    parser.add_argument("--image", required=True, type=Path, metavar="OUT", help="OCI layout of that image")
-    parser.add_argument("--files", required=True, type=Path, metavar="OUT.json", help="list of its files")
+    parser.add_argument("--output", required=True, type=Path, metavar="OUT", help="OCI layout of that image")
     parser.set_defaults(run=_take_base)
+
+
+def _files_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--base", required=True, type=Path, metavar="DIR", help="OCI layout of one image")
+    parser.add_argument("--output", required=True, type=Path, metavar="OUT.json")
+    parser.set_defaults(run=_files)
 
 
 def _interpreter_parser(parser: argparse.ArgumentParser) -> None:
@@ -200,7 +215,7 @@ def _index(options: argparse.Namespace) -> None:
 def _metadata(options: argparse.Namespace) -> None:
     """Write what an image says about itself: annotations, and the time of creation."""
     base = select_image(options.base, options.platform).digest if options.base else None
-    lock = read_lock(options.lock).environment_hash(options.environment)
+    lock = read_lock(options.lock).environments_hash([options.environment, *options.includes])
     subject = Subject(options.label, options.step, lock, options.platform, base)
     stamp = _stamp(options)
     values = image_annotations(subject, dict(parse_pairs(options.annotation, "--annotation")), stamp)
@@ -213,7 +228,9 @@ def _images(options: argparse.Namespace) -> None:
     """Write images.json of a build: step, digest, hash of its requirements."""
     layouts = {name: Path(path) for name, path in parse_pairs(options.step, "--step")}
     names = Names(options.repository, options.tag, _stamp(options))
-    document = build_images(read_lock(options.lock), options.label, names, layouts, options.foreign)
+    includes = {step: steps.split(",") for step, steps in parse_pairs(options.includes, "--includes")}
+    derived = Derived(includes, options.foreign)
+    document = build_images(read_lock(options.lock), options.label, names, layouts, derived)
     write_together({options.output: to_json(document)})
 
 
@@ -240,9 +257,13 @@ def _debian(options: argparse.Namespace) -> None:
 
 
 def _take_base(options: argparse.Namespace) -> None:
-    """Take the image for a platform out of a base image, and list its files; reads its layers."""
-    take_image(options.image, options.base, options.platform)
-    write_together({options.files: listing.to_json(listing.list_files(options.image))})
+    """Take the image for a platform out of a layout that may have several. No layer is read."""
+    take_image(options.output, options.base, options.platform, options.label)
+
+
+def _files(options: argparse.Namespace) -> None:
+    """List the files of an image; reads its layers."""
+    write_together({options.output: listing.to_json(listing.list_files(options.base))})
 
 
 def _interpreter(options: argparse.Namespace) -> None:

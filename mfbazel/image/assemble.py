@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mfbazel.image.errors import ImageError
+from mfbazel.image.errors import ImageError, NoSuchPlatformError
 from mfbazel.image.layout import (
     CONFIG,
     INDEX,
@@ -162,20 +162,29 @@ def assemble_index(
     return str(top["digest"])
 
 
-def take_image(output: Path, layout: Path, platform: str, *, link: LinkMode = "symlink") -> str:
+def take_image(
+    output: Path, layout: Path, platform: str, label: str | None = None, *, link: LinkMode = "symlink"
+) -> str:
     """Write the image of ``layout`` for ``platform`` as an OCI layout of its own, and return its digest.
 
     Args:
         output: directory of the new layout.
         layout: may hold an index over several platforms.
         platform: ``os/architecture[/variant]``.
+        label: what the layout is called in the message.
         link: how layers get into the layout; manifest and configuration are copied.
 
     Raises:
         ImageError: there is no such image (the message lists the platforms), the layout is not usable, or writing
             failed.
     """
-    image = select_image(layout, platform)
+    try:
+        image = select_image(layout, platform)
+    except NoSuchPlatformError as error:
+        raise ImageError(
+            f"{label or layout} has no image for the platform {platform}; it has: {', '.join(error.platforms)}. Name "
+            f"an image for it in `base`, `bases` or `images`, or take {platform} out of `platforms` and lock again."
+        ) from error
     with LayoutWriter(output, link) as writer:
         for digest in _layer_digests(image):
             writer.add_blob(digest, image.blob(digest))

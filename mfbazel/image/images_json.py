@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,9 @@ from mfbazel.image.layout import Image, Json, images, top_descriptor
 from mfbazel.image.lock import Lock
 from mfbazel.image.metadata import flow_name, platform_slug
 from mfbazel.image.templates import Stamp, expand, stamp_variables, variables
+
+# OCI distribution-spec 1.1: the grammar of a tag.
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,19 @@ class Names:
 
 
 @dataclass(frozen=True)
+class Derived:
+    """Where images come from besides the environments of their steps.
+
+    Attributes:
+        includes: step → steps whose images its image is derived from.
+        foreign: steps whose image is not made from the lock.
+    """
+
+    includes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    foreign: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class _Step:
     """A step and its image."""
 
@@ -37,19 +54,19 @@ class _Step:
     label: str
     digest: str
     platforms: Sequence[Image]
-    lock: str
+    lock: str | None
     requirements: str
-    foreign: bool
 
     def values(self) -> dict[str, str]:
-        named = {"flow": flow_name(self.label), "step": self.name, "lock": self.lock}
+        # What an image is called that is not made from the lock does not change with it.
+        named = {"flow": flow_name(self.label), "step": self.name, "lock": self.lock or _digits(self.digest)}
         if len(self.platforms) == 1:
             named["platform"] = platform_slug(self.platforms[0].platform)
         return named
 
 
 def build_images(
-    lock: Lock, label: str, names: Names, layouts: Mapping[str, Path], foreign: Sequence[str] = ()
+    lock: Lock, label: str, names: Names, layouts: Mapping[str, Path], derived: Derived | None = None
 ) -> Json:
     """Return the content of ``images.json``.
 
@@ -58,7 +75,7 @@ def build_images(
         label: of the flow's target.
         names: how the images are called.
         layouts: step → layout directory of its image.
-        foreign: steps whose image is not made from the lock.
+        derived: where images come from besides; default: nowhere.
 
     Raises:
         ImageError: the lock holds no flow, the steps of the two differ, a layout is not usable, a template cannot be
@@ -73,7 +90,8 @@ def build_images(
         raise ImageError(
             f"{lock.path}: flow {flow['name']} has no step: {', '.join(unknown)}; it has {', '.join(steps)}"
         )
-    found = [_step(lock, label, step, layouts[name], name in foreign) for name, step in steps.items()]
+    derived = derived or Derived()
+    found = [_step(lock, label, step, layouts[name], derived) for name, step in steps.items()]
     repositories = {step.name: _repository(step, names) for step in found}
     common = set(repositories.values())
     entries = {
@@ -81,7 +99,7 @@ def build_images(
             "digest": step.digest,
             "requirements_sha256": step.requirements,
             "platforms": sorted(image.platform for image in step.platforms),
-            **({} if step.foreign else {"lock": step.lock}),
+            **({"lock": step.lock} if step.lock else {}),
             **({"repository": repositories[step.name]} if len(common) > 1 else {}),
             **_tags(step, names),
         }
@@ -102,16 +120,17 @@ def to_json(document: Json) -> bytes:
     return (json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
-def _step(lock: Lock, label: str, step: Json, layout: Path, foreign: bool) -> _Step:
-    return _Step(
-        step["name"],
-        label,
-        top_descriptor(layout)["digest"],
-        images(layout),
-        lock.environment_hash(step["environment"]),
-        step["requirements_sha256"],
-        foreign,
-    )
+def _step(lock: Lock, label: str, step: Json, layout: Path, derived: Derived) -> _Step:
+    environments = {entry["name"]: entry["environment"] for entry in lock.flow["steps"]}
+    name = step["name"]
+    below = [environments[parent] for parent in derived.includes.get(name, ())]
+    packages = None if name in derived.foreign else lock.environments_hash([step["environment"], *below])
+    digest = top_descriptor(layout)["digest"]
+    return _Step(name, label, digest, images(layout), packages, step["requirements_sha256"])
+
+
+def _digits(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:16]
 
 
 def _repository(step: _Step, names: Names) -> str | None:
@@ -139,10 +158,20 @@ def _tags(step: _Step, names: Names) -> Json:
         if "platform" in variables(template):
             for image in step.platforms:
                 values = {**step.values(), "platform": platform_slug(image.platform)}
-                tags[expand(template, values, names.stamp, where)] = image.digest
+                tags[_tag(template, values, names.stamp, where)] = image.digest
         else:
-            tags[expand(template, step.values(), names.stamp, where)] = step.digest
+            tags[_tag(template, step.values(), names.stamp, where)] = step.digest
     return {**({"tags": tags} if tags else {}), **({"unstamped_tags": waiting} if waiting else {})}
+
+
+def _tag(template: str, values: Mapping[str, str], stamp: Stamp, where: str) -> str:
+    tag = expand(template, values, stamp, where, known=["platform"])
+    if not _TAG.fullmatch(tag):
+        raise ImageError(
+            f"{where}: {template!r} gives {tag!r}, which is no tag: a tag has at most 128 letters, digits, '_', '.' "
+            "and '-', and starts with a letter, a digit or '_'"
+        )
+    return tag
 
 
 def _check_tags(label: str, entries: Mapping[str, Json]) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mfbazel.image.errors import ImageError
+from mfbazel.image.errors import ImageError, NoSuchPlatformError
 
 Json = dict[str, Any]
 LinkMode = Literal["symlink", "hard", "copy"]
@@ -119,9 +119,10 @@ def select_image(layout: Path, platform: str | None = None) -> Image:
         fitting = found
     if len(fitting) == 1:
         return fitting[0]
-    has = ", ".join(sorted(image.platform for image in found)) or "none"
+    platforms = sorted(image.platform for image in found)
+    has = ", ".join(platforms) or "none"
     if platform:
-        raise ImageError(f"{layout} has no image for the platform {platform}; it has: {has}")
+        raise NoSuchPlatformError(f"{layout} has no image for the platform {platform}; it has: {has}", platforms)
     raise ImageError(f"{layout} holds {len(found)} images: choose one with --platform; it has: {has}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,17 +39,22 @@ class Lock:
         flow: Json = self.document["flow"]
         return flow
 
-    def environment_hash(self, name: str) -> str:
-        """Return 16 hex digits that change with the Python and the wheels of the environment, and with nothing else.
+    def environments_hash(self, names: Sequence[str]) -> str:
+        """Return 16 hex digits that change with the Python and the wheels of the environments, and with nothing else.
+
+        Args:
+            names: an environment, and those that lie below it in its image.
 
         Raises:
             ImageError: the lock has no such environment.
         """
         environments = self.document["environments"]
-        if name not in environments:
-            raise ImageError(f"{self.path} has no environment {name!r}; it has {', '.join(sorted(environments))}")
-        content = {key: environments[name][key] for key in ("python", "wheels")}
-        return hashlib.sha256(canonical(content)).hexdigest()[:_HASH_LENGTH]
+        content = []
+        for name in names:
+            if name not in environments:
+                raise ImageError(f"{self.path} has no environment {name!r}; it has {', '.join(sorted(environments))}")
+            content.append({key: environments[name][key] for key in ("python", "wheels")})
+        return hashlib.sha256(canonical({"environments": content})).hexdigest()[:_HASH_LENGTH]
 
 
 def read_lock(path: Path) -> Lock:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mfbazel.image.errors import ImageError
 from mfbazel.image.options import EPOCH
-from mfbazel.image.templates import Stamp, expand
+from mfbazel.image.templates import Stamp, expand, stamp_variables, variables
 
 _OCI = "org.opencontainers.image."
 SOURCE, REVISION, CREATED, BASE_DIGEST = (f"{_OCI}{name}" for name in ("source", "revision", "created", "base.digest"))
@@ -29,7 +29,7 @@ class Subject:
     Attributes:
         label: of the flow's or the image's target, ``//package:name``.
         steps: that run in it; empty for an image without a flow.
-        lock: hash of its environment, :meth:`mfbazel.image.lock.Lock.environment_hash`.
+        lock: hash of its environment, :meth:`mfbazel.image.lock.Lock.environments_hash`.
         platform: ``os/architecture``, ``None`` for an index.
         base: digest of the base image, ``None`` for an index.
     """
@@ -42,9 +42,7 @@ class Subject:
 
     def values(self) -> dict[str, str]:
         """Return what the names in templates stand for."""
-        named = {"flow": flow_name(self.label), "lock": self.lock}
-        if len(self.steps) == 1:
-            named["step"] = self.steps[0]
+        named = {"flow": flow_name(self.label), "lock": self.lock, "step": ",".join(self.steps)}
         return named | ({"platform": platform_slug(self.platform)} if self.platform else {})
 
 
@@ -62,7 +60,8 @@ def image_annotations(subject: Subject, given: Mapping[str, str], stamp: Stamp) 
     """Return the annotations of an image.
 
     Source, revision and time are those of the stamped build, and are left out of any other: the same content is the
-    same image. What is ``given`` (templates allowed) comes last and wins; an empty value takes one away.
+    same image. What is ``given`` (templates allowed) comes last and wins; an empty value takes one away. One with a
+    stamp variable is left out of other builds, and one with the platform is left out of an index.
 
     Raises:
         ImageError: a given value holds a name that is not known, or has several lines.
@@ -79,7 +78,13 @@ def image_annotations(subject: Subject, given: Mapping[str, str], stamp: Stamp) 
     for key, template in given.items():
         if "\n" in template:
             raise ImageError(f"{subject.label}: annotation {key} has several lines: {template!r}; write it as one")
-        values[key] = expand(template, subject.values(), stamp, f"{subject.label}: annotation {key}")
+        if (stamp_variables(template) and not stamp.stamped) or (
+            "platform" in variables(template) and not subject.platform
+        ):
+            values.pop(key, None)
+            continue
+        where = f"{subject.label}: annotation {key}"
+        values[key] = expand(template, subject.values(), stamp, where, known=["platform"])
     return {key: value for key, value in sorted(values.items()) if value}
 
 

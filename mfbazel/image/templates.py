@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mfbazel.image.errors import ImageError
@@ -48,7 +48,7 @@ def stamp_variables(template: str) -> list[str]:
     return [name for name in variables(template) if _STAMP_VARIABLE.fullmatch(name)]
 
 
-def expand(template: str, values: Mapping[str, str], stamp: Stamp, where: str) -> str:
+def expand(template: str, values: Mapping[str, str], stamp: Stamp, where: str, *, known: Iterable[str] = ()) -> str:
     """Return ``template`` with its names replaced.
 
     Args:
@@ -56,6 +56,7 @@ def expand(template: str, values: Mapping[str, str], stamp: Stamp, where: str) -
         values: what the names that are no stamp variables stand for.
         stamp: the stamp variables.
         where: where the template stands, for the error.
+        known: names that the error lists besides those of ``values``.
 
     Raises:
         ImageError: a name is not known, a brace is alone, or a stamp variable has no value in this build.
@@ -66,9 +67,9 @@ def expand(template: str, values: Mapping[str, str], stamp: Stamp, where: str) -
         if name in values:
             return values[name]
         if not _STAMP_VARIABLE.fullmatch(name):
-            known = ", ".join(f"{{{known}}}" for known in sorted(values))
+            listed = ", ".join(f"{{{name}}}" for name in sorted({*values, *known}))
             raise ImageError(
-                f"{where}: {{{name}}} in {template!r} is not known; known are {known} and stamp variables, "
+                f"{where}: {{{name}}} in {template!r} is not known; known are {listed} and stamp variables, "
                 "which are written in capitals"
             )
         if not stamp.stamped:
@@ -77,10 +78,10 @@ def expand(template: str, values: Mapping[str, str], stamp: Stamp, where: str) -
                 "build with --stamp"
             )
         if name not in stamp.values:
-            known = ", ".join(sorted(stamp.values)) or "none"
+            printed = ", ".join(sorted(stamp.values)) or "none"
             raise ImageError(
                 f"{where}: the workspace status command does not print {name}, which {template!r} uses; it prints: "
-                f"{known}. Print it in the script that --workspace_status_command names."
+                f"{printed}. Print it in the script that --workspace_status_command names."
             )
         return stamp.values[name]
 

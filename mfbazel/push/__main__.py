@@ -82,7 +82,9 @@ def _add_flow(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     flow.add_argument("--images", type=Path, required=True, help="the build's images.json")
     _add_image(flow)
     _add_crane(flow)
-    flow.add_argument("--repository", help="host[:port]/path; instead of what images.json says")
+    flow.add_argument(
+        "--repository", help="host[:port]/path for all steps, no template; instead of what images.json says"
+    )
     flow.add_argument("--label", help="the flow's Bazel label; instead of what images.json says")
     flow.add_argument("--output", type=Path, metavar="FILE", help="write a copy of the record here")
     flow.add_argument("--insecure", action="store_true", help="allow plain HTTP and unverifiable certificates")

@@ -83,9 +83,13 @@ def push_flow(request: FlowPush, reporter: Reporter) -> dict[str, str]:
     for repository in dict.fromkeys(repositories.values()):
         there = {step: layout for step, layout in layouts.items() if repositories[step] == repository}
         _push_missing(request.crane, repository, there, _recorded(record, repository), progress)
-        _tag(request.crane, repository, {tag: digest for step in there for tag, digest in tags[step].items()})
+        wanted = {tag: digest for step in there for tag, digest in tags[step].items()}
+        for tag in _tag(request.crane, repository, wanted):
+            reporter.note(f"tagged {repository}:{tag}")
     for template in images.unstamped:
-        reporter.note(f"the tag {template} is not set: this build is not stamped; push with --stamp", "yellow")
+        reporter.note(
+            f"the tag {template} is not set, since this build is not stamped: bazel run --stamp {label}.push", "yellow"
+        )
     return _record(request, images, repositories, record, progress, began)
 
 
@@ -198,14 +202,17 @@ def _confirmed(crane: Crane, repository: Repository, digests: Iterable[str]) -> 
         return {digest for digest, found in zip(wanted, pool.map(has, wanted), strict=True) if found}
 
 
-def _tag(crane: Crane, repository: Repository, tags: Mapping[str, str]) -> None:
-    """Set the tags, tag to digest, that do not name the right image yet."""
+def _tag(crane: Crane, repository: Repository, tags: Mapping[str, str]) -> list[str]:
+    """Set the tags, tag to digest, that do not name the right image yet; return those."""
+    done = []
     for tag, digest in tags.items():
         try:
             if crane.digest(f"{repository}:{tag}") != digest:
                 crane.tag(repository, digest, tag)
+                done.append(tag)
         except CraneError as error:
             raise explain(error, f"setting the tag {tag!r}", repository) from error
+    return done
 
 
 def _record(

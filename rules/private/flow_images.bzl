@@ -16,6 +16,7 @@ def _flow_images_impl(ctx):
         arguments.add("--repository", ctx.attr.repository)
     arguments.add_all(ctx.attr.remote_tags, before_each = "--tag")
     arguments.add_all(ctx.attr.foreign, before_each = "--foreign")
+    arguments.add_all(["{}={}".format(step, ",".join(steps)) for step, steps in ctx.attr.includes.items()], before_each = "--includes")
     status = add_status(ctx, arguments)
     arguments.add("--output", output)
     for step, image in images.items():
@@ -44,6 +45,7 @@ flow_images = rule(
         "flow_label": attr.string(mandatory = True, doc = "The flow as on a command line, //package:name."),
         "foreign": attr.string_list(doc = "Steps whose image is not made from the lock."),
         "images": attr.label_keyed_string_dict(mandatory = True, doc = "Image to the steps that run in it, separated by commas."),
+        "includes": attr.string_list_dict(doc = "Step to the steps whose images its image is derived from."),
         "lock": attr.label(mandatory = True, allow_single_file = True, doc = "flow.json of the lock."),
         "lock_check": attr.label(mandatory = True, allow_single_file = True, doc = "Result of flow_lock_check."),
         "remote_tags": attr.string_list(doc = "Templates of tags."),

@@ -3,6 +3,8 @@
 load(":image_options.bzl", "options_files")
 load(":image_support.bzl", "base_support", "files_support", "venv_support")
 load(":locked_image.bzl", "hidden_attributes", "locked_image", "platform_image", "platform_slug")
+load(":native_index.bzl", "native_index")
+load(":platform_base.bzl", "platform_base")
 
 _CONDITIONS = ["default", "gpu"]
 
@@ -32,11 +34,10 @@ def flow_step_images(name, package, lock, base, bases, images, code, options, ta
     foreign = {step: _image_of(step, images, lock) for step in lock["steps"] if _image_of(step, images, lock)}
     groups = _groups(label, lock, base, bases, foreign)
     result = {}
-    for step, image in foreign.items():
-        native.alias(name = "{}.{}".format(name, step), actual = image, tags = tags, visibility = visibility)
-        result.setdefault(str(native.package_relative_label(image)), []).append(step)
-
     hidden = hidden_attributes(tags)
+    for step, image in foreign.items():
+        _foreign_image("{}.{}".format(name, step), image, _platforms_of(label, step, lock), hidden, tags, visibility)
+        result["{}.{}".format(name, step)] = [step]
     shared = _Shared(name, label, code, options, hidden)
     attributes = options_files("_" + name, options, hidden)
     for group in groups:
@@ -50,6 +51,7 @@ def flow_step_images(name, package, lock, base, bases, images, code, options, ta
             platforms = group.platforms,
             subject = struct(
                 environment = lock["steps"][first],
+                includes = [lock["steps"][step] for step in _ancestors(groups, group)],
                 label = label,
                 lock = name + ".lock/flow.json",
                 package = package,
@@ -71,6 +73,16 @@ def flow_step_images(name, package, lock, base, bases, images, code, options, ta
         includes = {step: _ancestors(groups, group) for group in groups for step in group.steps if group.base in lock["steps"]},
         platforms = {step: group.platforms for group in groups for step in group.steps if len(group.platforms) > 1},
     )
+
+def _foreign_image(name, image, platforms, hidden, tags, visibility):
+    """An image that a step takes as it is, for the platforms of the step."""
+    for platform in platforms:
+        platform_base(name = "_{}.{}".format(name, platform_slug(platform)), actual = image, platform = platform, **hidden)
+    taken = ["_{}.{}".format(name, platform_slug(platform)) for platform in platforms]
+    if len(platforms) > 1:
+        native_index(name = name, images = taken, tags = tags, visibility = visibility)
+    else:
+        native.alias(name = name, actual = taken[0], tags = tags, visibility = visibility)
 
 def _check_keys(label, attribute, values, lock):
     for key in values:

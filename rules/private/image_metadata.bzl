@@ -10,6 +10,7 @@ def _image_metadata_impl(ctx):
     arguments.add("metadata")
     arguments.add("--lock", ctx.file.lock)
     arguments.add("--environment", ctx.attr.environment)
+    arguments.add_all(ctx.attr.includes, before_each = "--includes")
     arguments.add("--label", ctx.attr.image)
     arguments.add_all(ctx.attr.steps, before_each = "--step")
     arguments.add_all(["{}={}".format(key, value) for key, value in ctx.attr.annotations.items()], before_each = "--annotation")
@@ -45,6 +46,7 @@ _image_metadata = rule(
         base = attr.label(allow_single_file = True, doc = "The base image; not for an index."),
         environment = attr.string(mandatory = True, doc = "Environment of the lock."),
         image = attr.string(mandatory = True, doc = "The flow or the image, //package:name."),
+        includes = attr.string_list(doc = "Environments of the images that it is derived from."),
         lock = attr.label(mandatory = True, allow_single_file = True, doc = "flow.json of the lock."),
         platform = attr.string(doc = "Platform of the image; empty for an index."),
         steps = attr.string_list(doc = "Steps that run in the image."),

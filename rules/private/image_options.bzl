@@ -2,6 +2,7 @@
 
 load("@bazel_skylib//rules:write_file.bzl", "write_file")
 load(":image_support.bzl", "VENV", "WORKDIR")
+load(":layers.bzl", "COMPRESSIONS", "level_advice")
 
 _ENV = {
     # Without it every task would install boto3 and requests with pip when it starts.
@@ -47,6 +48,14 @@ def image_options(
             # Assemblers read them from files, one per line.
             if "\n" in key + value:
                 fail("attribute `{}`: {} has several lines: {}. Write it as one".format(attribute, repr(key), repr(value)))
+    if compression not in COMPRESSIONS + [""]:
+        fail("attribute `compression`: {} is none of {}".format(repr(compression), ", ".join(COMPRESSIONS)))
+    if compression_level != None:
+        if not compression:
+            fail("attribute `compression_level`: {} needs the attribute `compression` beside it".format(compression_level))
+        advice = level_advice(compression, str(compression_level))
+        if advice:
+            fail("attribute `compression_level`: {} does not fit compression = {}: {}".format(compression_level, repr(compression), advice))
     return struct(
         annotations = annotations,
         # What attributes of image_layers say.

@@ -24,20 +24,21 @@ LAYER_TOOL = {
     "_layer": attr.label(default = "//mfbazel/layer", executable = True, cfg = "exec"),
 }
 
-def level_error(compression, level):
-    """Returns why a compression cannot have a level, None if it can.
+COMPRESSIONS = _EXTENSIONS.keys()
+
+def level_advice(compression, level):
+    """Returns what to do about a level that a compression does not have, None where it has it.
 
     Args:
-        compression: value of //rules:compression.
-        level: value of //rules:compression_level.
+        compression: the compression.
+        level: the level, a string; empty for the default.
     """
     lowest, highest = _LEVELS.get(compression, (1, 0))
     if not level or (level.isdigit() and lowest <= int(level) and int(level) <= highest):
         return None
-    advice = "leave it out"
     if compression in _LEVELS:
-        advice = "choose a whole number from {} to {}, or leave it out for the default".format(lowest, highest)
-    return "--@mfbazel//rules:compression_level={} does not fit --@mfbazel//rules:compression={}: {}".format(level, compression, advice)
+        return "choose a whole number from {} to {}, or leave it out for the default".format(lowest, highest)
+    return "leave it out"
 
 def declare_layer(ctx, command, name, history):
     """Declares the three files of a layer.
@@ -53,9 +54,9 @@ def declare_layer(ctx, command, name, history):
     """
     compression = ctx.attr._compression[BuildSettingInfo].value
     level = ctx.attr._compression_level[BuildSettingInfo].value
-    error = level_error(compression, level)
-    if error:
-        fail(error)
+    advice = level_advice(compression, level)
+    if advice:
+        fail("--@mfbazel//rules:compression_level={} does not fit --@mfbazel//rules:compression={}: {}".format(level, compression, advice))
     layer = LayerInfo(
         blob = ctx.actions.declare_file("{}.{}".format(name, _EXTENSIONS[compression])),
         descriptor = ctx.actions.declare_file(name + ".descriptor.json"),
@@ -216,7 +217,8 @@ def _layer_settings_impl(settings, attr):
     return {
         _BYTECODE: settings[_BYTECODE] if attr.bytecode == -1 else attr.bytecode == 1,
         _COMPRESSION: attr.compression or settings[_COMPRESSION],
-        _LEVEL: attr.compression_level or settings[_LEVEL],
+        # A level goes with its compression.
+        _LEVEL: attr.compression_level if attr.compression else settings[_LEVEL],
     }
 
 _layer_settings = transition(

@@ -31,7 +31,7 @@ def locked_image(name, subject, platforms, support, options, attributes, tags, v
 
     Args:
         name: name of the image.
-        subject: struct: `package` of the lock in @mfbazel_locks, `lock` (label of its flow.json), `environment`, `label` of the flow or image, `steps` that run in it.
+        subject: struct: `package` of the lock in @mfbazel_locks, `lock` (label of its flow.json), `environment`, `includes` (environments that lie below it in its image), `label` of the flow or image, `steps` that run in it.
         platforms: the platforms.
         support: dict of platform to struct of names: `base`, `checks`, `below` and `above`, the layers below and above the packages.
         options: what image_options returned.
@@ -44,6 +44,7 @@ def locked_image(name, subject, platforms, support, options, attributes, tags, v
     common = dict(
         annotations = options.annotations,
         environment = subject.environment,
+        includes = subject.includes,
         image = subject.label,
         lock = subject.lock,
         stamp = options.stamp,

@@ -191,6 +191,7 @@ def metaflow_flow(
         flow_label = label,
         foreign = built.foreign,
         images = {image: ",".join(steps) for image, steps in built.images.items()},
+        includes = built.includes,
         lock = name + ".lock/flow.json",
         lock_check = "_{}.lock_check".format(name),
         remote_tags = remote_tags,

@@ -9,30 +9,44 @@ def _base_image_impl(target, ctx):
     if len(layouts) != 1:
         fail("{} is no image: it has {} outputs, and an OCI layout directory is one".format(target.label, len(layouts)))
     name = "_mfbazel/{}.{}".format(ctx.label.name, ctx.attr.platform.replace("/", "_"))
-    files = ctx.actions.declare_file(name + ".files.json")
     layout = ctx.actions.declare_directory(name)
     arguments = ctx.actions.args()
     arguments.add("base")
     arguments.add_all("--base", layouts, expand_directories = False)
+    arguments.add("--label", str(target.label).removeprefix("@@"))
     arguments.add("--platform", ctx.attr.platform)
-    arguments.add_all("--image", [layout], expand_directories = False)
-    arguments.add("--files", files)
+    arguments.add_all("--output", [layout], expand_directories = False)
+    blobs = target[DefaultInfo].default_runfiles.files
+    run_in_worker(
+        ctx,
+        executable = ctx.executable._image,
+        arguments = arguments,
+        inputs = layouts,
+        outputs = [layout],
+        mnemonic = "BaseImage",
+        progress_message = "Taking the image for {} out of {}".format(ctx.attr.platform, target.label),
+    )
+    files = ctx.actions.declare_file(name + ".files.json")
+    arguments = ctx.actions.args()
+    arguments.add("files")
+    arguments.add_all("--base", [layout], expand_directories = False)
+    arguments.add("--output", files)
     run_in_worker(
         ctx,
         executable = ctx.executable._image,
         arguments = arguments,
         # The blobs of a layout may be links to the layers, which are in the runfiles.
-        inputs = depset(layouts, transitive = [target[DefaultInfo].default_runfiles.files]),
-        outputs = [files, layout],
-        mnemonic = "BaseImage",
-        progress_message = "Taking the image for {} out of {}".format(ctx.attr.platform, target.label),
+        inputs = depset([layout] + layouts, transitive = [blobs]),
+        outputs = [files],
+        mnemonic = "BaseFiles",
+        progress_message = "Listing the files of {}".format(target.label),
     )
     return [BaseImageInfo(files = files, layout = layout)]
 
 # An aspect: of a base that a thousand flows share, the layers are read once.
 _base_image = aspect(
     implementation = _base_image_impl,
-    doc = "Takes the image for a platform out of a base image, and lists its files; reads its layers.",
+    doc = "Takes the image for a platform out of a base image, and, where that is asked for, lists its files.",
     attrs = {
         "platform": attr.string(values = PLATFORMS.keys()),
         "_image": attr.label(default = "//mfbazel/image", executable = True, cfg = "exec"),

@@ -78,6 +78,7 @@ def step_image(
         platforms = platforms,
         subject = struct(
             environment = environment,
+            includes = [],
             label = "//{}:{}".format(native.package_name(), name),
             lock = label.same_package_label("{}.lock/flow.json".format(label.name)),
             package = package,

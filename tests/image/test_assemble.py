@@ -299,8 +299,7 @@ def test_damaged_layer_does_not_get_into_an_archive(tmp_path: Path) -> None:
 
 def test_the_image_of_a_platform_is_taken_out_of_an_index_as_it_is(tmp_path: Path) -> None:
     index, taken = two_platforms(tmp_path), tmp_path / "taken"
-    outputs = ["--image", str(taken), "--files", str(tmp_path / "files.json")]
-    main(["base", "--base", str(index), "--platform", "linux/arm64", *outputs])
+    main(["base", "--base", str(index), "--platform", "linux/arm64", "--output", str(taken)])
     alone = tmp_path / "i-arm64"
     assert json.loads((taken / "index.json").read_text()) == json.loads((alone / "index.json").read_text())
     assert config_of(taken) == config_of(alone)
@@ -308,4 +307,5 @@ def test_the_image_of_a_platform_is_taken_out_of_an_index_as_it_is(tmp_path: Pat
         blob = taken / "blobs" / "sha256" / layer["digest"].removeprefix("sha256:")
         assert blob.is_symlink()
         assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name
+    main(["files", "--base", str(taken), "--output", str(tmp_path / "files.json")])
     assert json.loads((tmp_path / "files.json").read_text()) == {"arm64.txt": ""}

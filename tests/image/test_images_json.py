@@ -164,3 +164,21 @@ def test_an_index_has_no_repository_of_one_platform(tmp_path: Path) -> None:
     options = ("--step", f"start={two_platforms(tmp_path)}", "--repository", "r.example.com/{platform}")
     with pytest.raises(ImageError, match=r"one index for linux/amd64, linux/arm64, which is in one repository"):
         images_json(tmp_path, flow_json(tmp_path, "start"), *options)
+
+
+def test_a_template_that_gives_no_tag_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"'\{step\}/\{lock\}' gives 'start/[0-9a-f]{16}', which is no tag"):
+        two_steps(tmp_path, "--tag", "{step}/{lock}")
+
+
+def test_the_lock_of_a_derived_image_changes_with_what_it_is_derived_from(tmp_path: Path) -> None:
+    alone = two_steps(tmp_path)["steps"]
+    derived = two_steps(tmp_path, "--includes", "start=train")["steps"]
+    assert derived["start"]["lock"] != alone["start"]["lock"]
+    assert derived["train"]["lock"] == alone["train"]["lock"]
+
+
+def test_an_image_that_is_not_of_the_lock_has_no_lock_but_a_tag(tmp_path: Path) -> None:
+    start = two_steps(tmp_path, "--foreign", "start", "--tag", "{step}-{lock}")["steps"]["start"]
+    assert "lock" not in start
+    assert list(start["tags"]) == [f"start-{start['digest'].removeprefix('sha256:')[:16]}"]

@@ -32,8 +32,8 @@ def base(tmp_path: Path, *layers: dict[str, str]) -> Path:
 
 def check(tmp_path: Path, layout: Path, interpreter: str, platform: str = "linux/amd64") -> str:
     files, output = tmp_path / "files.json", tmp_path / "found"
-    taken = ["--platform", platform, "--image", str(tmp_path / "taken"), "--files", str(files)]
-    main(["base", "--base", str(layout), *taken])
+    main(["base", "--base", str(layout), "--platform", platform, "--output", str(tmp_path / "taken")])
+    main(["files", "--base", str(tmp_path / "taken"), "--output", str(files)])
     options = ["--files", str(files), "--interpreter", interpreter]
     main(["interpreter", *options, "--image", "//flows:my_flow.train", "--output", str(output)])
     return output.read_text().strip()
@@ -73,5 +73,7 @@ def test_links_that_go_round_lead_nowhere(tmp_path: Path) -> None:
 
 def test_a_base_without_the_platform_is_refused_with_the_platforms_that_it_has(tmp_path: Path) -> None:
     layout = base(tmp_path, {"usr/bin/python3.14": ""})
-    with pytest.raises(ImageError, match=r"has no image for the platform linux/arm64; it has: linux/amd64"):
+    with pytest.raises(
+        ImageError, match=r"has no image for the platform linux/arm64; it has: linux/amd64\. Name an image"
+    ):
         check(tmp_path, layout, "/usr/bin/python3.14", "linux/arm64")

@@ -73,3 +73,14 @@ def test_annotations_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
 def test_an_unknown_environment_is_refused_with_those_that_the_lock_has(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="has no environment 'tune'; it has train"):
         described(tmp_path, "--environment", "tune")
+
+
+def test_an_annotation_waits_for_what_it_names(tmp_path: Path) -> None:
+    given = ("--annotation", "a={platform}", "--annotation", "b={STABLE_GIT_COMMIT}", "--annotation", "c={step}")
+    of_an_index, _ = described(tmp_path, *given, "--step", "start", "--step", "end")
+    assert of_an_index["c"] == "start,end"
+    assert "a" not in of_an_index
+    assert "b" not in of_an_index
+    stamped = ("--platform", "linux/arm64", "--status", status(tmp_path, "STABLE_GIT_COMMIT 0123abc\n"))
+    annotations, _ = described(tmp_path, *given, *stamped)
+    assert (annotations["a"], annotations["b"]) == ("linux-arm64", "0123abc")

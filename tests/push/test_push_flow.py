@@ -351,4 +351,6 @@ def test_tags_of_the_build_are_set_and_those_that_wait_for_a_stamp_are_named(
     flow.unstamped = ["{STABLE_GIT_COMMIT}"]
     assert flow.push() == 0
     assert _crane_digest(f"{flow.repository}:train-0123") == flow.digests["train"]
-    assert "the tag {STABLE_GIT_COMMIT} is not set: this build is not stamped" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"tagged {flow.repository}:train-0123" in said
+    assert "the tag {STABLE_GIT_COMMIT} is not set, since this build is not stamped: bazel run --stamp //" in said
