@@ -122,9 +122,9 @@ def write_build(workspace: OtherWorkspace, build: str = '["forked", "sourced"]',
 
 def layers(workspace: OtherWorkspace) -> dict[str, str]:
     """Build the layers of the step; return the text files in `site-packages` by name."""
-    workspace.built("build", "@mfbazel_locks//demo:start.layers", "--@mfbazel//rules:compression=none")
+    workspace.built("build", "@mfbazel_locks//demo:start.linux_amd64.layers", "--@mfbazel//rules:compression=none")
     listed = workspace.built(
-        "cquery", "@mfbazel_locks//demo:start.layers", "--output=files", "--@mfbazel//rules:compression=none"
+        "cquery", "@mfbazel_locks//demo:start.linux_amd64.layers", "--output=files", "--@mfbazel//rules:compression=none"
     )
     found = {}
     root = Path(workspace.built("info", "execution_root").stdout.strip())
@@ -188,7 +188,7 @@ def test_another_content_of_a_checked_in_wheel_is_refused(workspace: OtherWorksp
     path = workspace.directory / "vendored-1.0-py3-none-any.whl"
     before = path.read_bytes()
     wheel(workspace.directory, "vendored", "1.0", modules=["vendored", "more"])
-    done = workspace.bazel("build", "@mfbazel_locks//demo:start.layers")
+    done = workspace.bazel("build", "@mfbazel_locks//demo:start.linux_amd64.layers")
     assert done.returncode != 0
     assert "is not the file that was locked" in done.stderr
     path.write_bytes(before)
