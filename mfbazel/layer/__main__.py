@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mfbazel.layer.blob import Outputs, write_layer
-from mfbazel.layer.bytecode import Bytecode
 from mfbazel.layer.compression import DEFAULT_LEVELS
-from mfbazel.layer.direct_url import direct_url
 from mfbazel.layer.errors import LayerError
 from mfbazel.layer.filelist import check_clashes, to_tsv
 from mfbazel.layer.install import Scheme, plan
@@ -122,6 +120,8 @@ def _wheels(options: argparse.Namespace) -> None:
         urls = _direct_urls(wheels, options.direct_url)
         bytecode = None
         if options.bytecode:
+            from mfbazel.layer.bytecode import Bytecode  # its modules cost every other layer their import
+
             bytecode = stack.enter_context(Bytecode(options.python, options.compiler, options.blob.parent))
         _write(options, plan(wheels, scheme, direct_urls=urls, bytecode=bytecode))
 
@@ -172,6 +172,10 @@ def _by_wheel(wheels: list[Path], option: str, value: str, given: list[str]) -> 
 
 
 def _direct_urls(wheels: list[Wheel], given: list[str]) -> dict[Wheel, bytes]:
+    if not given:
+        return {}
+    from mfbazel.layer.direct_url import direct_url  # as for byte code
+
     texts = _by_wheel([wheel.path for wheel in wheels], "--direct-url", "JSON", given)
     return {wheel: direct_url(wheel.path.name, texts[wheel.path.name]) for wheel in wheels if wheel.path.name in texts}
 

@@ -8,14 +8,17 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from mfbazel.layer.bytecode import Bytecode
 from mfbazel.layer.errors import LayerError
 from mfbazel.layer.paths import unsafe
 from mfbazel.layer.record import Recorded, format_record, recorded
 from mfbazel.layer.scripts import entry_point_scripts, is_wrapper, wants_interpreter, with_interpreter
 from mfbazel.layer.tar import DIRECTORY, FILE, Content, Entry, Source
 from mfbazel.layer.wheel import Member, Wheel
+
+if TYPE_CHECKING:
+    from mfbazel.layer.bytecode import Bytecode
 
 VENV = "opt/venv"
 """The virtual environment of every image, relative to its root."""

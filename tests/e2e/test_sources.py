@@ -124,7 +124,10 @@ def layers(workspace: OtherWorkspace) -> dict[str, str]:
     """Build the layers of the step; return the text files in `site-packages` by name."""
     workspace.built("build", "@mfbazel_locks//demo:start.linux_amd64.layers", "--@mfbazel//rules:compression=none")
     listed = workspace.built(
-        "cquery", "@mfbazel_locks//demo:start.linux_amd64.layers", "--output=files", "--@mfbazel//rules:compression=none"
+        "cquery",
+        "@mfbazel_locks//demo:start.linux_amd64.layers",
+        "--output=files",
+        "--@mfbazel//rules:compression=none",
     )
     found = {}
     root = Path(workspace.built("info", "execution_root").stdout.strip())
