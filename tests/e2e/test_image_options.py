@@ -300,8 +300,12 @@ def test_an_image_derived_from_another_steps_adds_what_that_lacks_and_repeats_no
 
 
 def test_steps_without_packages_take_the_image_that_they_are_given(shop: Shop) -> None:
-    steps, plain = shop.steps(), shop.layout("plain_linux_amd64").top["digest"]
-    assert steps["start"]["digest"] == steps["end"]["digest"] == plain
+    steps, start = shop.steps(), shop.layout("shop.start")
+    assert steps["start"]["digest"] == steps["end"]["digest"] == start.top["digest"]
+    assert steps["start"]["platforms"] == ["linux/amd64", "linux/arm64"]
+    for architecture in ("amd64", "arm64"):
+        assert "KIND=plain" in config(start, architecture)["Env"]
+        assert len(start.layers(architecture)) == 2, "as it is, and nothing on top"
     assert "lock" not in steps["start"]
     assert steps["train"]["digest"] == shop.layout("shop.train").top["digest"]
 
