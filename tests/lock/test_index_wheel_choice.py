@@ -14,7 +14,7 @@ import packaging._manylinux
 import packaging._musllinux
 import packaging.tags
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
@@ -130,6 +130,9 @@ def chosen_by_pip(files: Sequence[str], target: Target) -> str | None:
 
 @given(FILES, TARGETS)
 def test_of_any_wheels_of_a_version_the_one_is_taken_that_pip_takes(files: list[str], target: Target) -> None:
+    # Told its platforms one by one, pip puts all legacy names before the numbers below the first; at home it does not.
+    legacy = any(name in file for name in LEGACY for file in files)
+    assume(not legacy or sum("manylinux" in file for file in files) == 1)
     ranks = {tag: rank for rank, tag in enumerate(target.tags)}
     assert best_wheel(files, ranks) == chosen_by_pip(files, target)
 
