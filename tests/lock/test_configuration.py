@@ -125,6 +125,7 @@ def test_what_only_uv_is_told_of_is_told_to_pip(tmp_path: Path, monkeypatch: pyt
     )
     extra = "https://me%40corp:p%2Fw%3A%40@corp.example.com/simple https://user:x@other.example.com/simple"
     assert found == {
+        "PIP_CONSTRAINT": "/dev/null",
         "PIP_INDEX_URL": "https://main.example.com/simple",
         "PIP_EXTRA_INDEX_URL": f"{extra} https://file.example.com/simple",
         "PIP_FIND_LINKS": f"https://flat.example.com/ {tmp_path}/uv/wheels",
@@ -151,7 +152,9 @@ def test_pips_own_settings_stay_and_what_uv_is_told_is_added(tmp_path: Path, mon
 
 def test_without_configuration_nothing_is_told_to_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = for_pip(tmp_path, monkeypatch, PIP_CONSTRAINT="/c.txt", PIP_REQUIRE_VIRTUALENV="1")
-    assert found.keys() == {"PIP_DISABLE_PIP_VERSION_CHECK", "PIP_NO_COLOR", "PIP_REQUIRE_VIRTUALENV"}
+    own = {"PIP_CONSTRAINT", "PIP_DISABLE_PIP_VERSION_CHECK", "PIP_NO_COLOR", "PIP_REQUIRE_VIRTUALENV"}
+    assert found.keys() == own
+    assert found["PIP_CONSTRAINT"] == "/dev/null"
 
 
 def test_every_file_of_authorities_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
