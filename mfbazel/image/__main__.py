@@ -13,7 +13,7 @@ from mfbazel.image.debian import write_base
 from mfbazel.image.errors import ImageError
 from mfbazel.image.images_json import Derived, Names, build_images, to_json
 from mfbazel.image.interpreter import check_interpreter
-from mfbazel.image.layout import select_image
+from mfbazel.image.layout import select_image, top_descriptor
 from mfbazel.image.lock import read_lock
 from mfbazel.image.metadata import Subject, created, image_annotations
 from mfbazel.image.options import Options, parse_names, parse_pairs, parse_words
@@ -22,6 +22,7 @@ from mfbazel.image.templates import Stamp, parse_status
 from mfbazel.layer.blob import Outputs
 from mfbazel.layer.compression import DEFAULT_LEVELS
 from mfbazel.layer.output import write_together
+from mfbazel.policy import check_base, read_rules, refuse
 from mfbazel.worker import run_worker_front
 
 _LINKS = ("symlink", "hard", "copy")
@@ -118,6 +119,10 @@ def _stamp_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _policy_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--policy", type=Path, metavar="mfbazel.toml", help="what is allowed (default: everything)")
+
+
 def _metadata_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lock", required=True, type=Path, metavar="flow.json")
     parser.add_argument("--environment", required=True, metavar="NAME", help="environment of the lock")
@@ -148,6 +153,7 @@ def _images_parser(parser: argparse.ArgumentParser) -> None:
         help="steps whose images its image derives from",
     )
     parser.add_argument("--foreign", action="append", default=[], metavar="STEP", help="its image is not of the lock")
+    _policy_option(parser)
     parser.add_argument("--output", required=True, type=Path, metavar="images.json")
     parser.set_defaults(run=_images)
 
@@ -180,6 +186,7 @@ def _base_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", metavar="LABEL", help="its target, for the message (default: the directory)")
     parser.add_argument("--platform", required=True, metavar="OS/ARCH", help="which image, where it has several")
     parser.add_argument("--output", required=True, type=Path, metavar="OUT", help="OCI layout of that image")
+    _policy_option(parser)
     parser.set_defaults(run=_take_base)
 
 
@@ -230,7 +237,8 @@ def _images(options: argparse.Namespace) -> None:
     names = Names(options.repository, options.tag, _stamp(options))
     includes = {step: steps.split(",") for step, steps in parse_pairs(options.includes, "--includes")}
     derived = Derived(includes, options.foreign)
-    document = build_images(read_lock(options.lock), options.label, names, layouts, derived)
+    rules = read_rules(options.policy)
+    document = build_images(read_lock(options.lock), options.label, names, layouts, derived, rules)
     write_together({options.output: to_json(document)})
 
 
@@ -258,6 +266,12 @@ def _debian(options: argparse.Namespace) -> None:
 
 def _take_base(options: argparse.Namespace) -> None:
     """Take the image for a platform out of a layout that may have several. No layer is read."""
+    rules, label = read_rules(options.policy), options.label or str(options.base)
+    if rules.concern("bases"):
+        digests = dict.fromkeys(
+            [top_descriptor(options.base)["digest"], select_image(options.base, options.platform).digest]
+        )
+        refuse(rules, f"base image {label}", check_base(rules, label, digests))
     take_image(options.output, options.base, options.platform, options.label)
 
 

@@ -13,6 +13,7 @@ from mfbazel.image.layout import Image, Json, images, top_descriptor
 from mfbazel.image.lock import Lock
 from mfbazel.image.metadata import flow_name, platform_slug
 from mfbazel.image.templates import Stamp, expand, stamp_variables, variables
+from mfbazel.policy import Rules, check_registry, refuse
 
 # OCI distribution-spec 1.1: the grammar of a tag.
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
@@ -66,7 +67,12 @@ class _Step:
 
 
 def build_images(
-    lock: Lock, label: str, names: Names, layouts: Mapping[str, Path], derived: Derived | None = None
+    lock: Lock,
+    label: str,
+    names: Names,
+    layouts: Mapping[str, Path],
+    derived: Derived | None = None,
+    rules: Rules | None = None,
 ) -> Json:
     """Return the content of ``images.json``.
 
@@ -76,8 +82,11 @@ def build_images(
         names: how the images are called.
         layouts: step → layout directory of its image.
         derived: where images come from besides; default: nowhere.
+        rules: what the workspace allows; default: everything. What they say of registries goes into the file, since
+            they also hold where a flow is launched without the workspace.
 
     Raises:
+        PolicyError: a repository is not allowed.
         ImageError: the lock holds no flow, the steps of the two differ, a layout is not usable, a template cannot be
             expanded, or one tag would name two images.
     """
@@ -93,6 +102,8 @@ def build_images(
     derived = derived or Derived()
     found = [_step(lock, label, step, layouts[name], derived) for name, step in steps.items()]
     repositories = {step.name: _repository(step, names) for step in found}
+    rules = rules or Rules()
+    _check_repositories(rules, label, repositories)
     common = set(repositories.values())
     entries = {
         step.name: {
@@ -112,7 +123,14 @@ def build_images(
         "label": label,
         "repository": common.pop() if len(common) == 1 else None,
         "steps": entries,
+        **({"policy": said} if (said := rules.only("registries")) else {}),
     }
+
+
+def _check_repositories(rules: Rules, label: str, repositories: Mapping[str, str | None]) -> None:
+    named = dict.fromkeys(repository for repository in repositories.values() if repository)
+    found = [item for repository in named for item in check_registry(rules, "the repository", repository)]
+    refuse(rules, f"{label}: repositories of images", found)
 
 
 def to_json(document: Json) -> bytes:

@@ -18,7 +18,7 @@ from mfbazel.lock.arguments import (
     in_workspace,
     settings_of,
 )
-from mfbazel.lock.command import Shared, Task, run
+from mfbazel.lock.command import Shared, Task, check_allowed_packages, run
 from mfbazel.lock.document import Lock, read
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.flow import FlowOptions, read_flow_environments
@@ -141,6 +141,7 @@ def _test(arguments: argparse.Namespace) -> int:
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
         raise LockError(f"the lock {arguments.lock_dir} is stale:\n{lines}\nRun `{settings.command}`.")
+    check_allowed_packages(settings, lock)
     return _say(arguments, f"{arguments.lock_dir} is up to date: {len(environments)} environments")
 
 

@@ -22,10 +22,13 @@ from mfbazel.lock.model import Environment, LockedEnvironment, Settings
 from mfbazel.lock.origin import is_label
 from mfbazel.lock.requirements_txt import parse_locked
 from mfbazel.lock.resolve import Locker, Resolutions
+from mfbazel.lock.resolver.indexes import configured_indexes
 from mfbazel.lock.wheels.modules import Modules
 from mfbazel.lock.wheels.sizes import Sizes
 from mfbazel.lock.wheels.web import Web
 from mfbazel.lock.writer import write_directory
+from mfbazel.policy import check_index, check_packages, refuse
+from mfbazel.wheel.pip_environment import pip_settings
 
 
 @dataclass
@@ -92,8 +95,10 @@ def run(task: Task, shared: Shared) -> Outcome:
     """Make the lock of ``task``.
 
     Raises:
-        mfbazel.errors.MfbazelError: the flow cannot be read, there is no solution, or the lock cannot be written.
+        mfbazel.errors.MfbazelError: the flow cannot be read, there is no solution, the policy does not allow an index
+            or a package, or the lock cannot be written.
     """
+    _check_indexes(task.settings, shared.web.environment)
     old = _old_lock(task)
     shared.learn(old)
     flow, environments = read_flow_environments(task.flow) if task.flow else (None, task.environments)
@@ -110,6 +115,7 @@ def run(task: Task, shared: Shared) -> Outcome:
         resolutions=shared.resolutions,
     )
     new = build(flow, _lock(locker, task, flow, environments), task.settings)
+    check_allowed_packages(task.settings, new)
     if task.alone:
         check_upgraded(task.settings.upgrade_packages, [new])
     for line in (*_not_taken(old, environments, new), *_stayed(task.settings, environments, old, new)):
@@ -120,6 +126,25 @@ def run(task: Task, shared: Shared) -> Outcome:
     if task.write and write_directory(task.directory, new.files(), owned(new.files(), old)):
         changed = changed or [Change("repaired the files")]
     return Outcome(new, changed)
+
+
+def check_allowed_packages(settings: Settings, lock: Lock) -> None:
+    """Compare what is locked with what the policy allows.
+
+    Raises:
+        PolicyError: a package, or its licence, is not allowed.
+    """
+    rules = settings.policy.rules
+    refuse(rules, f"packages of {settings.label}", check_packages(rules, lock.document))
+
+
+def _check_indexes(settings: Settings, environment: Mapping[str, str]) -> None:
+    """Refuse to ask an index that the policy does not allow."""
+    rules = settings.policy.rules
+    if not rules.concern("indexes"):
+        return
+    urls = [*configured_indexes(pip_settings(), environment), *(index.url for index in settings.policy.indexes)]
+    refuse(rules, "indexes of your configuration", [found for url in urls for found in check_index(rules, url)])
 
 
 def _preferred(directory: Path, old: Lock | None, environment: str) -> dict[str, str]:

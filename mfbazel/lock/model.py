@@ -21,6 +21,7 @@ from mfbazel.build.git import parse_git_url
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.origin import BUILD_PREFIX, LABEL, Source
 from mfbazel.plan import BUDGET
+from mfbazel.policy import Rules
 from mfbazel.wheel.fetch import redact
 
 LAUNCHER = "_launcher"
@@ -322,6 +323,7 @@ class Policy:
         indexes: where some distributions come from; of several that take one, the first counts.
         build: normalized names of the distributions that are built from source.
         defaults: ``platforms``, ``glibc``, ``resolver`` and ``budget`` of flows that do not say.
+        rules: what is allowed.
     """
 
     constraints: tuple[Wanted, ...] = ()
@@ -329,6 +331,7 @@ class Policy:
     indexes: tuple[Index, ...] = ()
     build: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    rules: Rules = field(default_factory=Rules)
 
     def indexes_for(self, environment: Environment) -> tuple[Index, ...]:
         """Return the indexes that count for ``environment``."""

@@ -12,6 +12,7 @@
     packages = ["torch", "nvidia-*"]
     gpu = true                                     # only for steps that request a GPU; false: only for the others
 
+What is allowed, the other tables, is read by :mod:`mfbazel.policy`.
 Files are named from the directory of ``mfbazel.toml``, the workspace's root.
 """
 
@@ -30,8 +31,7 @@ from packaging.utils import canonicalize_name
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import RESOLVERS, UV_GLIBCS, Index, Platform, Policy, Wanted, parse_wanted
 from mfbazel.plan import BUDGET, PlanError, check_budget
-
-FILE = "mfbazel.toml"
+from mfbazel.policy import FILE, TABLES, parse_rules
 
 _KEYS = {
     "constraints": list,
@@ -54,6 +54,7 @@ def read_policy(path: Path | None) -> Policy:
 
     Raises:
         LockError: the file, or one that it names, cannot be read or says something else.
+        PolicyError: what is allowed (:mod:`mfbazel.policy`) is said wrongly.
     """
     if path is None:
         return Policy()
@@ -63,8 +64,8 @@ def read_policy(path: Path | None) -> Policy:
         raise LockError(f"cannot read the policy {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise LockError(f"{FILE}: not TOML: {error}") from error
-    for name in table.keys() - {"lock"}:
-        raise LockError(f"{FILE}: unknown table or key `{name}`; there is [lock]")
+    for name in table.keys() - {"lock", *TABLES}:
+        raise LockError(f"{FILE}: unknown table or key `{name}`; there are {', '.join(('lock', *TABLES))}")
     lock = table.get("lock", {})
     if not isinstance(lock, dict):
         raise LockError(f"{FILE}: `lock` is not a table: write [lock]")
@@ -76,6 +77,7 @@ def read_policy(path: Path | None) -> Policy:
         indexes=_indexes(lock.get("index", [])),
         build=tuple(sorted(canonicalize_name(name) for name in lock.get("build", []))),
         defaults={key: lock[key] for key in _DEFAULTS if key in lock},
+        rules=parse_rules(table),
     )
 
 

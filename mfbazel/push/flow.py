@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mfbazel.policy import check_registry, refuse, workspace_rules
 from mfbazel.push.crane import Crane, CraneError, Event
 from mfbazel.push.diagnosis import explain
 from mfbazel.push.embedded import EmbeddedRegistry
@@ -79,6 +80,7 @@ def push_flow(request: FlowPush, reporter: Reporter) -> dict[str, str]:
     record = images_path(request.workspace, label)
     progress = _Progress(reporter)
     repositories = _repositories(request, images, label, progress)
+    _check_registries(request.workspace, repositories, progress)
     reporter.begin(", ".join(dict.fromkeys(map(str, repositories.values()))), list(layouts))
     for repository in dict.fromkeys(repositories.values()):
         there = {step: layout for step, layout in layouts.items() if repositories[step] == repository}
@@ -128,6 +130,16 @@ def _repositories(request: FlowPush, images: Images, label: str, progress: _Prog
     progress.reporter.embedded(ensured, registry.store)
     progress.kept = registry
     return dict.fromkeys(request.layouts, Repository(ensured.running.host, clean_path(*parse_label(label))))
+
+
+def _check_registries(workspace: Path, repositories: Mapping[str, Repository], progress: _Progress) -> None:
+    """Refuse a registry that the policy of the workspace does not allow; the embedded one leaves no machine."""
+    if progress.kept:
+        return
+    rules = workspace_rules(workspace)
+    named = dict.fromkeys(map(str, repositories.values()))
+    found = [item for repository in named for item in check_registry(rules, "the repository", repository)]
+    refuse(rules, "registries", found)
 
 
 def _recorded(record: Path, repository: Repository) -> set[str]:

@@ -1,6 +1,7 @@
 """All step images of a flow, with images.json."""
 
 load("//rules/private/providers:flow_images_info.bzl", "FlowImagesInfo")
+load(":policy.bzl", "POLICY_ATTRS", "add_policy")
 load(":stamping.bzl", "STAMP_ATTRS", "add_status")
 load(":worker_action.bzl", "run_in_worker")
 
@@ -17,7 +18,7 @@ def _flow_images_impl(ctx):
     arguments.add_all(ctx.attr.remote_tags, before_each = "--tag")
     arguments.add_all(ctx.attr.foreign, before_each = "--foreign")
     arguments.add_all(["{}={}".format(step, ",".join(steps)) for step, steps in ctx.attr.includes.items()], before_each = "--includes")
-    status = add_status(ctx, arguments)
+    status = add_status(ctx, arguments) + add_policy(ctx, arguments)
     arguments.add("--output", output)
     for step, image in images.items():
         arguments.add_all("--step", [image], expand_directories = False, format_each = step + "=%s")
@@ -41,7 +42,7 @@ def _flow_images_impl(ctx):
 flow_images = rule(
     implementation = _flow_images_impl,
     doc = "Collects the step images of a flow. The digests in images.json are those that a push gives.",
-    attrs = dict(STAMP_ATTRS, **{
+    attrs = dict(STAMP_ATTRS, **dict(POLICY_ATTRS, **{
         "flow_label": attr.string(mandatory = True, doc = "The flow as on a command line, //package:name."),
         "foreign": attr.string_list(doc = "Steps whose image is not made from the lock."),
         "images": attr.label_keyed_string_dict(mandatory = True, doc = "Image to the steps that run in it, separated by commas."),
@@ -52,5 +53,5 @@ flow_images = rule(
         "repository": attr.string(doc = "Template of the repository that images are pushed to; empty for the embedded registry."),
         "steps": attr.string_list(doc = "The steps in topological order."),
         "_image": attr.label(default = "//mfbazel/image", executable = True, cfg = "exec"),
-    }),
+    })),
 )

@@ -2,6 +2,7 @@
 
 load("//rules/private/providers:base_image_info.bzl", "BaseImageInfo")
 load(":for_platform.bzl", "PLATFORMS", "to_platform")
+load(":policy.bzl", "POLICY_ATTRS", "add_policy")
 load(":worker_action.bzl", "run_in_worker")
 
 def _base_image_impl(target, ctx):
@@ -15,13 +16,14 @@ def _base_image_impl(target, ctx):
     arguments.add_all("--base", layouts, expand_directories = False)
     arguments.add("--label", str(target.label).removeprefix("@@"))
     arguments.add("--platform", ctx.attr.platform)
+    policy = add_policy(ctx, arguments)
     arguments.add_all("--output", [layout], expand_directories = False)
     blobs = target[DefaultInfo].default_runfiles.files
     run_in_worker(
         ctx,
         executable = ctx.executable._image,
         arguments = arguments,
-        inputs = layouts,
+        inputs = layouts + policy,
         outputs = [layout],
         mnemonic = "BaseImage",
         progress_message = "Taking the image for {} out of {}".format(ctx.attr.platform, target.label),
@@ -47,10 +49,10 @@ def _base_image_impl(target, ctx):
 _base_image = aspect(
     implementation = _base_image_impl,
     doc = "Takes the image for a platform out of a base image, and, where that is asked for, lists its files.",
-    attrs = {
+    attrs = dict(POLICY_ATTRS, **{
         "platform": attr.string(values = PLATFORMS.keys()),
         "_image": attr.label(default = "//mfbazel/image", executable = True, cfg = "exec"),
-    },
+    }),
     provides = [BaseImageInfo],
 )
 

@@ -501,3 +501,33 @@ def test_a_base_without_one_of_the_platforms_is_an_error_that_names_those_it_has
     done = shop.bazel("build", "//broken/layout:shop.train")
     assert done.returncode != 0
     assert "no image for the platform linux/arm64; it has: linux/amd64" in done.stderr
+
+
+POLICY = """\
+contact = "#ml-platform"
+
+[allowed]
+bases = {bases}
+registries = ["{registries}"]
+packages = {packages}
+"""
+
+
+def test_the_policy_of_the_repository_is_enforced_by_a_build_and_names_its_rule(shop: Shop) -> None:
+    rules = {"bases": '["//:plain_*", "//:cuda_*"]', "registries": "registry.example.com", "packages": '["*-*"]'}
+    shop.write("mfbazel.toml", POLICY.format(**rules))
+    try:
+        done = shop.bazel("build", "--keep_going", "//:shop.images", "//:shop.report")
+        assert done.returncode != 0
+        assert "the base image //:base_linux_arm64 (sha256:" in done.stderr
+        assert "not in [allowed] bases of mfbazel.toml, which has //:plain_*, //:cuda_*" in done.stderr
+        assert "alpha 1.0 (evaluate, train): not in [allowed] packages of mfbazel.toml, which has *-*" in done.stderr
+        assert "Choose something else, or ask #ml-platform." in done.stderr
+        allowed = {"bases": '["//:*"]', "packages": '["*"]'}
+        shop.write("mfbazel.toml", POLICY.format(**rules | allowed))
+        done = shop.bazel("build", "//:shop.images")
+        assert "the repository " + shop.host + "/shops/shop: not in [allowed] registries of mfbazel.toml" in done.stderr
+        shop.write("mfbazel.toml", POLICY.format(**rules | allowed | {"registries": shop.host}))
+        shop.built("build", "//:shop.images")
+    finally:
+        (shop.directory / "mfbazel.toml").unlink()

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mfbazel.errors import MfbazelError
 from mfbazel.image import ImageError
 from mfbazel.image.__main__ import main
 from mfbazel.layer import LayerError
+from mfbazel.policy import PolicyError
 from tests.image.layouts import EPOCH, assemble, config_of, document, lines, make_layer, manifest_of, two_platforms
 
 
@@ -309,3 +311,27 @@ def test_the_image_of_a_platform_is_taken_out_of_an_index_as_it_is(tmp_path: Pat
         assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name
     main(["files", "--base", str(taken), "--output", str(tmp_path / "files.json")])
     assert json.loads((tmp_path / "files.json").read_text()) == {"arm64.txt": ""}
+
+
+def test_a_base_that_the_policy_does_not_allow_is_refused_with_its_digests(tmp_path: Path) -> None:
+    index, taken, rules = two_platforms(tmp_path), tmp_path / "taken", tmp_path / "mfbazel.toml"
+    digest = digest_of(tmp_path / "i-arm64")
+    command = ["base", "--base", str(index), "--label", "x~bases//:arm", "--platform", "linux/arm64"]
+    command += ["--output", str(taken), "--policy", str(rules)]
+    rules.write_text('contact = "the platform team"\n[allowed]\nbases = ["@python_base"]\n')
+    with pytest.raises(
+        PolicyError, match=r"not in \[allowed\] bases of mfbazel.toml.*\n.*ask the platform team"
+    ) as error:
+        main(command)
+    assert "the base image @bases//:arm (sha256:" in str(error.value)
+    assert digest in str(error.value)
+    assert not taken.exists()
+    for allowed in (digest, "@bases//:arm", digest_of(index)):
+        rules.write_text(f'[allowed]\nbases = ["{allowed}"]\n')
+        shutil.rmtree(taken, ignore_errors=True)
+        assert main(command) == 0
+
+
+def digest_of(layout: Path) -> str:
+    digest: str = json.loads((layout / "index.json").read_text())["manifests"][0]["digest"]
+    return digest

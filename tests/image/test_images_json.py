@@ -10,6 +10,7 @@ import pytest
 
 from mfbazel.image import ImageError
 from mfbazel.image.__main__ import main
+from mfbazel.policy import PolicyError
 from tests.image.layouts import assemble, make_layer, two_platforms
 
 WHEELS = {"start": ["a" * 64], "train": ["b" * 64], "end": ["a" * 64]}
@@ -182,3 +183,23 @@ def test_an_image_that_is_not_of_the_lock_has_no_lock_but_a_tag(tmp_path: Path) 
     start = two_steps(tmp_path, "--foreign", "start", "--tag", "{step}-{lock}")["steps"]["start"]
     assert "lock" not in start
     assert list(start["tags"]) == [f"start-{start['digest'].removeprefix('sha256:')[:16]}"]
+
+
+def policy(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "mfbazel.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_a_repository_that_the_policy_does_not_allow_is_refused(tmp_path: Path) -> None:
+    rules = policy(tmp_path, '[allowed]\nregistries = ["registry.example.com/ml"]\n')
+    with pytest.raises(PolicyError, match=r"//flows:churn: repositories of images") as caught:
+        two_steps(tmp_path, "--policy", rules, "--repository", "other.example.com/ml/{step}")
+    assert "the repository other.example.com/ml/start: not in [allowed] registries of mfbazel.toml" in str(caught.value)
+
+
+def test_what_the_policy_says_of_registries_travels_with_images_json(tmp_path: Path) -> None:
+    rules = policy(tmp_path, '[allowed]\nregistries = ["registry.example.com/ml"]\npackages = ["numpy"]\n')
+    found = two_steps(tmp_path, "--policy", rules, "--repository", "registry.example.com/ml/churn")
+    assert found["policy"] == {"allowed": {"registries": ["registry.example.com/ml"]}}
+    assert "policy" not in two_steps(tmp_path, "--policy", policy(tmp_path, "[lock]\n"))

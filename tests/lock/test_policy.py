@@ -13,6 +13,7 @@ from mfbazel.lock.errors import LockError
 from mfbazel.lock.model import Environment
 from mfbazel.lock.policy import read_policy
 from mfbazel.lock.policy_names import policy_names
+from mfbazel.policy import PolicyError
 from tests.lock.wheelhouse import use_only, wheel
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -157,7 +158,7 @@ def test_the_policy_gives_defaults_and_options_win_over_them(tmp_path: Path) -> 
     ("text", "message"),
     [
         ("[lock", "not TOML"),
-        ("[locks]\nconstraints = []", r"unknown table or key `locks`; there is \[lock\]"),
+        ("[locks]\nconstraints = []", r"unknown table or key `locks`; there are lock, allowed"),
         ("lock = 3", "`lock` is not a table"),
         ("[lock]\nconstraint = []", "unknown key `constraint`"),
         ('[lock]\nconstraints = "a.txt"', "`constraints` is not a list"),
@@ -215,3 +216,35 @@ def test_the_module_extension_is_told_the_files_and_indexes_that_a_policy_names(
     assert policy_names(text + index) == {"files": ["a.txt", "b.txt"], "indexes": {"own": "https://x.test/${Y}"}}
     for wrong in ("[lock", "lock = 3", '[[lock.index]]\nname = "own"\n', "[lock]\nconstraints = 3\n"):
         assert policy_names(wrong) == {"files": [], "indexes": {}}
+
+
+def test_packages_that_are_not_allowed_are_not_locked_and_the_old_lock_stays(tmp_path: Path) -> None:
+    policy(tmp_path, '[allowed]\npackages = ["alpha", "packaging", "metaflow", "gamma"]\n')
+    with pytest.raises(PolicyError, match=r"packages of //:demo that mfbazel.toml does not allow") as error:
+        run(tmp_path, "flow")
+    assert "beta 3.0 (start): not in [allowed] packages of mfbazel.toml, which has alpha," in str(error.value)
+    assert not (tmp_path / "demo.lock").exists()
+
+
+def test_a_lock_that_a_new_rule_forbids_fails_lock_test_without_being_stale(tmp_path: Path) -> None:
+    policy(tmp_path, "")
+    assert run(tmp_path, "flow") == 0
+    policy(tmp_path, 'contact = "#ml"\n[refused]\npackages = ["beta>2"]\n[allowed]\nlicences = ["unknown"]\n')
+    with pytest.raises(PolicyError, match=r"beta 3.0 \(start\): refused by \[refused\] packages.*\n.*ask #ml"):
+        run(tmp_path, "test")
+    policy(tmp_path, '[allowed]\nlicences = ["MIT"]\n')
+    with pytest.raises(PolicyError, match=r"the licence of alpha 2.0 \(start\), unknown: not in \[allowed\] licences"):
+        run(tmp_path, "test")
+    policy(tmp_path, '[allowed]\nlicences = ["unknown"]\n[refused]\npackages = ["beta<2"]\n')
+    assert run(tmp_path, "test") == 0
+
+
+def test_an_index_that_is_not_allowed_is_not_asked(tmp_path: Path) -> None:
+    policy(tmp_path, '[allowed]\nindexes = ["https://packages.example.com/*"]\n')
+    with pytest.raises(PolicyError, match="indexes of your configuration") as error:
+        run(tmp_path, "flow")
+    assert "wheelhouse: not in [allowed] indexes of mfbazel.toml, which has https://packages.example.com/*" in str(
+        error.value
+    )
+    policy(tmp_path, f'[allowed]\nindexes = ["{tmp_path}/wheelhouse"]\n')
+    assert run(tmp_path, "flow") == 0

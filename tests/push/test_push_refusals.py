@@ -12,6 +12,7 @@ import pytest
 
 from bench.push_rig import LoopbackHandler, find_crane, free_port, write_images_json, write_layout
 from mfbazel import state
+from mfbazel.policy import PolicyError
 from mfbazel.push.__main__ import main
 from mfbazel.push.crane import CraneError
 from mfbazel.push.diagnosis import explain
@@ -171,3 +172,16 @@ def test_secrets_are_replaced_and_the_rest_is_kept(text: str, expected: str) -> 
 def test_other_failures_of_crane(reason: str, expected: str) -> None:
     error = CraneError(f"2024/01/01 00:00:00 retrying\nError: {reason}\n", 1)
     assert expected in str(explain(error, "pushing", Repository("r.example", "ml/flow")))
+
+
+def test_a_registry_that_the_policy_does_not_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mfbazel.toml").write_text('[refused]\nregistries = ["127.0.0.1:*/public"]\n', encoding="utf-8")
+    digest = write_layout(tmp_path / "train", {"train": b"train"})
+    images = write_images_json(tmp_path / "images.json", {"train": digest}, "127.0.0.1:1/public/churn", LABEL)
+    monkeypatch.setenv("MFBAZEL_STATE_DIR", str(tmp_path / "state"))
+    arguments = ["flow", f"--images={images}", f"--image=train={tmp_path}/train", f"--crane={find_crane()}"]
+    with pytest.raises(
+        PolicyError, match=r"127.0.0.1:1/public/churn: refused by \[refused\] registries of mfbazel.toml"
+    ):
+        main([*arguments, f"--workspace={tmp_path}"])
+    assert not state.images_path(tmp_path, LABEL).exists()

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mfbazel.lock.policy import FILE
 from mfbazel.lock.repository.report import Diverging, Report, Saving, VersionUse
+from mfbazel.policy import FILE
 
 _SHOWN_FLOWS = 3
 

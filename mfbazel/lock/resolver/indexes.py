@@ -128,6 +128,20 @@ def count_indexes(variables: Mapping[str, str], *, web: bool = False) -> int:
     return public + len(indexes)
 
 
+def configured_indexes(settings: Mapping[str, str], environment: Mapping[str, str]) -> list[str | None]:
+    """Return the indexes and ``find-links`` that are asked, without credentials; ``None`` is the public index."""
+    if _true(settings.get("no-index", "")):
+        return [_bare(_location(url)) for url in settings.get("find-links", "").split()]
+    indexes = uv_indexes(uv_environment(settings, environment))
+    public: list[str | None] = [] if any(index.default for index in indexes) else [None]
+    return [*public, *(_bare(index.url) for index in indexes)]
+
+
+def _bare(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
 @dataclass
 class Credentials:
     """Who the user is to the indexes, as far as pip's ``settings`` and the ``environment`` tell.
