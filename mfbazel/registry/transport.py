@@ -110,6 +110,8 @@ class Transport:
         self.insecure = insecure or host in os.environ.get(INSECURE_VARIABLE, "").replace(" ", "").split(",")
         self._session = requests.Session()
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        if self.insecure:  # which the user asked for
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         plain = HTTPAdapter(pool_maxsize=_CONNECTIONS)
         self._session.mount("https://", plain if self.insecure else TrustingAdapter(host, pool_maxsize=_CONNECTIONS))
         self._session.mount("http://", plain)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -85,6 +85,12 @@ class Gate:
         gate = self
 
         class Handler(LoopbackHandler):
+            def handle_one_request(self) -> None:
+                if isinstance(self.connection, ssl.SSLSocket):  # at which nobody can peek
+                    BaseHTTPRequestHandler.handle_one_request(self)
+                else:
+                    super().handle_one_request()
+
             def answer(self) -> None:
                 asked = Asked(
                     self.command, self.path, self.headers.get("Authorization", ""), self.body(), dict(self.headers)

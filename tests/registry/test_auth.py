@@ -107,9 +107,8 @@ def test_a_token_that_has_run_out_is_renewed_once(gate: Gate) -> None:
     service.valid.clear()
     assert client.head_manifest("ml/x", "v1") is None
     assert len(service.given) == 2
-    gate.rule = lambda asked: (
-        service.rule(asked) if "/token" in asked.path else service.rule(Asked("", "/", "", b"", {}))
-    )
+    nobody = Asked("GET", "/", "", b"", {})
+    gate.rule = lambda asked: service.rule(asked if asked.path.startswith("/token") else nobody)
     with pytest.raises(RegistryError) as caught:
         client.head_manifest("ml/x", "v1")
     assert caught.value.problem.kind is Kind.CREDENTIALS

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,9 +66,20 @@ def test_a_registry_that_never_answers_is_a_problem_within_the_limit(gate: Gate)
         assert reference.partition("/")[0] in problem.message
 
 
-def test_an_answer_that_drips_is_a_problem_within_the_limit(gate: Gate) -> None:
+def _drip(server: socket.socket) -> None:
+    """Answer the first connection with an endless header, a byte at a time."""
+    connection, _ = server.accept()
+    with connection, contextlib.suppress(OSError):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        while True:
+            connection.sendall(b"x")
+            time.sleep(0.05)
+
+
+def test_an_answer_that_drips_is_a_problem_within_the_limit() -> None:
     with socket.create_server(("127.0.0.1", 0)) as dripping:
         host = f"127.0.0.1:{dripping.getsockname()[1]}"
+        threading.Thread(target=_drip, args=(dripping,), daemon=True).start()
         began = time.monotonic()
         problems = confirm([f"{host}/ml/x:v1"], timeout=0.5)
         assert time.monotonic() - began < 1.2
