@@ -252,7 +252,7 @@ class _Operation:
         if status in _BY_STATUS:
             return _BY_STATUS[status]
         if status == 404:
-            return Kind.NO_REPOSITORY if code == "NAME_UNKNOWN" or self._subject.writes else Kind.MISSING
+            return Kind.NO_REPOSITORY if self._subject.writes else Kind.MISSING
         if status == 405 and self._subject.writes:
             return Kind.READ_ONLY
         if status >= 500:

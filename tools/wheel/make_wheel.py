@@ -1,7 +1,7 @@
 """Builds a wheel of this repository: ``make_wheel.py --output NAME.whl PLACE=FILE…``.
 
-The files are laid out as in the repository and given to setuptools, the backend that pyproject.toml names (PEP 517); what
-it makes is then normalised, so that the same files give the same bytes.
+The files are laid out as in the repository and given to setuptools, the backend that pyproject.toml names (PEP 517);
+what it makes is then normalised, so that the same files give the same bytes.
 """
 
 from __future__ import annotations

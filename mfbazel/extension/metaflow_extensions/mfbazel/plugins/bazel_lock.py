@@ -107,6 +107,8 @@ def read_lock() -> Lock | None:
 def read_images() -> Images:
     """Return the record of the last push, or what ``MFBAZEL_IMAGES`` names instead.
 
+    Where nothing told the flow's label yet, it is known from then on, as if the launcher had told it.
+
     Raises:
         NotPushedException: nothing was pushed from this workspace.
         NotStartedByBazelException: neither the file nor the flow's label is known.
@@ -116,6 +118,7 @@ def read_images() -> Images:
     content = _parsed(text, path, "push")
     try:
         steps = {name: _step_image(step) for name, step in content["steps"].items()}
+        os.environ.setdefault(LABEL_VARIABLE, content.get("label") or "")
         return Images(path=path, flow=content["flow"], steps=steps)
     except (KeyError, TypeError, AttributeError) as error:
         raise UnreadableFileException(f"{path} is no record of images ({error!r}). Run `{command('push')}`.") from error
