@@ -93,6 +93,9 @@ class Kind(Enum):
     REFERENCE = ("{repository} is no reference", "A reference is host[:port]/path:tag or host[:port]/path@sha256:….")
     SETTINGS = ("the credentials for {host} cannot be read", "Correct the file, or log in again.")
 
+    def __repr__(self) -> str:
+        return f"Kind.{self.name}"
+
     @property
     def happened(self) -> str:
         """What happened, as a template."""
