@@ -18,6 +18,18 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from bench.push_rig import LoopbackHandler, find_crane, serve_registry
+from mfbazel.registry.client import MANIFEST, digest_of
+
+EMPTY = b"{}"
+IMAGE = json.dumps(
+    {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": digest_of(EMPTY), "size": 2},
+        "layers": [],
+    }
+).encode()
+"""A manifest whose only blob is :data:`EMPTY`."""
 
 _HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive", "content-length", "host"}
 

@@ -11,8 +11,7 @@ import pytest
 from mfbazel.registry import Client, Kind, RegistryError, fetch_images, publish_images, read_named_images
 from mfbazel.registry.artifact import NamedImagesError, artifact_manifest
 from mfbazel.registry.client import MANIFEST, digest_of
-from tests.registry.gate import Gate, Reply, gate_before_a_registry, without_credentials
-from tests.registry.test_client import EMPTY, IMAGE
+from tests.registry.gate import EMPTY, IMAGE, Gate, Reply, gate_before_a_registry, without_credentials
 
 IMAGES = b'{\n  "schema": 1,\n  "flow": "F",\n  "steps": {}\n}\n'
 

@@ -15,17 +15,8 @@ import trustme
 from bench.push_rig import free_port
 from mfbazel.registry import Client, Kind, RegistryError
 from mfbazel.registry.client import MANIFEST, digest_of
-from tests.registry.gate import Asked, Gate, Reply, basic, gate_before_a_registry, without_credentials
+from tests.registry.gate import EMPTY, IMAGE, Asked, Gate, Reply, basic, gate_before_a_registry, without_credentials
 
-EMPTY = b"{}"
-IMAGE = json.dumps(
-    {
-        "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": digest_of(EMPTY), "size": 2},
-        "layers": [],
-    }
-).encode()
 DIGEST = digest_of(IMAGE)
 
 

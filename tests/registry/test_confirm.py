@@ -14,8 +14,7 @@ import pytest
 from bench.push_rig import free_port
 from mfbazel.registry import Client, Kind, confirm
 from mfbazel.registry.client import digest_of
-from tests.registry.gate import Gate, Reply, gate_before_a_registry, without_credentials
-from tests.registry.test_client import EMPTY, IMAGE
+from tests.registry.gate import EMPTY, IMAGE, Gate, Reply, gate_before_a_registry, without_credentials
 
 
 @pytest.fixture
