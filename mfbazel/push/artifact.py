@@ -11,7 +11,7 @@ from mfbazel.push.errors import PushError
 from mfbazel.push.images import Images
 from mfbazel.push.repository import Repository, parse_tag
 from mfbazel.registry import Client, RegistryError, publish_images
-from mfbazel.registry.artifact import SCHEME, artifact_manifest
+from mfbazel.registry.artifact import SCHEME, Published, artifact_manifest
 from mfbazel.state import parse_label
 
 _SUFFIX = ".images"  # no step's name holds a dot: the tags of images are others
@@ -30,9 +30,10 @@ class Artifact:
     repository: Repository
     tags: tuple[str, ...]
 
-    def reference(self, digest: str) -> str:
+    def reference(self, published: Published) -> str:
         """Return what ``MFBAZEL_IMAGES`` takes: the tag, for people, and the digest, which counts."""
-        return f"{SCHEME}{self.repository}:{self.tags[0]}@{digest}"
+        tag = "" if self.tags[0] in published.fixed else f":{self.tags[0]}"
+        return f"{SCHEME}{self.repository}{tag}@{published.digest}"
 
 
 def plan_artifact(images: Images, label: str, repository: Repository, given: Sequence[str]) -> Artifact:
@@ -59,8 +60,8 @@ def plan_artifact(images: Images, label: str, repository: Repository, given: Seq
     return Artifact(repository, tuple(dict.fromkeys(tags)))
 
 
-def publish(artifact: Artifact, content: str, insecure: bool, kept: EmbeddedRegistry | None) -> tuple[str, bool]:
-    """Let the tags name the artifact of ``content``; return its reference, and whether anything was sent.
+def publish(artifact: Artifact, content: str, insecure: bool, kept: EmbeddedRegistry | None) -> Published:
+    """Let the tags name the artifact of ``content``.
 
     Args:
         artifact: see :func:`plan_artifact`.
@@ -82,4 +83,4 @@ def publish(artifact: Artifact, content: str, insecure: bool, kept: EmbeddedRegi
         ) from error
     if kept:
         kept.keep_manifest(repository.path, published.digest, artifact_manifest(data))
-    return artifact.reference(published.digest), bool(published.tags)
+    return published

@@ -97,8 +97,8 @@ def push_flow(request: FlowPush, reporter: Reporter) -> dict[str, str]:
         )
     content = images.pushed_to({step: str(repository) for step, repository in repositories.items()})
     if artifact:
-        reference, sent = publish(artifact, content, request.crane.insecure, progress.kept)
-        reporter.note(f"{'published' if sent else 'already published:'} {reference}")
+        published = publish(artifact, content, request.crane.insecure, progress.kept)
+        reporter.published(artifact.reference(published), published)
     return _record(request, images, repositories, content, record, progress, began)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from mfbazel.errors import MfbazelError
 from mfbazel.registry.client import DEFAULT_TIMEOUT, MANIFEST, Client, digest_of
-from mfbazel.registry.errors import Failure, Kind, Subject, explain
+from mfbazel.registry.errors import Failure, Kind, RegistryError, Subject, explain
 from mfbazel.registry.reference import parse_reference
 from mfbazel.registry.transport import Deadline
 
@@ -36,10 +36,12 @@ class Published:
     Attributes:
         digest: of its manifest.
         tags: the tags that were set anew; empty when nothing had to be sent.
+        fixed: the tags that name something else, which the registry does not let go.
     """
 
     digest: str
     tags: tuple[str, ...]
+    fixed: tuple[str, ...] = ()
 
 
 def artifact_manifest(images: bytes) -> bytes:
@@ -62,22 +64,33 @@ def artifact_manifest(images: bytes) -> bytes:
 def publish_images(client: Client, path: str, tags: Iterable[str], images: bytes) -> Published:
     """Let each of ``tags`` in the repository ``path`` name the artifact of ``images``; send only what is missing.
 
+    Where the registry refuses to move a tag, as one with immutable tags does, the artifact is there by its digest.
+
     Raises:
         RegistryError: see :class:`Client`.
     """
     manifest = artifact_manifest(images)
     digest = digest_of(manifest)
-    missing = []
-    for tag in tags:
-        found = client.head_manifest(path, tag)
-        if found is None or found.digest != digest:
-            missing.append(tag)
-    if missing:
+    named = {tag: found.digest if (found := client.head_manifest(path, tag)) else None for tag in tags}
+    wanting = [tag for tag, there in named.items() if there != digest]
+    if wanting:
         client.put_blob(path, _EMPTY)
         client.put_blob(path, images)
-    for tag in missing:
+    fixed = [tag for tag in wanting if not _set_tag(client, path, tag, manifest, moves=named[tag] is not None)]
+    if fixed and not client.head_manifest(path, digest):
+        client.put_manifest(path, digest, manifest)
+    return Published(digest, tuple(tag for tag in wanting if tag not in fixed), tuple(fixed))
+
+
+def _set_tag(client: Client, path: str, tag: str, manifest: bytes, *, moves: bool) -> bool:
+    """Let ``tag`` name the manifest; return whether the registry let it, if it ``moves``."""
+    try:
         client.put_manifest(path, tag, manifest)
-    return Published(digest, tuple(missing))
+    except RegistryError as error:
+        if moves and error.problem.kind is Kind.REFUSED:
+            return False
+        raise
+    return True
 
 
 def fetch_images(reference: str, *, timeout: float = DEFAULT_TIMEOUT, insecure: bool = False) -> bytes:

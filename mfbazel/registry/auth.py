@@ -71,7 +71,7 @@ class Authorizer:
         self._transport = transport
         self._known: dict[Scope, str] = {}
         self._credentials: dict[str, Credentials | None] = {}
-        self._lock = threading.Lock()
+        self._locks: dict[Scope, threading.Lock] = {}
 
     def known(self, scope: Scope) -> str | None:
         """Return the header's value that last worked, ``None`` when the registry did not ask yet."""
@@ -83,7 +83,7 @@ class Authorizer:
         Raises:
             Failure: the credentials cannot be read, or the token service cannot be reached or refuses.
         """
-        with self._lock:
+        with self._locks.setdefault(scope, threading.Lock()):
             current = self._known.get(scope)
             if current and current != used:  # another thread was faster
                 return current

@@ -222,10 +222,11 @@ class _Operation:
         """Send a request to ``url``, with credentials if it is the registry's; again when it asks for new ones."""
         if not self._transport.allows(url):
             raise Failure(Kind.MALFORMED, "it names an address that is not https")
-        own = url.startswith(self._transport.origin(self._deadline) + "/")
+        origin = self._transport.origin(self._deadline) + "/"
+        own = url.startswith(origin)
         used = self._authorizer.known(self._scope) if own else None
         answer = self._transport.exchange(Request(method, url, headers or {}, body, used, limit), self._deadline)
-        if answer.status != 401 or not own:
+        if answer.status != 401 or not answer.url.startswith(origin):  # a storage has nothing to ask for
             return answer
         renewed = self._authorizer.renew(answer, self._scope, used, self._deadline)
         if renewed is None:

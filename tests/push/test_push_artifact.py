@@ -15,8 +15,11 @@ import pytest
 from bench.push_rig import LoopbackHandler, Proxy, find_crane, serve_registry, write_images_json, write_layout
 from mfbazel import state
 from mfbazel.push.__main__ import main
+from mfbazel.push.artifact import Artifact
 from mfbazel.push.errors import PushError
+from mfbazel.push.repository import Repository
 from mfbazel.registry import fetch_images
+from mfbazel.registry.artifact import Published
 
 LABEL = "//examples/churn:churn_flow"
 STEPS = ("start", "end")
@@ -105,6 +108,12 @@ def test_a_tag_that_names_an_image_already_is_refused_before_anything_is_sent(tm
     with pytest.raises(PushError, match=r"the tag 'churn_flow\.images' would name an image and the images\.json of"):
         _push(tmp_path, f"{proxy.host}/ml/churn", steps=steps)
     assert proxy.take().requests == []
+
+
+def test_what_is_printed_names_no_tag_that_still_names_an_earlier_push() -> None:
+    artifact = Artifact(Repository("r.example", "ml/x"), ("x.images", "x.images-v1"))
+    assert artifact.reference(Published("sha256:1", ("x.images-v1",), ("x.images",))) == "oci://r.example/ml/x@sha256:1"
+    assert artifact.reference(Published("sha256:1", (), ())) == "oci://r.example/ml/x:x.images@sha256:1"
 
 
 @pytest.fixture

@@ -63,6 +63,19 @@ def test_another_tag_sends_one_manifest_and_another_content_moves_the_tag(gate: 
     assert fetch_images(f"{gate.host}/ml/x:more") == IMAGES
 
 
+def test_a_tag_that_the_registry_does_not_move_leaves_the_digest(gate: Gate) -> None:
+    client = Client(gate.host)
+    publish_images(client, "ml/x", ["x.images"], IMAGES)
+    refused = Reply(400, b'{"errors":[{"code":"TAG_INVALID","message":"the tag is immutable"}]}')
+    gate.rule = lambda asked: refused if asked.method == "PUT" and asked.path.endswith("/x.images") else None
+    published = publish_images(client, "ml/x", ["x.images", "x.images-v1"], IMAGES + b" ")
+    assert (published.tags, published.fixed) == (("x.images-v1",), ("x.images",))
+    assert fetch_images(f"{gate.host}/ml/x@{published.digest}") == IMAGES + b" "
+    assert fetch_images(f"{gate.host}/ml/x:x.images") == IMAGES
+    with pytest.raises(RegistryError, match="400 TAG_INVALID: the tag is immutable"):
+        publish_images(client, "ml/other", ["x.images"], IMAGES)
+
+
 def test_an_image_is_no_artifact_of_images(gate: Gate) -> None:
     client = Client(gate.host)
     client.put_blob("ml/x", EMPTY)

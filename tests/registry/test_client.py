@@ -176,6 +176,20 @@ def test_a_redirect_to_a_storage_carries_no_credentials(tmp_path: Path, gate: Ga
         assert [asked.authorization for asked in storage.asked] == [""]
 
 
+def test_a_storage_that_wants_credentials_gets_none(tmp_path: Path, gate: Gate) -> None:
+    config = tmp_path / "home" / ".docker" / "config.json"
+    config.parent.mkdir(parents=True)
+    config.write_text(json.dumps({"auths": {gate.host: {"username": "me", "password": "s3cret"}}}))
+    with Gate() as storage:
+        storage.rule = basic("me", "s3cret")
+        moved = Reply(307, headers={"Location": f"http://{storage.host}/blob"})
+        gate.rule = lambda asked: moved if "/blobs/" in asked.path else None
+        with pytest.raises(RegistryError) as caught:
+            Client(gate.host).get_blob("ml/x", digest_of(EMPTY))
+        assert caught.value.problem.kind is Kind.CREDENTIALS
+        assert {asked.authorization for asked in (*storage.asked, *gate.asked)} == {""}
+
+
 @pytest.mark.parametrize(
     ("location", "expected"),
     [
