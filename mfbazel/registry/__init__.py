@@ -3,7 +3,7 @@
 It also runs where Metaflow launches a flow, which has nothing of mfbazel's tools.
 """
 
-from mfbazel.registry.artifact import fetch_images, publish_images, read_named_images
+from mfbazel.registry.artifact import fetch_images, publish_images
 from mfbazel.registry.client import Client, Descriptor
 from mfbazel.registry.confirm import confirm
 from mfbazel.registry.errors import Kind, Problem, RegistryError
@@ -20,5 +20,4 @@ __all__ = [
     "fetch_images",
     "parse_reference",
     "publish_images",
-    "read_named_images",
 ]

@@ -9,10 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from mfbazel.errors import MfbazelError
 from mfbazel.registry.client import DEFAULT_TIMEOUT, MANIFEST, Client, digest_of
 from mfbazel.registry.errors import Failure, Kind, RegistryError, Subject, explain
 from mfbazel.registry.reference import parse_reference
@@ -23,10 +21,6 @@ IMAGES_TYPE = "application/vnd.mfbazel.images.v1+json"
 SCHEME = "oci://"
 _EMPTY = b"{}"  # OCI image-spec 1.1, "Guidance for an Empty Descriptor"
 _EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
-
-
-class NamedImagesError(MfbazelError):
-    """What names the ``images.json`` names no readable one."""
 
 
 @dataclass(frozen=True)
@@ -112,29 +106,6 @@ def fetch_images(reference: str, *, timeout: float = DEFAULT_TIMEOUT, insecure: 
         failure = Failure(Kind.OTHER_CONTENT, f"its artifactType is {kind!r}, not {IMAGES_TYPE}")
         raise explain(failure, Subject(parsed.host, str(parsed), "reading images.json"))
     return client.get_blob(parsed.path, layer)
-
-
-def read_named_images(named: str, *, timeout: float = DEFAULT_TIMEOUT, insecure: bool = False) -> bytes:
-    """Return the ``images.json`` that ``MFBAZEL_IMAGES`` names.
-
-    Args:
-        named: JSON text (it begins with ``{``), ``oci://host/path:tag`` or ``oci://host/path@sha256:…``, or a file's
-            path.
-        timeout: seconds that a registry may take.
-        insecure: see :class:`Client`.
-
-    Raises:
-        NamedImagesError: the file cannot be read.
-        RegistryError: see :func:`fetch_images`.
-    """
-    if named.lstrip().startswith("{"):
-        return named.encode()
-    if named.startswith(SCHEME):
-        return fetch_images(named, timeout=timeout, insecure=insecure)
-    try:
-        return Path(named).read_bytes()
-    except OSError as error:
-        raise NamedImagesError(f"{named} cannot be read: {error.strerror}.") from error
 
 
 def _descriptor(media_type: str, data: bytes) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""images.json as an artifact of a registry, and the three ways to name one."""
+"""images.json as an artifact of a registry."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mfbazel.registry import Client, Kind, RegistryError, fetch_images, publish_images, read_named_images
-from mfbazel.registry.artifact import NamedImagesError, artifact_manifest
+from mfbazel.registry import Client, Kind, RegistryError, fetch_images, publish_images
+from mfbazel.registry.artifact import artifact_manifest
 from mfbazel.registry.client import MANIFEST, digest_of
 from tests.registry.gate import EMPTY, IMAGE, Gate, Reply, gate_before_a_registry, without_credentials
 
@@ -92,16 +92,3 @@ def test_a_changed_blob_is_not_taken(gate: Gate) -> None:
     with pytest.raises(RegistryError) as caught:
         fetch_images(f"oci://{gate.host}/ml/x@{published.digest}")
     assert caught.value.problem.kind is Kind.DIGEST
-
-
-def test_a_file_json_text_and_an_artifact_name_the_same(gate: Gate, tmp_path: Path) -> None:
-    publish_images(Client(gate.host), "ml/x", ["x.images"], IMAGES)
-    file = tmp_path / "images.json"
-    file.write_bytes(IMAGES)
-    for named in (str(file), IMAGES.decode(), f"oci://{gate.host}/ml/x:x.images"):
-        assert read_named_images(named) == IMAGES
-
-
-def test_a_missing_file_is_named() -> None:
-    with pytest.raises(NamedImagesError, match=r"^/none/images\.json cannot be read: No such file or directory"):
-        read_named_images("/none/images.json")

@@ -146,8 +146,10 @@ def _step_image(step: Mapping[str, Any]) -> StepImage:
 def _images_text() -> tuple[str, bytes]:
     """Return where the images are recorded, for messages, and the text of that."""
     named = os.environ.get(IMAGES_VARIABLE, "").strip()
-    if named.startswith(("{", "oci://")):
-        return f"the text in {IMAGES_VARIABLE}" if named.startswith("{") else named, _named_text(named)
+    if named.startswith("{"):
+        return f"the text in {IMAGES_VARIABLE}", named.encode()
+    if named.startswith("oci://"):
+        return named, _artifact_text(named)
     path = _images_path()
     if not path.is_file():
         raise NotPushedException(
@@ -157,15 +159,15 @@ def _images_text() -> tuple[str, bytes]:
     return str(path), _read(path, "push")
 
 
-def _named_text(named: str) -> bytes:
-    """Return the text that is given, or that a registry has."""
+def _artifact_text(reference: str) -> bytes:
+    """Return the text that a registry has."""
     try:
         from mfbazel.errors import MfbazelError
-        from mfbazel.registry import read_named_images
+        from mfbazel.registry import fetch_images
     except ImportError as error:
         raise NotStartedByBazelException(f"{IMAGES_VARIABLE} cannot be read without mfbazel ({error}).") from error
     try:
-        return bytes(read_named_images(named))
+        return bytes(fetch_images(reference))
     except MfbazelError as error:
         raise UnreadableFileException(f"{IMAGES_VARIABLE}: {error}") from error
 
