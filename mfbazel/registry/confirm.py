@@ -96,10 +96,12 @@ class _Clients:
 
 def _problem(clients: _Clients, text: str, reference: Reference) -> Problem | None:
     """Ask for one manifest."""
+    subject = Subject(reference.host, text, "asking for the manifest")
     try:
         if clients.of(reference.host).head_manifest(reference.path, reference.name):
             return None
     except RegistryError as error:
         return error.problem
-    subject = Subject(reference.host, text, "asking for the manifest")
+    except Exception as error:  # of a thread nobody would hear, and the caller would wait for an answer
+        return explain(Failure(Kind.MALFORMED, f"{type(error).__name__}: {error}"), subject).problem
     return explain(Failure(Kind.MISSING), subject).problem

@@ -86,5 +86,14 @@ def test_an_answer_that_drips_is_a_problem_within_the_limit() -> None:
     assert problem and problem.kind is Kind.TIMEOUT
 
 
+def test_what_nobody_expected_is_a_problem_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("never seen before")
+
+    monkeypatch.setattr(Client, "head_manifest", fail)
+    (problem,) = confirm(["127.0.0.1:1/ml/x:v1"], timeout=5).values()
+    assert problem and "ValueError: never seen before" in problem.message
+
+
 def test_nothing_to_confirm_asks_nobody() -> None:
     assert confirm([], timeout=1) == {}
