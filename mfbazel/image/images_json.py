@@ -124,6 +124,7 @@ def build_images(
         "repository": common.pop() if len(common) == 1 else None,
         "steps": entries,
         **({"policy": said} if (said := rules.only("registries")) else {}),
+        **({"tags": tags} if (tags := _flow_tags(label, names)) else {}),
     }
 
 
@@ -180,6 +181,17 @@ def _tags(step: _Step, names: Names) -> Json:
         else:
             tags[_tag(template, step.values(), names.stamp, where)] = step.digest
     return {**({"tags": tags} if tags else {}), **({"unstamped_tags": waiting} if waiting else {})}
+
+
+def _flow_tags(label: str, names: Names) -> list[str]:
+    """Return the tags of what is of the whole flow, ``{step}`` left open; none that says what only an image has."""
+    values = {"flow": flow_name(label), "step": "{step}"}
+    where = f"{label}: attribute `remote_tags`"
+    return [
+        expand(template, values, names.stamp, where)
+        for template in names.tags
+        if not {"lock", "platform"} & {*variables(template)} and (names.stamp.stamped or not stamp_variables(template))
+    ]
 
 
 def _tag(template: str, values: Mapping[str, str], stamp: Stamp, where: str) -> str:

@@ -20,6 +20,7 @@ LAUNCHER = "_launcher"
 """Name of the environment that runs Metaflow's command line."""
 
 _METAFLOW = Path("metaflow", "__init__.py")
+_EXTENSION = Path("metaflow_extensions", "mfbazel")
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,14 @@ def _pythons(lock: Path) -> dict[str, str]:
 
 
 def _sites(launch: FlowLaunch) -> dict[str, list[Path]]:
-    """Return the directories of packages of every environment; each step's gain Metaflow's, from the launcher's."""
+    """Return the directories of packages of every environment; each step's gain Metaflow's, from the launcher's.
+
+    The wheel of mfbazel, where one was locked, is left out: Metaflow refuses to start with an extension that is there
+    twice, and the one that belongs to the rules and the lock is that of this process.
+    """
     content = _read_object(launch.sites, "list of package directories")
-    sites = {name: [launch.runfiles / site for site in listed] for name, listed in content.items()}
+    listing = {name: [launch.runfiles / site for site in listed] for name, listed in content.items()}
+    sites = {name: [site for site in listed if not (site / _EXTENSION).is_dir()] for name, listed in listing.items()}
     metaflow = [site for site in sites.get(LAUNCHER, ()) if site.joinpath(_METAFLOW).is_file()]
     if not metaflow:
         raise LaunchError(f"{launch.sites}: the environment {LAUNCHER} has no directory with Metaflow in it")

@@ -39,6 +39,7 @@ def _flow(options: argparse.Namespace) -> int:
         label=options.label,
         output=options.output,
         tags=options.tag,
+        artifact=options.artifact,
     )
     push_flow(request, Reporter())
     return 0
@@ -89,6 +90,9 @@ def _add_flow(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     flow.add_argument("--output", type=Path, metavar="FILE", help="write a copy of the record here")
     flow.add_argument("--insecure", action="store_true", help="allow plain HTTP and unverifiable certificates")
     flow.add_argument("--tag", action="append", default=[], metavar="T", help="tag each step's image <step>-T as well")
+    flow.add_argument(
+        "--no-artifact", dest="artifact", action="store_false", help="do not publish images.json beside the images"
+    )
     flow.add_argument(
         "--workspace", type=Path, help="the Bazel workspace (default: $BUILD_WORKSPACE_DIRECTORY, or around here)"
     )

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from mfbazel.push.errors import PushError, redact
+from mfbazel.push.errors import PushError
 from mfbazel.push.layout import Layout
 from mfbazel.push.repository import Repository
+from mfbazel.registry.redaction import redact
 
 # Lines of crane's log on standard error (crane 0.20), after the date and the time.
 _EVENT = re.compile(r"(pushed|existing|mounted) (blob|manifest): (sha256:[0-9a-f]{64})")

@@ -134,10 +134,13 @@ class EmbeddedRegistry:
 
     def keep_manifests(self, repository_path: str, layout: Layout) -> None:
         """Remember the manifests of ``layout``, which were pushed to ``repository_path``, for the next start."""
-        directory = self.store / "manifests" / repository_path
         for manifest in layout.manifests:
-            content = manifest.path.read_bytes().decode()
-            write_atomically(directory / manifest.digest.removeprefix("sha256:"), content)
+            self.keep_manifest(repository_path, manifest.digest, manifest.path.read_bytes())
+
+    def keep_manifest(self, repository_path: str, digest: str, content: bytes) -> None:
+        """Remember one manifest, which was pushed to ``repository_path``, for the next start."""
+        directory = self.store / "manifests" / repository_path
+        write_atomically(directory / digest.removeprefix("sha256:"), content.decode())
 
     def place_blobs(self, layout: Layout) -> dict[str, int]:
         """Copy the blobs of ``layout`` that the store lacks into it; return their digests and sizes in bytes.

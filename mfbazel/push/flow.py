@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mfbazel.policy import check_registry, refuse, workspace_rules
+from mfbazel.push.artifact import plan_artifact, publish
 from mfbazel.push.crane import Crane, CraneError, Event
 from mfbazel.push.diagnosis import explain
 from mfbazel.push.embedded import EmbeddedRegistry
@@ -36,6 +37,7 @@ class FlowPush:
         label: takes precedence over what ``images`` says.
         output: where a copy of the record goes.
         tags: each step's image is also tagged ``<step>-<tag>``, besides the tags that ``images`` names.
+        artifact: whether the record is published beside the images.
     """
 
     images: Path
@@ -47,6 +49,7 @@ class FlowPush:
     label: str | None = None
     output: Path | None = None
     tags: Sequence[str] = ()
+    artifact: bool = True
 
 
 @dataclass
@@ -64,7 +67,7 @@ def push_flow(request: FlowPush, reporter: Reporter) -> dict[str, str]:
 
     Images that the last record names are asked for by digest and, when the registry has them, left alone. The others
     are pushed one after the other, so that a blob shared by steps is sent once. Then the registry is asked for the
-    digest of each, and only when all agree with the layouts is the record written.
+    digest of each, and only when all agree with the layouts is the record published beside them, and written.
 
     Raises:
         PushError: the input does not fit together, the repository's name is invalid, or the registry cannot be reached,
@@ -81,6 +84,8 @@ def push_flow(request: FlowPush, reporter: Reporter) -> dict[str, str]:
     progress = _Progress(reporter)
     repositories = _repositories(request, images, label, progress)
     _check_registries(request.workspace, repositories, progress)
+    first = next(iter(repositories.values()))
+    artifact = plan_artifact(images, label, first, request.tags) if request.artifact else None
     reporter.begin(", ".join(dict.fromkeys(map(str, repositories.values()))), list(layouts))
     for repository in dict.fromkeys(repositories.values()):
         there = {step: layout for step, layout in layouts.items() if repositories[step] == repository}
@@ -92,7 +97,11 @@ def push_flow(request: FlowPush, reporter: Reporter) -> dict[str, str]:
         reporter.note(
             f"the tag {template} is not set, since this build is not stamped: bazel run --stamp {label}.push", "yellow"
         )
-    return _record(request, images, repositories, record, progress, began)
+    content = images.pushed_to({step: str(repository) for step, repository in repositories.items()})
+    if artifact:
+        published = publish(artifact, content, request.crane.insecure, progress.kept)
+        reporter.published(artifact.reference(published), published)
+    return _record(request, images, repositories, content, record, progress, began)
 
 
 def _tags(step: str, images: Images, layout: Layout, given: Sequence[str]) -> dict[str, str]:
@@ -231,12 +240,12 @@ def _record(
     request: FlowPush,
     images: Images,
     repositories: Mapping[str, Repository],
+    content: str,
     record: Path,
     progress: _Progress,
     began: float,
 ) -> dict[str, str]:
     """Write the record and its copy, print the results and return them."""
-    content = images.pushed_to({step: str(repository) for step, repository in repositories.items()})
     for path in (record, *([request.output] if request.output else [])):
         try:
             write_atomically(path, content)

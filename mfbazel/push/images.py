@@ -26,6 +26,7 @@ class Images:
         digests: step to ``sha256:…``, in the file's order.
         tags: step to tags, each with the digest that it names.
         unstamped: templates of tags that only a stamped build knows.
+        flow_tags: tags of what is of the whole flow; ``{step}`` in them stands for its name.
     """
 
     content: dict[str, Any]
@@ -34,6 +35,7 @@ class Images:
     digests: dict[str, str]
     tags: dict[str, dict[str, str]]
     unstamped: tuple[str, ...]
+    flow_tags: tuple[str, ...] = ()
 
     def recorded_images(self) -> dict[str, str]:
         """Return step to ``repository@sha256:…`` as a push wrote it; steps without are left out."""
@@ -98,6 +100,7 @@ def _checked(path: Path, content: Any) -> Images:
         {name: step["digest"] for name, step in steps.items()},
         {name: _tags(path, name, step) for name, step in steps.items()},
         tuple(sorted({template for step in steps.values() for template in step.get("unstamped_tags", [])})),
+        tuple(content.get("tags", ())),
     )
 
 

@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from mfbazel.push.errors import PushError, redact
+from mfbazel.push.errors import PushError
 from mfbazel.push.layout import Blob, Layout, read_layout
 from mfbazel.push.report import Reporter
 from mfbazel.push.repository import parse_tag
+from mfbazel.registry.redaction import redact
 
 LOADERS = ("podman", "docker")
 # OCI distribution-spec's <name>, with an optional host before it.

@@ -15,6 +15,7 @@ from rich.text import Text
 from mfbazel.push.crane import Event
 from mfbazel.push.embedded import Ensured
 from mfbazel.push.layout import Layout
+from mfbazel.registry.artifact import Published
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,12 @@ class Reporter:
     def result(self, step: str, image: str) -> None:
         """The registry confirmed the image of the step."""
         self._out.print(Text(step.ljust(self._width), style="bold") + Text(f"  → {image}", style="not bold"))
+
+    def published(self, reference: str, published: Published) -> None:
+        """The record is in the registry as ``reference``."""
+        self.note(f"published {reference}" if published.tags or published.fixed else f"already published: {reference}")
+        for tag in published.fixed:
+            self.note(f"  the registry does not move the tag {tag}: it still names an earlier images.json", "yellow")
 
     def end(self, summary: Summary, record: Path) -> None:
         """Everything is confirmed and recorded."""

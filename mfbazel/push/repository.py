@@ -6,17 +6,9 @@ import re
 from dataclasses import dataclass
 
 from mfbazel.push.errors import PushError
+from mfbazel.registry.reference import COMPONENT, HOST, LONGEST_NAME, TAG
 
-# OCI distribution-spec 1.1, "Pulling manifests": the grammar of <name>.
-_COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
-_HOST = re.compile(
-    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*)"
-    r"(?::(?P<port>[0-9]{1,5}))?"
-)
-# OCI distribution-spec 1.1: the grammar of a tag.
-_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
-# Clients limit the whole name (the specification's note); crane wants two characters in the path.
-_LONGEST = 255
+# crane wants two characters in the path.
 _SHORTEST_PATH = 2
 _ALLOWED = (
     "A repository is host[:port]/path; each component of the path consists of lowercase letters and digits, separated "
@@ -62,7 +54,7 @@ def parse_tag(value: str, origin: str) -> str:
     Raises:
         PushError: it is none; ``origin`` says where it was written.
     """
-    if not _TAG.fullmatch(value):
+    if not TAG.fullmatch(value):
         raise PushError(
             f"the tag {value!r} is invalid ({origin}): a tag has at most 128 letters, digits, '_', '.' and '-', and "
             "starts with a letter, a digit or '_'."
@@ -106,7 +98,7 @@ def _problem_of_at(value: str) -> str:
 
 def _problem_of_host(host: str, slash: str) -> str | None:
     """Check the first component."""
-    match = _HOST.fullmatch(host)
+    match = HOST.fullmatch(host)
     if "." not in host and ":" not in host:  # crane would take it for a path on its default registry
         return f"it has no host: {host!r} has neither a '.' nor a port (write localhost:443 where port 443 is meant)."
     if not slash:
@@ -128,12 +120,12 @@ def _problem_of_path(path: str, value: str) -> str | None:
     for component in path.split("/"):
         if component != component.lower():
             return f"{component!r} has uppercase letters; write {component.lower()!r}."
-        if not _COMPONENT.fullmatch(component):
+        if not COMPONENT.fullmatch(component):
             return f"the component {component!r} is not allowed."
     if len(path) < _SHORTEST_PATH:
         return f"the path {path!r} has one character, and crane, which pushes, wants two at least."
-    if len(value) > _LONGEST:
-        return f"it has {len(value)} characters, and clients take {_LONGEST} at most."
+    if len(value) > LONGEST_NAME:
+        return f"it has {len(value)} characters, and clients take {LONGEST_NAME} at most."
     return None
 
 

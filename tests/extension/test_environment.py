@@ -151,6 +151,7 @@ def test_without_the_launcher_a_run_says_how_to_start_it(project: Project) -> No
     assert done.returncode != 0
     assert "Flow not started by Bazel" in words(done)
     assert "bazel run //<package>:<flow> -- run" in words(done)
+    assert "without Bazel, name the images.json of a push in MFBAZEL_IMAGES" in words(done)
 
 
 @pytest.mark.parametrize("command", ["show", "check"])

@@ -119,6 +119,14 @@ def test_tags_name_digests_and_stamp_variables_wait_for_a_stamped_build(tmp_path
     assert "unstamped_tags" not in start
 
 
+def test_tags_of_the_whole_flow_leave_the_step_open_and_say_nothing_of_one_image(tmp_path: Path) -> None:
+    templates = ("{flow}-{step}", "{step}-{STABLE_GIT_COMMIT}", "{step}-{lock}", "{step}-{platform}")
+    tags = [option for template in templates for option in ("--tag", template)]
+    assert two_steps(tmp_path, *tags)["tags"] == ["churn-{step}"]
+    stamped = two_steps(tmp_path, *tags, "--status", status(tmp_path, "STABLE_GIT_COMMIT 0123abc\n"))
+    assert stamped["tags"] == ["churn-{step}", "{step}-0123abc"]
+
+
 def test_a_tag_with_the_platform_names_the_image_of_that_platform(tmp_path: Path) -> None:
     index = two_platforms(tmp_path)
     (top,) = json.loads((index / "index.json").read_text())["manifests"]

@@ -170,6 +170,24 @@ def test_a_second_start_makes_no_new_environment(launch: Launch) -> None:
     assert len(list(launch.directory.joinpath("cache", "mfbazel", "venvs").iterdir())) == 1
 
 
+def test_a_locked_wheel_of_mfbazel_does_not_meet_the_one_that_launches(launch: Launch) -> None:
+    site = launch.directory / "runfiles" / "wheels" / "mfbazel-9.9"
+    for name, content in {
+        "mfbazel/__init__.py": "raise ImportError('the wheel of mfbazel')\n",
+        "metaflow_extensions/mfbazel/plugins/mfextinit_mfbazel.py": "",
+        "mfbazel-9.9.dist-info/METADATA": "Metadata-Version: 2.1\nName: mfbazel\nVersion: 9.9\n",
+        "mfbazel-9.9.dist-info/top_level.txt": "metaflow_extensions\nmfbazel\n",
+        "mfbazel-9.9.dist-info/RECORD": "metaflow_extensions/mfbazel/plugins/mfextinit_mfbazel.py,,\n",
+    }.items():
+        site.joinpath(name).parent.mkdir(parents=True, exist_ok=True)
+        site.joinpath(name).write_text(content)
+    sites = launch.directory / "sites.json"
+    listed = json.loads(sites.read_text())
+    sites.write_text(json.dumps({name: ["wheels/mfbazel-9.9", *paths] for name, paths in listed.items()}))
+    done = launch.start("--no-pylint", "show")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_variables_of_the_user_reach_neither_the_tasks_packages_nor_override_the_lock(launch: Launch) -> None:
     stray = launch.directory / "stray"
     stray.mkdir()

@@ -16,8 +16,9 @@ from mfbazel.policy import PolicyError
 from mfbazel.push.__main__ import main
 from mfbazel.push.crane import CraneError
 from mfbazel.push.diagnosis import explain
-from mfbazel.push.errors import PushError, redact
+from mfbazel.push.errors import PushError
 from mfbazel.push.repository import Repository
+from mfbazel.registry.redaction import redact
 
 LABEL = "//ml:flow"
 

@@ -68,7 +68,8 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
         if lock is None and not os.environ.get(IMAGES_VARIABLE):
             raise NotStartedByBazelException(
                 f"--environment=bazel needs the lock of the flow {self._flow.name}. Start it with "
-                f"`bazel run {target()} -- run …`, which names the lock in {LOCK_VARIABLE}."
+                f"`bazel run {target()} -- run …`, which names the lock in {LOCK_VARIABLE}; without Bazel, name the "
+                f"images.json of a push in {IMAGES_VARIABLE}."
             )
         if lock is not None:
             self._check_lock(lock)

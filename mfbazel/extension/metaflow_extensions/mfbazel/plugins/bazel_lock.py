@@ -23,7 +23,8 @@ LOCK_VARIABLE = "MFBAZEL_FLOW_LOCK"
 LABEL_VARIABLE = "MFBAZEL_FLOW_LABEL"
 """Environment variable: Bazel label of the flow's target, such as ``//examples/churn:churn_flow``."""
 IMAGES_VARIABLE = "MFBAZEL_IMAGES"
-"""Environment variable: path of the ``images.json`` to read, instead of the one that the last push wrote."""
+"""Environment variable: what to read instead of the ``images.json`` that the last push wrote: the path of another one,
+its text (which begins with ``{``), or the artifact ``oci://…`` that a push published."""
 WORKSPACE_VARIABLE = "BUILD_WORKSPACE_DIRECTORY"
 """Environment variable, set by ``bazel run``: root of the workspace."""
 
@@ -66,7 +67,8 @@ class StepImage:
 class Images:
     """What ``images.json`` says of a flow."""
 
-    path: Path
+    path: str
+    """Where it was read, for messages."""
     flow: str
     steps: Mapping[str, StepImage]
 
@@ -91,7 +93,7 @@ def read_lock() -> Lock | None:
     if not named:
         return None
     path = Path(named)
-    content = _read(path, "lock")
+    content = _parsed(_read(path, "lock"), str(path), "lock")
     try:
         flow = content["flow"]
         steps = {step["name"]: _locked_step(step) for step in flow["steps"]}
@@ -103,22 +105,20 @@ def read_lock() -> Lock | None:
 
 
 def read_images() -> Images:
-    """Return the record of the last push.
+    """Return the record of the last push, or what ``MFBAZEL_IMAGES`` names instead.
+
+    Where nothing told the flow's label yet, it is known from then on, as if the launcher had told it.
 
     Raises:
         NotPushedException: nothing was pushed from this workspace.
         NotStartedByBazelException: neither the file nor the flow's label is known.
-        UnreadableFileException: the file is damaged, or of another schema.
+        UnreadableFileException: the file is damaged, or of another schema, or a registry does not give it.
     """
-    path = _images_path()
-    if not path.is_file():
-        raise NotPushedException(
-            f"The flow {target()} has not been pushed: there is no {path}. Run `{command('push')}`, or give its steps "
-            "images of your own with image=…."
-        )
-    content = _read(path, "push")
+    path, text = _images_text()
+    content = _parsed(text, path, "push")
     try:
         steps = {name: _step_image(step) for name, step in content["steps"].items()}
+        os.environ.setdefault(LABEL_VARIABLE, content.get("label") or "")
         return Images(path=path, flow=content["flow"], steps=steps)
     except (KeyError, TypeError, AttributeError) as error:
         raise UnreadableFileException(f"{path} is no record of images ({error!r}). Run `{command('push')}`.") from error
@@ -143,8 +143,37 @@ def _step_image(step: Mapping[str, Any]) -> StepImage:
     return StepImage(reference=step.get("image"), requirements_sha256=step["requirements_sha256"])
 
 
+def _images_text() -> tuple[str, bytes]:
+    """Return where the images are recorded, for messages, and the text of that."""
+    named = os.environ.get(IMAGES_VARIABLE, "").strip()
+    if named.startswith("{"):
+        return f"the text in {IMAGES_VARIABLE}", named.encode()
+    if named.startswith("oci://"):
+        return named, _artifact_text(named)
+    path = _images_path()
+    if not path.is_file():
+        raise NotPushedException(
+            f"The flow {target()} has not been pushed: there is no {path}. Run `{command('push')}`, or give its steps "
+            "images of your own with image=…."
+        )
+    return str(path), _read(path, "push")
+
+
+def _artifact_text(reference: str) -> bytes:
+    """Return the text that a registry has."""
+    try:
+        from mfbazel.errors import MfbazelError
+        from mfbazel.registry import fetch_images
+    except ImportError as error:
+        raise NotStartedByBazelException(f"{IMAGES_VARIABLE} cannot be read without mfbazel ({error}).") from error
+    try:
+        return bytes(fetch_images(reference))
+    except MfbazelError as error:
+        raise UnreadableFileException(f"{IMAGES_VARIABLE}: {error}") from error
+
+
 def _images_path() -> Path:
-    """Return where the record of the last push is; it need not exist."""
+    """Return the file that records the last push; it need not exist."""
     if named := os.environ.get(IMAGES_VARIABLE):
         return Path(named)
     label, workspace = os.environ.get(LABEL_VARIABLE), os.environ.get(WORKSPACE_VARIABLE)
@@ -158,11 +187,19 @@ def _images_path() -> Path:
     return Path(images_path(Path(workspace), label))
 
 
-def _read(path: Path, verb: str) -> Mapping[str, Any]:
-    """Return the JSON object in ``path``, of the right schema; ``verb`` makes the file anew."""
+def _read(path: Path, verb: str) -> bytes:
+    """Return what is in ``path``; ``verb`` makes the file anew."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return path.read_bytes()
+    except OSError as error:
+        raise UnreadableFileException(f"{path} cannot be read ({error}). Run `{command(verb)}`.") from error
+
+
+def _parsed(text: bytes, path: str, verb: str) -> Mapping[str, Any]:
+    """Return the JSON object in ``text``, of the right schema; ``path`` is where it was read."""
+    try:
+        content = json.loads(text)
+    except ValueError as error:
         raise UnreadableFileException(f"{path} cannot be read ({error}). Run `{command(verb)}`.") from error
     schema = content.get("schema") if isinstance(content, dict) else None
     if not isinstance(content, dict) or schema != SCHEMA:

@@ -1,0 +1,298 @@
+"""HTTP as registries need it: schemes, proxies, certificates, redirects, retries, and a limit for all of it."""
+
+from __future__ import annotations
+
+import email.utils
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http.cookiejar import DefaultCookiePolicy
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+
+from mfbazel.registry.credentials import DOCKER_HUB
+from mfbazel.registry.errors import INSECURE_VARIABLE, Failure, Kind
+from mfbazel.registry.reference import is_loopback
+from mfbazel.registry.tls import TrustingAdapter
+
+_API_HOSTS = {DOCKER_HUB: "registry-1.docker.io"}
+_CONNECT_SECONDS = 10.0
+_ATTEMPTS = 4
+_FIRST_PAUSE = 0.2  # seconds; doubled each time
+_RETRIED = {408, 429, 500, 502, 503, 504}
+_REDIRECTS = {301, 302, 303, 307, 308}
+_MOST_REDIRECTS = 5
+_CONNECTIONS = 16
+_CHUNK = 1 << 16
+_DEEPEST = 50  # exceptions looked at for a reason
+_PLAIN_HTTP = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
+_SENT_TO_TLS = 400  # what TLS servers answer to plain HTTP, where they answer
+
+
+class Deadline:
+    """The moment at which an operation has taken too long.
+
+    Attributes:
+        seconds: the whole limit.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        """Let the limit of ``seconds`` begin now."""
+        self.seconds = seconds
+        self._at = time.monotonic() + seconds
+
+    def remaining(self) -> float:
+        """Return the seconds that are left, 0 at least."""
+        return max(0.0, self._at - time.monotonic())
+
+    def check(self) -> None:
+        """Raise a :class:`Failure` when nothing is left."""
+        if self.remaining() <= 0:
+            raise Failure(Kind.TIMEOUT, f"no answer within {self.seconds:g} s")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request.
+
+    Attributes:
+        method: such as ``GET``.
+        url: absolute.
+        headers: without ``Authorization``.
+        body: what is sent, or ``None``.
+        authorization: the header's value; only sent to the origin of ``url``.
+        limit: the most bytes that the answer may have.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    authorization: str | None = field(default=None, repr=False)
+    limit: int = 4 << 20
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: ``status``, ``headers`` (names in any case), the whole ``body`` and the ``url`` that gave it."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str
+
+
+class Transport:
+    """Requests to one registry, and to where it redirects.
+
+    It may be used by several threads.
+
+    Attributes:
+        host: the registry, as its references name it.
+        insecure: whether plain HTTP and unverifiable certificates are allowed; they are when
+            ``MFBAZEL_INSECURE_REGISTRIES`` names the host.
+    """
+
+    def __init__(self, host: str, insecure: bool = False) -> None:
+        """Prepare, without any request.
+
+        Raises:
+            Failure: a certificate that is kept for the host cannot be used.
+        """
+        self.host = host
+        self.insecure = insecure or host in os.environ.get(INSECURE_VARIABLE, "").replace(" ", "").split(",")
+        self._session = requests.Session()
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        if self.insecure:  # which the user asked for
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        plain = HTTPAdapter(pool_maxsize=_CONNECTIONS)
+        self._session.mount("https://", plain if self.insecure else TrustingAdapter(host, pool_maxsize=_CONNECTIONS))
+        self._session.mount("http://", plain)
+        self._origin: str | None = None
+        self._choosing = threading.Lock()
+
+    def allows(self, url: str) -> bool:
+        """Whether ``url`` may be spoken to: TLS, or plain HTTP on loopback or where that is allowed."""
+        parts = urlsplit(url)
+        return parts.scheme == "https" or (parts.scheme == "http" and (self.insecure or is_loopback(parts.netloc)))
+
+    def origin(self, deadline: Deadline) -> str:
+        """Return ``scheme://host[:port]`` of the registry's API.
+
+        TLS, without asking, for hosts that may be spoken to in no other way. On loopback plain HTTP is tried first, and
+        for hosts that are allowed to have no TLS last; nothing secret is sent for that.
+
+        Raises:
+            Failure: it cannot be reached.
+        """
+        host = _API_HOSTS.get(self.host, self.host)
+        loopback = is_loopback(host)
+        if not (loopback or self.insecure):
+            return f"https://{host}"
+        with self._choosing:
+            if self._origin is None:
+                schemes = ("http", "https") if loopback else ("https", "http")
+                self._origin = self._answering([f"{scheme}://{host}" for scheme in schemes], deadline)
+        return self._origin
+
+    def exchange(self, request: Request, deadline: Deadline) -> Answer:
+        """Send a request, follow redirects, and try again after what passes; return the last answer.
+
+        Raises:
+            Failure: there is no answer within the limit, no connection, or an answer that is too large.
+        """
+        for pause in _pauses():
+            try:
+                answer = self._follow(request, deadline)
+            except Failure as failure:
+                if failure.kind is not Kind.UNREACHABLE or pause is None or pause >= deadline.remaining():
+                    raise
+            else:
+                if answer.status not in _RETRIED or pause is None:
+                    return answer
+                pause = max(pause, asked_pause(answer))
+                if pause >= deadline.remaining():
+                    return answer
+            time.sleep(pause)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _answering(self, origins: list[str], deadline: Deadline) -> str:
+        """Return the first of two origins that answers."""
+        first, second = origins
+        refused: Failure | None = None
+        try:
+            if self._once(Request("GET", f"{first}/v2/"), deadline).status != _SENT_TO_TLS:
+                return first
+        except Failure as failure:
+            if failure.kind is Kind.TIMEOUT:
+                raise
+            refused = failure
+        try:
+            self._once(Request("GET", f"{second}/v2/"), deadline)
+        except Failure as failure:
+            if refused is None and failure.kind is not Kind.TLS:
+                return first
+            raise (failure if failure.kind is Kind.TLS or refused is None else refused) from None
+        return second
+
+    def _follow(self, request: Request, deadline: Deadline) -> Answer:
+        """Send a request and follow its redirects; credentials stay with the first origin."""
+        answer = self._once(request, deadline)
+        for _ in range(_MOST_REDIRECTS):
+            location = answer.headers.get("Location")
+            if answer.status not in _REDIRECTS or not location or request.method not in ("GET", "HEAD"):
+                return answer
+            url = urljoin(answer.url, location)
+            if not self.allows(url):
+                raise Failure(Kind.MALFORMED, f"it redirects to {_without_query(url)}, which is not https")
+            same = urlsplit(url)[:2] == urlsplit(answer.url)[:2]
+            authorization = request.authorization if same else None
+            request = Request(request.method, url, request.headers, None, authorization, request.limit)
+            answer = self._once(request, deadline)
+        raise Failure(Kind.MALFORMED, f"it redirects more than {_MOST_REDIRECTS} times")
+
+    def _once(self, request: Request, deadline: Deadline) -> Answer:
+        """Send one request and read the answer."""
+        deadline.check()
+        hostname = urlsplit(request.url).hostname or ""
+        remaining = deadline.remaining()
+        try:
+            with self._session.request(
+                request.method,
+                request.url,
+                headers={"Accept-Encoding": "identity", "User-Agent": "mfbazel", **request.headers},
+                data=request.body,
+                auth=_Authorization(request.authorization),
+                timeout=(min(_CONNECT_SECONDS, remaining), remaining),
+                allow_redirects=False,
+                stream=True,
+                # requests would take a proxy to loopback, which no other client of registries does.
+                proxies={"no_proxy": hostname} if is_loopback(urlsplit(request.url).netloc) else None,
+                verify=False if self.insecure else None,
+            ) as response:
+                body = _read(response, request.limit, deadline)
+                return Answer(response.status_code, CaseInsensitiveDict(response.headers), body, request.url)
+        except requests.RequestException as error:
+            raise _failure(error, deadline) from None
+        except (OSError, urllib3.exceptions.HTTPError) as error:  # requests passes on some of the latter
+            raise Failure(Kind.UNREACHABLE, _reason(error)) from None
+
+
+class _Authorization(requests.auth.AuthBase):
+    """Sets the header, so that requests looks for nothing in ~/.netrc."""
+
+    def __init__(self, value: str | None) -> None:
+        self._value = value
+
+    def __call__(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._value:
+            prepared.headers["Authorization"] = self._value
+        return prepared
+
+
+def asked_pause(answer: Answer) -> float:
+    """Return the seconds that ``Retry-After`` asks to wait (RFC 9110, 10.2.3), 0 when it asks for nothing."""
+    value = answer.headers.get("Retry-After", "").strip()
+    if value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _pauses() -> Iterator[float | None]:
+    """Yield how long to wait after each attempt, ``None`` after the last."""
+    for attempt in range(_ATTEMPTS - 1):
+        yield _FIRST_PAUSE * 2**attempt * random.uniform(0.75, 1.25)
+    yield None
+
+
+def _read(response: requests.Response, limit: int, deadline: Deadline) -> bytes:
+    """Read the body, within the limits of size and time."""
+    data = bytearray()
+    for chunk in response.iter_content(_CHUNK):
+        data += chunk
+        if len(data) > limit:
+            raise Failure(Kind.MALFORMED, f"the answer has more than {limit} bytes")
+        deadline.check()
+    return bytes(data)
+
+
+def _failure(error: requests.RequestException, deadline: Deadline) -> Failure:
+    """Turn an exception of requests into a failure."""
+    text = str(error)
+    if isinstance(error, requests.exceptions.SSLError):
+        kind = Kind.PLAIN_HTTP if any(code in text for code in _PLAIN_HTTP) else Kind.TLS
+        return Failure(kind, _reason(error))
+    if isinstance(error, requests.Timeout) or "timed out" in text:
+        return Failure(Kind.TIMEOUT, f"no answer within {deadline.seconds:g} s")
+    return Failure(Kind.UNREACHABLE, _reason(error))
+
+
+def _reason(error: BaseException) -> str:
+    """Return the operating system's words for a failure, where there are any below what requests wraps around them."""
+    waiting: list[object] = [error]
+    for _ in range(_DEEPEST):
+        if not waiting:
+            break
+        inner = waiting.pop(0)
+        if not isinstance(inner, BaseException):
+            continue
+        if isinstance(inner, OSError) and inner.strerror:
+            return str(inner.strerror)
+        waiting += [getattr(inner, "reason", None), *inner.args, inner.__cause__, inner.__context__]
+    return f"{type(error).__name__}: {error}"
+
+
+def _without_query(url: str) -> str:
+    """Return the address without what may be a signature."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
