@@ -12,6 +12,8 @@ from mfbazel.errors import run_front
 from mfbazel.launch.flow import FlowLaunch, prepare, read_list, working_directory
 from mfbazel.launch.venv import create_venv, probe
 
+_NO_VERIFY = "--no-verify"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the front with ``argv``; starting a flow replaces this process by Metaflow's.
@@ -42,9 +44,18 @@ def _start(arguments: argparse.Namespace) -> int:
     )
     command, environ = prepare(launch, os.environ)
     os.chdir(working_directory(os.environ))
-    rest = arguments.arguments
+    rest, ours = _own_options(arguments.arguments)
     sys.stdout.flush()
-    os.execve(command[0], [*command, *(rest[1:] if rest[:1] == ["--"] else rest)], environ)
+    os.execve(command[0], [*command, *rest], {**environ, **ours})
+
+
+def _own_options(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Take what is ours from the front of Metaflow's arguments, and return the rest and the variables that it sets."""
+    rest, variables = list(arguments[1:] if arguments[:1] == ["--"] else arguments), {}
+    while rest[:1] == [_NO_VERIFY]:
+        del rest[0]
+        variables["MFBAZEL_VERIFY"] = "0"
+    return rest, variables
 
 
 def _import_roots(arguments: argparse.Namespace) -> tuple[Path, ...]:
@@ -86,7 +97,11 @@ def _parser() -> argparse.ArgumentParser:
     flow.add_argument(
         "--config-value", action="append", default=[], metavar="NAME=JSON", help="value for a Config (repeatable)"
     )
-    flow.add_argument("arguments", nargs=argparse.REMAINDER, help="-- and the arguments of Metaflow")
+    flow.add_argument(
+        "arguments",
+        nargs=argparse.REMAINDER,
+        help=f"--, then {_NO_VERIFY} where registries are not to be asked for the images, and the arguments of Metaflow",
+    )
     return parser
 
 

@@ -24,7 +24,7 @@ class Project:
         self.directory = directory
         self.lock = directory / "flow.json"
         self.images = directory / "images.json"
-        self.variables: dict[str, str] = {"METAFLOW_DEFAULT_ENVIRONMENT": "bazel"}
+        self.variables: dict[str, str] = {"METAFLOW_DEFAULT_ENVIRONMENT": "bazel", "MFBAZEL_VERIFY": "0"}
 
     def write_flow(
         self, train: str = "", *, flow: str = "", start: str = "", body: str = "pass", imports: str = "pypi"
