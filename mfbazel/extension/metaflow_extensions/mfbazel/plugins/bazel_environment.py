@@ -81,7 +81,7 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
         if not command.only_packs:
             bazel_verify.verify(self._runs)
             for line in bazel_report.report(self._runs):
-                echo(line, err=True)
+                echo(line, indent=True, err=True)
 
     def _read_lock(self) -> Lock | None:
         """Read the lock, and remember the environment of every step."""

@@ -47,7 +47,7 @@ def wants_image(flow: Iterable[Any]) -> bool:
 
 
 def assign(flow: Any, lock: Lock | None, read_images: Callable[[], Images]) -> list[StepRun]:
-    """Set ``image`` of every remote decorator that the user gave none, and return what each step runs on.
+    """Set ``image`` of every remote decorator that the user gave none, and return what each step runs on, in order.
 
     Args:
         flow: the flow, whose decorators are initialised.
@@ -59,7 +59,8 @@ def assign(flow: Any, lock: Lock | None, read_images: Callable[[], Images]) -> l
         StaleImageException: the image of a step was made from an older lock.
     """
     images = _images_of(flow.name, read_images) if wants_image(flow) else None
-    return [_assign_step(step, lock, images) for step in flow]
+    runs = {step.name: _assign_step(step, lock, images) for step in flow}
+    return [runs[name] for name in dict.fromkeys([*flow._graph.sorted_nodes, *runs]) if name in runs]
 
 
 def _images_of(flow: str, read_images: Callable[[], Images]) -> Images:
