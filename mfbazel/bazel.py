@@ -36,8 +36,8 @@ class NoBazelError(MfbazelError):
 def bazel_command(workspace: Path | None, environ: Mapping[str, str]) -> list[str]:
     """Return the words that call Bazel.
 
-    ``$MFBAZEL_BAZEL``; else ``$MFBAZEL_BAZELW``, the ``bazelw`` that started Bazel; else the workspace's ``bazelw``; else
-    bazelisk or bazel on PATH.
+    ``$MFBAZEL_BAZEL``; else ``$MFBAZEL_BAZELW``, the ``bazelw`` that started Bazel; else the ``bazelw`` of the
+    workspace; else bazelisk or bazel on PATH.
 
     Args:
         workspace: the root directory of the workspace, where it is known.

@@ -9,10 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mfbazel.errors import run_front
-from mfbazel.launch.flow import FlowLaunch, prepare, read_list, working_directory
+from mfbazel.launch.flow import NO_VERIFY, FlowLaunch, own_options, prepare, read_list, working_directory
 from mfbazel.launch.venv import create_venv, probe
-
-_NO_VERIFY = "--no-verify"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,18 +42,9 @@ def _start(arguments: argparse.Namespace) -> int:
     )
     command, environ = prepare(launch, os.environ)
     os.chdir(working_directory(os.environ))
-    rest, ours = _own_options(arguments.arguments)
+    rest, ours = own_options(arguments.arguments)
     sys.stdout.flush()
     os.execve(command[0], [*command, *rest], {**environ, **ours})
-
-
-def _own_options(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Take what is ours from the front of Metaflow's arguments, and return the rest and the variables that it sets."""
-    rest, variables = list(arguments[1:] if arguments[:1] == ["--"] else arguments), {}
-    while rest[:1] == [_NO_VERIFY]:
-        del rest[0]
-        variables["MFBAZEL_VERIFY"] = "0"
-    return rest, variables
 
 
 def _import_roots(arguments: argparse.Namespace) -> tuple[Path, ...]:
@@ -100,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     flow.add_argument(
         "arguments",
         nargs=argparse.REMAINDER,
-        help=f"--, then {_NO_VERIFY} where registries are not to be asked for the images, and the arguments of Metaflow",
+        help=f"--, then {NO_VERIFY} where registries are not to be asked for the images, and the arguments of Metaflow",
     )
     return parser
 

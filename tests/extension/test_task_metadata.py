@@ -33,20 +33,29 @@ import sys
 
 from metaflow import Task, namespace
 from metaflow.cards import get_cards
+from metaflow.plugins.cards.exception import CardNotPresentException
+
+
+def cards(task):
+    try:
+        return [card.get() for card in get_cards(task)]
+    except CardNotPresentException:
+        return []
+
 
 namespace(None)
-task = Task(sys.argv[-1])
-print(json.dumps({"metadata": task.metadata_dict, "cards": [card.get() for card in get_cards(task)]}))
+tasks = [Task(pathspec) for pathspec in sys.argv[2:]]
+print(json.dumps([{"metadata": task.metadata_dict, "cards": cards(task)} for task in tasks]))
 """
 
 
-def ask(project: Project, pathspec: str) -> tuple[dict[str, str], list[str]]:
-    """Return the metadata of a task as Metaflow's client shows them, and what its cards show."""
+def ask(project: Project, *pathspecs: str) -> list[tuple[dict[str, str], list[str]]]:
+    """Return the metadata of tasks as Metaflow's client shows them, and what their cards show."""
     project.directory.joinpath("ask.py").write_text(ASK)
-    done = project.run(pathspec, file="ask.py")
+    done = project.run(*pathspecs, file="ask.py")
     assert done.returncode == 0, words(done)
-    said = json.loads(done.stdout)
-    return said["metadata"], [text for card in said["cards"] for text in shown(card)]
+    tasks = json.loads(done.stdout)
+    return [(task["metadata"], [text for card in task["cards"] for text in shown(card)]) for task in tasks]
 
 
 def shown(card: str) -> Iterator[str]:
@@ -80,7 +89,7 @@ def test_a_task_on_this_machine_records_its_lock_and_its_commit_and_shows_them_i
     done = project.run("run", "--run-id-file", "run")
     assert done.returncode == 0, words(done)
     run = project.directory.joinpath("run").read_text()
-    metadata, (card,) = ask(project, f"SmallFlow/{run}/train/2")
+    [(metadata, (card,))] = ask(project, f"SmallFlow/{run}/train/2")
     lock = project.lock_of("train")
     assert ours(metadata) == {"image": "no image: local environment", "lock": lock, "label": "//flows:small_flow"}
     assert json.loads(metadata["git-info"])["commit_sha"] == COMMIT
@@ -104,15 +113,15 @@ def test_a_task_elsewhere_finds_what_it_runs_on_in_the_code_package(tmp_path: Pa
         archive.extractall(container.directory, filter="data")
     packages = [path for path in sys.path if any(Path(path or ".").glob("*.dist-info"))]
     container.variables |= s3 | {"PYTHONPATH": os.pathsep.join([str(container.directory / ".mf_code"), *packages])}
-    step = ["--run-id", "1", "--task-id"]
+    ids = ["--run-id", "argo-1", "--task-id"]
     for arguments in (
-        ["init", *step, "0"],
-        ["step", "start", *step, "1", "--input-paths", "1/_parameters/0"],
-        ["step", "train", *step, "2", "--input-paths", "1/start/1"],
+        ["init", *ids, "t0"],
+        ["step", "start", *ids, "t1", "--input-paths", "argo-1/_parameters/t0"],
+        ["step", "train", *ids, "t2", "--input-paths", "argo-1/start/t1"],
     ):
         done = container.run("--metadata=local", *arguments)
         assert done.returncode == 0, words(done)
-    metadata, (card,) = ask(container, "SmallFlow/1/start/1")
+    (metadata, (card,)), (own, _) = ask(container, "SmallFlow/argo-1/start/t1", "SmallFlow/argo-1/train/t2")
     assert {name: value for name, value in ours(metadata).items() if name != "layers"} == {
         "image": image_of("start"),
         "image-from": "bazel",
@@ -124,8 +133,7 @@ def test_a_task_elsewhere_finds_what_it_runs_on_in_the_code_package(tmp_path: Pa
         [digest_of(f"start {platform}")] for platform in ("linux/amd64", "linux/arm64")
     ]
     assert f"**Image:** `{image_of('start')}`" in card
-    metadata, _ = ask(container, "SmallFlow/1/train/2")
-    assert ours(metadata) == {"image": "example/own", "image-from": "flow", "label": "//flows:small_flow"}
+    assert ours(own) == {"image": "example/own", "image-from": "flow", "label": "//flows:small_flow"}
     server.stop()
 
 

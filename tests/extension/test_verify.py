@@ -235,4 +235,3 @@ def test_a_push_that_cannot_be_made_says_why(variables: dict[str, str], said: st
     with pytest.raises(errors.BazelException) as raised:
         plugin("bazel_push").push_if_asked(print, variables)
     assert said in str(raised.value.message)
-

@@ -14,7 +14,7 @@ from . import bazel_task
 class BazelLocalDecorator(StepDecorator):  # type: ignore[misc]
     """Starts a task that runs on this machine with the packages that were locked for its step, and no others.
 
-    The environment ``bazel`` attaches it to every step. It does not start a task that another decorator sends elsewhere.
+    The environment ``bazel`` attaches it to every step. It does not start tasks that another decorator sends elsewhere.
     Wherever a task runs, it records what that runs on.
     """
 

@@ -42,7 +42,7 @@ class LockedStep:
     declares is not among them."""
     requirements_sha256: str
     lock: str | None = None
-    """Hash of the environment's packages, the same as in ``images.json``; None where the lock has no such environment."""
+    """Hash of the environment's packages, the same as in ``images.json``; None where it is not there."""
 
 
 @dataclass(frozen=True)
@@ -145,17 +145,18 @@ def _locked_step(step: Mapping[str, Any], environments: Mapping[str, Any]) -> Lo
             if package.get("decorator") != "project"
         },
         requirements_sha256=step["requirements_sha256"],
-        lock=_hash(environment, environments) if environment in environments else None,
+        lock=_hash(environment, environments),
     )
 
 
 def _hash(environment: str, environments: Mapping[str, Any]) -> str | None:
-    """Return the hash of an environment's packages, None where the package ``mfbazel`` is missing."""
+    """Return the hash of an environment's packages, None where they are not said or ``mfbazel`` is missing."""
     try:
         from mfbazel.lock_hash import environments_hash
-    except ImportError:
+
+        return str(environments_hash(environments, [environment]))
+    except (ImportError, KeyError):
         return None
-    return str(environments_hash(environments, [environment]))
 
 
 def _step_image(step: Mapping[str, Any]) -> StepImage:

@@ -49,7 +49,7 @@ def read(step: str) -> Mapping[str, Any] | None:
         if told := os.environ.get(TASK_VARIABLE):
             record = json.loads(told)
             return record if record["step"] == step else None
-        for directory in (Path(sys.argv[0]).parent, *sys.path):
+        for directory in (os.path.dirname(sys.argv[0]), *sys.path):
             file = Path(directory, FILE)
             if file.is_file():
                 record = json.loads(file.read_text(encoding="utf-8"))["steps"][step]
@@ -60,8 +60,8 @@ def read(step: str) -> Mapping[str, Any] | None:
 def values(record: Mapping[str, Any]) -> dict[str, str]:
     """Return the metadata of a task by field; what is not known is left out.
 
-    ``mfbazel-image`` is a reference, or :data:`NO_IMAGE`; ``mfbazel-image-from`` says whether it was built by ``bazel``,
-    or given by the ``flow``, in which case the lock does not describe it and is left out.
+    ``mfbazel-image`` is a reference, or :data:`NO_IMAGE`; ``mfbazel-image-from`` says whether ``bazel`` built it or the
+    ``flow`` gave it: then the lock does not describe it, and is left out.
     """
     image, given = record.get("image"), bool(record.get("given"))
     layers = (record.get("layers") or {}).get(f"linux/{_architecture()}")
@@ -81,16 +81,14 @@ def register(step: str, metadata: Any, run_id: str, task_id: str, attempt: int) 
     with contextlib.suppress(Exception):
         if (record := read(step)) is not None:
             tags = [f"attempt_id:{attempt}"]
-            data = [
-                MetaDatum(field=name, value=value, type=name, tags=tags) for name, value in values(record).items()
-            ]
+            data = [MetaDatum(field=name, value=value, type=name, tags=tags) for name, value in values(record).items()]
             metadata.register_metadata(run_id, step, task_id, data)
 
 
 def show_in_card(step: str) -> None:
     """Add what the task runs on to its cards of the type ``default``, and never fail."""
     with contextlib.suppress(Exception):
-        cards = getattr(current, "card", None)
+        cards: Any = getattr(current, "card", None)
         record = read(step) if cards is not None else None
         if record is not None:
             from metaflow.cards import Markdown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -54,13 +55,13 @@ def verify(runs: Iterable[StepRun], confirm: Confirm | None = None) -> None:
 
 def _confirm() -> Confirm:
     try:
-        from mfbazel.registry import confirm
+        confirm: Confirm = importlib.import_module("mfbazel.registry").confirm
     except ImportError as error:
         raise UnverifiedImageException(
             f"The registries cannot be asked for the images ({error}). Start the flow with `bazel run`, or install "
             f"mfbazel. {_air_gap()}"
         ) from error
-    return confirm  # type: ignore[no-any-return]
+    return confirm
 
 
 def _timeout() -> float:
