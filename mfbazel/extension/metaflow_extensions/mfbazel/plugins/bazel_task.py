@@ -49,7 +49,7 @@ def read(step: str) -> Mapping[str, Any] | None:
         if told := os.environ.get(TASK_VARIABLE):
             record = json.loads(told)
             return record if record["step"] == step else None
-        for directory in (os.path.dirname(sys.argv[0]), *sys.path):
+        for directory in (str(Path(sys.argv[0]).parent), *sys.path):
             file = Path(directory, FILE)
             if file.is_file():
                 record = json.loads(file.read_text(encoding="utf-8"))["steps"][step]
