@@ -7,7 +7,9 @@ at once, in the fork: no job is queued, and the launching process sees the same 
 
 from __future__ import annotations
 
+import itertools
 import json
+import multiprocessing
 import os
 import signal
 import socket
@@ -20,7 +22,7 @@ _CLIENT = """#!{python} -IS
 import json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({address!r})
-    message = json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()]).encode()
+    message = json.dumps([sys.argv, dict(os.environ), os.getcwd()]).encode()
     socket.send_fds(server, [len(message).to_bytes(4, "big")], [1, 2])
     server.sendall(message)
     code = server.recv(1)
@@ -41,6 +43,7 @@ def serve(address: Path) -> None:
     """Serve until the process is ended; tasks run in forks."""
     import metaflow  # noqa: F401 - what the forks share
 
+    multiprocessing.set_start_method("fork")  # for what reads from S3
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(address))
@@ -60,7 +63,7 @@ def local(arguments: Sequence[str]) -> list[str]:
         return words
     at = words.index("batch")
     kept, rest = [*words[:at], "step", words[at + 2]], words[at + 3 + _BEFORE_OPTIONS :]
-    for option, value in zip(rest, rest[1:], strict=False):
+    for option, value in itertools.pairwise(rest):
         if option.removeprefix("--") in _OF_TASK and option.startswith("--"):
             kept += [option, value]
     return kept
@@ -89,7 +92,9 @@ def _answer(connection: socket.socket) -> None:
         os.environ.clear()
         os.environ.update(environ)
         os.chdir(directory)
-        sys.argv = local([word for word in arguments if word != "-u"])
+        # What a task starts itself, to read from S3, is a fork too.
+        sys.executable, *words = arguments
+        sys.argv = local([word for word in words if word != "-u"])
         run_flow()
         code = 0
     except SystemExit as error:

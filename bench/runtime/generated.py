@@ -18,7 +18,7 @@ _PACKAGES = {"pandas": "2.3.3", "scikit-learn": "1.7.2", "requests": ">=2.32"}
 
 
 def write_chain(directory: Path, steps: int) -> Path:
-    """Write a flow of ``steps`` steps in a row, each on Batch with packages and an image of its own; return its file."""
+    """Write a flow of ``steps`` steps in a row, each on Batch with packages and an image of its own, and return it."""
     names = ["start", *(f"step_{number:03}" for number in range(steps - 2)), "end"]
     lines = ["from metaflow import FlowSpec, batch, pypi, step", "", "", "class Chain(FlowSpec):"]
     for number, name in enumerate(names):

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import resource
 import sys
@@ -34,8 +35,9 @@ def main() -> None:
     finally:
         if kind == "all":
             used = resource.getrusage(resource.RUSAGE_SELF)
-            seconds = used.ru_utime + used.ru_stime
-            _write(Path(result), {"seconds": seconds, "peak_kib": used.ru_maxrss, "own_seconds": sum(own)})
+            found = {"seconds": used.ru_utime + used.ru_stime, "peak_kib": used.ru_maxrss, "own_seconds": sum(own)}
+            gc.collect()
+            _write(Path(result), {**found, "blocks": sys.getallocatedblocks()})
 
 
 def _measure_init(result: Path) -> None:

@@ -15,7 +15,16 @@ from metaflow import current, metaflow_git
 from metaflow.metaflow_environment import MetaflowEnvironment
 from metaflow.packaging_sys import ContentType
 
-from . import bazel_cli, bazel_images, bazel_push, bazel_report, bazel_requirements, bazel_task, bazel_verify
+from . import (
+    bazel_cli,
+    bazel_images,
+    bazel_package,
+    bazel_push,
+    bazel_report,
+    bazel_requirements,
+    bazel_task,
+    bazel_verify,
+)
 from .bazel_errors import MissingInterpreterException, NotStartedByBazelException, UnreadableFileException
 from .bazel_lock import (
     IMAGES_VARIABLE,
@@ -30,10 +39,6 @@ from .bazel_lock import (
 
 STEP_PYTHON_VARIABLE = "MFBAZEL_STEP_PYTHON_DIR"
 """Environment variable: directory that holds ``<environment>/bin/python`` for every environment of the lock."""
-FIRST_PARTY_VARIABLE = "MFBAZEL_FIRST_PARTY"
-"""Environment variable: JSON file, path in the code package → file, of the code outside the flow's directory."""
-RUNFILES_VARIABLE = "MFBAZEL_RUNFILES"
-"""Environment variable: directory that relative paths in that file start from."""
 
 
 class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
@@ -74,7 +79,8 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
         command = bazel_cli.running()
         lock = self._read_lock()
         if lock is not None and not command.skips_decorators:
-            self._check_lock(lock)
+            for step in self._flow:
+                bazel_requirements.check(step.name, bazel_requirements.of_step(step), lock)
         if not command.only_packs and bazel_images.wants_image(self._flow):
             bazel_push.push_if_asked(echo)
         self._runs = bazel_images.assign(self._flow, lock, read_images)
@@ -92,18 +98,14 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
                 f"`bazel run {target()} -- run …`, which names the lock in {LOCK_VARIABLE}."
             )
         if lock is not None:
+            if lock.flow != self._flow.name:
+                raise UnreadableFileException(
+                    f"{lock.path} is the lock of the flow {lock.flow}, not of {self._flow.name}: {LOCK_VARIABLE} names "
+                    "the wrong file."
+                )
             self._environments = {name: step.environment for name, step in lock.steps.items()}
             self._locks = {name: step.lock for name, step in lock.steps.items()}
         return lock
-
-    def _check_lock(self, lock: Lock) -> None:
-        if lock.flow != self._flow.name:
-            raise UnreadableFileException(
-                f"{lock.path} is the lock of the flow {lock.flow}, not of {self._flow.name}: {LOCK_VARIABLE} names the "
-                "wrong file."
-            )
-        for step in self._flow:
-            bazel_requirements.check(step.name, bazel_requirements.of_step(step), lock)
 
     def decospecs(self) -> tuple[str, ...]:
         """Attach the decorator that starts local tasks on the interpreter of their step."""
@@ -159,34 +161,16 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
         """Yield what the tasks record, and first-party files outside the flow's directory by their paths of import.
 
         Raises:
-            UnreadableFileException: the launcher's list is damaged, or names a file that is missing.
+            UnreadableFileException: see :func:`.bazel_package.first_party`.
         """
         yield from super().add_to_package()
-        yield from self._record_file()
-        named = os.environ.get(FIRST_PARTY_VARIABLE)
-        if not named:
-            return
-        try:
-            listed = json.loads(Path(named).read_text(encoding="utf-8"))
-            files = {
-                str(arcname): Path(os.environ.get(RUNFILES_VARIABLE, ""), path) for arcname, path in listed.items()
-            }
-        except (OSError, ValueError, AttributeError, TypeError) as error:
-            raise UnreadableFileException(
-                f"{named}, named by {FIRST_PARTY_VARIABLE}, cannot be read: {error!r}."
-            ) from error
-        for arcname, path in sorted(files.items()):
-            if not path.is_file():
-                raise UnreadableFileException(f"{named} lists {arcname}, but there is no file {path}.")
-            yield str(path), arcname, ContentType.USER_CONTENT
-
-    def _record_file(self) -> Iterator[tuple[str, str, ContentType]]:
-        """Yield the file in which tasks elsewhere find what they run on."""
+        files = bazel_package.first_party()
         if any(run.image is not None for run in self._runs):
             self._scratch = tempfile.TemporaryDirectory(prefix="mfbazel-package.")  # stays until this process ends
-            file = Path(self._scratch.name, bazel_task.FILE)
-            file.write_text(bazel_task.package_file(self._runs, os.environ.get(LABEL_VARIABLE)), encoding="utf-8")
-            yield str(file), bazel_task.FILE, ContentType.USER_CONTENT
+            files[bazel_task.FILE] = record = Path(self._scratch.name, bazel_task.FILE)
+            record.write_text(bazel_task.package_file(self._runs, os.environ.get(LABEL_VARIABLE)), encoding="utf-8")
+        for arcname, path in sorted(files.items()):
+            yield str(path), arcname, ContentType.USER_CONTENT
 
     @classmethod
     def get_client_info(cls, flow_name: str, metadata: Any) -> str:  # noqa: ARG003 - Metaflow's signature
