@@ -110,6 +110,7 @@ def build_images(
             "digest": step.digest,
             "requirements_sha256": step.requirements,
             "platforms": sorted(image.platform for image in step.platforms),
+            "layers": {image.platform: _layers(image) for image in step.platforms},
             **({"lock": step.lock} if step.lock else {}),
             **({"repository": repositories[step.name]} if len(common) > 1 else {}),
             **_tags(step, names),
@@ -145,6 +146,11 @@ def _step(lock: Lock, label: str, step: Json, layout: Path, derived: Derived) ->
     packages = None if name in derived.foreign else lock.environments_hash([step["environment"], *below])
     digest = top_descriptor(layout)["digest"]
     return _Step(name, label, digest, images(layout), packages, step["requirements_sha256"])
+
+
+def _layers(image: Image) -> list[str]:
+    """Return the digests of an image's layers, from the bottom to the top."""
+    return [layer["digest"] for layer in image.manifest["layers"]]
 
 
 def _digits(digest: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mfbazel.image.errors import ImageError
-from mfbazel.image.layout import Json, canonical
-
-_HASH_LENGTH = 16
+from mfbazel.image.layout import Json
+from mfbazel.lock_hash import environments_hash
 
 
 @dataclass(frozen=True)
@@ -49,12 +47,10 @@ class Lock:
             ImageError: the lock has no such environment.
         """
         environments = self.document["environments"]
-        content = []
         for name in names:
             if name not in environments:
                 raise ImageError(f"{self.path} has no environment {name!r}; it has {', '.join(sorted(environments))}")
-            content.append({key: environments[name][key] for key in ("python", "wheels")})
-        return hashlib.sha256(canonical({"environments": content})).hexdigest()[:_HASH_LENGTH]
+        return environments_hash(environments, names)
 
 
 def read_lock(path: Path) -> Lock:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mfbazel.errors import run_front
-from mfbazel.launch.flow import FlowLaunch, prepare, read_list, working_directory
+from mfbazel.launch.flow import NO_VERIFY, FlowLaunch, own_options, prepare, read_list, working_directory
 from mfbazel.launch.venv import create_venv, probe
 
 
@@ -42,9 +42,9 @@ def _start(arguments: argparse.Namespace) -> int:
     )
     command, environ = prepare(launch, os.environ)
     os.chdir(working_directory(os.environ))
-    rest = arguments.arguments
+    rest, ours = own_options(arguments.arguments)
     sys.stdout.flush()
-    os.execve(command[0], [*command, *(rest[1:] if rest[:1] == ["--"] else rest)], environ)
+    os.execve(command[0], [*command, *rest], {**environ, **ours})
 
 
 def _import_roots(arguments: argparse.Namespace) -> tuple[Path, ...]:
@@ -86,7 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     flow.add_argument(
         "--config-value", action="append", default=[], metavar="NAME=JSON", help="value for a Config (repeatable)"
     )
-    flow.add_argument("arguments", nargs=argparse.REMAINDER, help="-- and the arguments of Metaflow")
+    flow.add_argument(
+        "arguments",
+        nargs=argparse.REMAINDER,
+        help=f"--, then {NO_VERIFY} where registries are not to be asked for the images, and the arguments of Metaflow",
+    )
     return parser
 
 

@@ -19,6 +19,9 @@ from mfbazel.state import cache_dir
 LAUNCHER = "_launcher"
 """Name of the environment that runs Metaflow's command line."""
 
+NO_VERIFY = "--no-verify"
+"""Option before those of Metaflow: do not ask registries for the images."""
+
 _METAFLOW = Path("metaflow", "__init__.py")
 
 
@@ -65,6 +68,20 @@ def prepare(launch: FlowLaunch, environ: Mapping[str, str]) -> tuple[list[str], 
     usable = {name: sites[name] for name in sorted(sites) if pythons.get(name) == interpreter.version}
     venvs = _create_venvs(usable, interpreter, environ)
     return [str(venvs / LAUNCHER / "bin" / "python"), str(launch.flow)], _variables(launch, venvs, environ)
+
+
+def own_options(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Take what is ours from the front of ``arguments``: Metaflow refuses options that it does not know.
+
+    Returns:
+        The arguments of Metaflow, and environment variables to set.
+    """
+    rest = list(arguments[1:] if arguments[:1] == ["--"] else arguments)
+    variables = {}
+    while rest[:1] == [NO_VERIFY]:
+        del rest[0]
+        variables["MFBAZEL_VERIFY"] = "0"
+    return rest, variables
 
 
 def working_directory(environ: Mapping[str, str]) -> Path:

@@ -51,6 +51,10 @@ def test_images_json_says_digest_and_requirements_of_every_step(tmp_path: Path) 
     lock = flow_json(tmp_path, "start", "end")
     found = images_json(tmp_path, lock, "--step", f"end={index}", "--step", f"start={single}", "--foreign", "end")
     assert len(found["steps"]["start"].pop("lock")) == 16
+    assert {step: list(entry.pop("layers")) for step, entry in found["steps"].items()} == {
+        "start": ["linux/amd64"],
+        "end": ["linux/amd64", "linux/arm64"],
+    }
     assert found == {
         "schema": 1,
         "flow": "ChurnFlow",
@@ -71,6 +75,14 @@ def test_images_json_says_digest_and_requirements_of_every_step(tmp_path: Path) 
     }
     options = ("--step", f"end={index}", "--step", f"start={single}", "--repository", "registry.example.com/ml")
     assert images_json(tmp_path, lock, *options)["repository"] == "registry.example.com/ml"
+
+
+def test_images_json_lists_the_layers_of_every_platform_from_the_bottom(tmp_path: Path) -> None:
+    layers = [make_layer(tmp_path, "below"), make_layer(tmp_path, "above")]
+    image = assemble(tmp_path, "layered", *(word for layer in layers for word in ("--layer", layer)))
+    step = images_json(tmp_path, flow_json(tmp_path, "start"), "--step", f"start={image}")["steps"]["start"]
+    digests = [json.loads(Path(layer.partition("=")[2]).read_text())["digest"] for layer in layers]
+    assert step["layers"]["linux/amd64"][-2:] == digests
 
 
 def test_images_json_and_lock_must_have_the_same_steps(tmp_path: Path) -> None:

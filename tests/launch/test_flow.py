@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from mfbazel.analyze import requirements_sha256
+from mfbazel.launch.flow import own_options
 
 ROOT = Path(__file__).absolute().parents[2]
 STEPS = ("start", "train", "end")
@@ -162,6 +163,11 @@ def test_the_code_package_holds_what_the_target_declares(launch: Launch) -> None
     assert "lib/shapes.py" in listed
     assert "settings.py" in listed
     assert "undeclared.py" not in listed
+
+
+def test_options_of_ours_are_taken_from_the_front_of_metaflows() -> None:
+    assert own_options(["--", "--no-verify", "--quiet", "run"]) == (["--quiet", "run"], {"MFBAZEL_VERIFY": "0"})
+    assert own_options(["run", "--no-verify"]) == (["run", "--no-verify"], {})
 
 
 def test_a_second_start_makes_no_new_environment(launch: Launch) -> None:

@@ -170,7 +170,7 @@ def test_bazel_is_the_one_that_was_called(tmp_path: Path, monkeypatch: pytest.Mo
 def test_without_bazelw_it_is_what_lies_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     environ = {"BUILD_WORKSPACE_DIRECTORY": str(tmp_path), "PATH": str(tmp_path)}
-    with pytest.raises(LockError, match="neither bazelisk nor bazel is on PATH: name yours, `--bazel COMMAND`"):
+    with pytest.raises(LockError, match="nor bazel is on PATH: name yours in MFBAZEL_BAZEL, or `--bazel COMMAND`"):
         Bazel.find(environ=environ)
     for name in ("bazel", "bazelisk"):
         (tmp_path / name).write_text("#!/bin/sh\n")

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from mfbazel.bazel import NoBazelError, bazel_command, outer_environment
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.resolver.scratch import scratch
 
@@ -105,7 +105,7 @@ class Bazel:
         return cls(
             [*found, *([f"--output_base={base}"] if base else [])],
             Path(environ.get("BUILD_WORKING_DIRECTORY", environ["BUILD_WORKSPACE_DIRECTORY"])),
-            _outer_environment(environ),
+            outer_environment(environ),
         )
 
     def find_flows(self, patterns: Sequence[str]) -> Found:
@@ -173,13 +173,10 @@ class Bazel:
 
 
 def _installed(environ: Mapping[str, str]) -> list[str]:
-    if environ.get("MFBAZEL_BAZELW"):
-        return [environ["MFBAZEL_BAZELW"]]
-    for name in ("bazelisk", "bazel"):
-        found = shutil.which(name, path=environ.get("PATH"))
-        if found:
-            return [found]
-    raise LockError("neither bazelisk nor bazel is on PATH: name yours, `--bazel COMMAND`")
+    try:
+        return bazel_command(Path(environ["BUILD_WORKSPACE_DIRECTORY"]), environ)
+    except NoBazelError as error:
+        raise LockError(f"{error}, or `--bazel COMMAND`") from error
 
 
 def _output_base(place: Path) -> Path | None:
@@ -192,17 +189,6 @@ def _output_base(place: Path) -> Path | None:
         if outputs.name == "bazel-out" and repository.parent.name == "execroot":
             return repository.parent.parent
     return None
-
-
-def _outer_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return ``environ`` as it was for the Bazel that started this process: without what is about this executable."""
-    kept = {
-        name: value
-        for name, value in environ.items()
-        if not name.startswith(("BUILD_", "RUNFILES_", "JAVA_RUNFILES", "PYTHON_RUNFILES", "MFBAZEL_TARGET"))
-    }
-    paths = [path for path in kept.pop("PYTHONPATH", "").split(os.pathsep) if path and ".runfiles" not in path]
-    return {**kept, "PYTHONPATH": os.pathsep.join(paths)} if paths else kept
 
 
 def locking_pattern(pattern: str) -> str:

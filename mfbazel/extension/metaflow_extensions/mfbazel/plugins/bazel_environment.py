@@ -6,26 +6,27 @@ import importlib.util
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from metaflow import current
+from metaflow import current, metaflow_git
 from metaflow.metaflow_environment import MetaflowEnvironment
 from metaflow.packaging_sys import ContentType
 
-from . import bazel_requirements
-from .bazel_errors import (
-    MissingInterpreterException,
-    NotPushedException,
-    NotStartedByBazelException,
-    StaleImageException,
-    UnreadableFileException,
+from . import bazel_cli, bazel_images, bazel_push, bazel_report, bazel_requirements, bazel_task, bazel_verify
+from .bazel_errors import MissingInterpreterException, NotStartedByBazelException, UnreadableFileException
+from .bazel_lock import (
+    IMAGES_VARIABLE,
+    LABEL_VARIABLE,
+    LOCK_VARIABLE,
+    WORKSPACE_VARIABLE,
+    Lock,
+    read_images,
+    read_lock,
+    target,
 )
-from .bazel_lock import IMAGES_VARIABLE, LOCK_VARIABLE, Images, Lock, command, read_images, read_lock, target
-
-REMOTE_DECORATORS = ("batch", "kubernetes")
-"""Step decorators whose ``image`` is set."""
 
 STEP_PYTHON_VARIABLE = "MFBAZEL_STEP_PYTHON_DIR"
 """Environment variable: directory that holds ``<environment>/bin/python`` for every environment of the lock."""
@@ -48,12 +49,16 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
         super().__init__(flow)
         self._flow = flow
         self._environments: dict[str, str] = {}
+        self._runs: list[bazel_images.StepRun] = []
+        self._locks: dict[str, str | None] = {}
+        self._records: dict[str, str] = {}
 
     def init_environment(self, echo: Callable[..., None]) -> None:
-        """Compare the lock with the code and give every remote step its image.
+        """Compare the lock with the code, give every remote step its image, and see that the registries have them.
 
-        Metaflow calls it where a run or a deployment starts, after every decorator is attached. It reads two files, and
-        builds nothing.
+        Metaflow calls it where a run or a deployment starts, after every decorator is attached, and where it only makes
+        the code package: then nothing is asked, built or said. Otherwise it reads two files, and builds nothing unless
+        ``MFBAZEL_PUSH=auto`` says so.
 
         Raises:
             NotStartedByBazelException: nothing names the lock or the images.
@@ -62,8 +67,24 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
             DependenciesException: a step declares what no lock can hold.
             NotPushedException: a remote step has no pushed image and no ``image=`` of its own.
             StaleImageException: the image of a remote step was made from an older lock.
+            PushFailedException: the push that the user asked for failed.
+            MissingImageException, UnverifiedImageException: see :func:`.bazel_verify.verify`.
         """
         _warn_of_netflixext(echo)
+        command = bazel_cli.running()
+        lock = self._read_lock()
+        if lock is not None and not command.skips_decorators:
+            self._check_lock(lock)
+        if not command.only_packs and bazel_images.wants_image(self._flow):
+            bazel_push.push_if_asked(echo)
+        self._runs = bazel_images.assign(self._flow, lock, read_images)
+        if not command.only_packs:
+            bazel_verify.verify(self._runs)
+            for line in bazel_report.report(self._runs):
+                echo(line, indent=True, err=True)
+
+    def _read_lock(self) -> Lock | None:
+        """Read the lock, and remember the environment of every step."""
         lock = read_lock()
         if lock is None and not os.environ.get(IMAGES_VARIABLE):
             raise NotStartedByBazelException(
@@ -71,8 +92,9 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
                 f"`bazel run {target()} -- run …`, which names the lock in {LOCK_VARIABLE}."
             )
         if lock is not None:
-            self._check_lock(lock)
-        self._set_images()
+            self._environments = {name: step.environment for name, step in lock.steps.items()}
+            self._locks = {name: step.lock for name, step in lock.steps.items()}
+        return lock
 
     def _check_lock(self, lock: Lock) -> None:
         if lock.flow != self._flow.name:
@@ -82,23 +104,6 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
             )
         for step in self._flow:
             bazel_requirements.check(step.name, bazel_requirements.of_step(step), lock)
-        self._environments = {name: step.environment for name, step in lock.steps.items()}
-
-    def _set_images(self) -> None:
-        """Set ``image`` of every remote decorator that the user gave none."""
-        wanting = {step: decos for step in self._flow if (decos := _decorators_without_image(step))}
-        if not wanting:
-            return
-        images = read_images()
-        if images.flow != self._flow.name:
-            raise NotPushedException(
-                f"{images.path} records the images of the flow {images.flow}, not of {self._flow.name}. "
-                f"Run `{command('push')}`."
-            )
-        for step, decos in wanting.items():
-            reference = _image_of(step, images)
-            for deco in decos:
-                deco.attributes["image"] = reference
 
     def decospecs(self) -> tuple[str, ...]:
         """Attach the decorator that starts local tasks on the interpreter of their step."""
@@ -132,13 +137,32 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
             )
         return str(python)
 
+    def task_record(self, step_name: str) -> str:
+        """Return what a task of ``step_name`` that runs on this machine records, as JSON text.
+
+        A step that another decorator sends elsewhere may still run here, as the fallback of @catch.
+        """
+        if step_name not in self._records:
+            lock = self._locks.get(step_name) if self.interpreter(step_name) else None
+            run = bazel_images.StepRun(step_name, lock=lock)
+            self._records[step_name] = json.dumps(bazel_task.of_step(run, os.environ.get(LABEL_VARIABLE)))
+        return self._records[step_name]
+
+    def get_environment_info(self, include_ext_info: bool = False) -> dict[str, Any]:
+        """Return Metaflow's, with the git commit of the workspace: the flow runs from a runfiles tree outside of it."""
+        if workspace := os.environ.get(WORKSPACE_VARIABLE):
+            # It remembers its first answer, and Metaflow asks for the runfiles tree.
+            metaflow_git.get_repository_info(workspace)
+        return dict(super().get_environment_info(include_ext_info))
+
     def add_to_package(self) -> Iterator[tuple[str, str, ContentType]]:
-        """Yield the first-party files outside the flow's directory, under the paths by which they are imported.
+        """Yield what the tasks record, and first-party files outside the flow's directory by their paths of import.
 
         Raises:
             UnreadableFileException: the launcher's list is damaged, or names a file that is missing.
         """
         yield from super().add_to_package()
+        yield from self._record_file()
         named = os.environ.get(FIRST_PARTY_VARIABLE)
         if not named:
             return
@@ -156,47 +180,18 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
                 raise UnreadableFileException(f"{named} lists {arcname}, but there is no file {path}.")
             yield str(path), arcname, ContentType.USER_CONTENT
 
+    def _record_file(self) -> Iterator[tuple[str, str, ContentType]]:
+        """Yield the file in which tasks elsewhere find what they run on."""
+        if any(run.image is not None for run in self._runs):
+            self._scratch = tempfile.TemporaryDirectory(prefix="mfbazel-package.")  # stays until this process ends
+            file = Path(self._scratch.name, bazel_task.FILE)
+            file.write_text(bazel_task.package_file(self._runs, os.environ.get(LABEL_VARIABLE)), encoding="utf-8")
+            yield str(file), bazel_task.FILE, ContentType.USER_CONTENT
+
     @classmethod
     def get_client_info(cls, flow_name: str, metadata: Any) -> str:  # noqa: ARG003 - Metaflow's signature
         """Return what Metaflow's client says of a task's environment."""
         return f"Bazel environment of {flow_name}: the packages of a task are those of its image"
-
-
-def _decorators_without_image(step: Any) -> list[Any]:
-    """Return the remote decorators of ``step`` for which the user chose no image."""
-    return [deco for deco in step.decorators if deco.name in REMOTE_DECORATORS and not _has_own_image(deco)]
-
-
-def _has_own_image(deco: Any) -> bool:
-    """Say whether the user chose the image of ``deco``.
-
-    What a mutator gives beside the text of a decorator is in no list of Metaflow's: there the image is the user's when
-    it is not the one that Metaflow fills in.
-    """
-    if "image" in deco._user_defined_attributes:
-        return True
-    if not deco.inserted_by:
-        return False
-    plain = type(deco)()
-    plain.external_init()
-    return bool(deco.attributes["image"] != plain.attributes["image"])
-
-
-def _image_of(step: Any, images: Images) -> str:
-    """Return the reference of the step's image, by digest."""
-    image = images.steps.get(step.name)
-    if image is None or not image.reference:
-        what = "does not have" if image is None else "has no pushed image of"
-        raise NotPushedException(
-            f"{images.path} {what} step *{step.name}* of the flow {images.flow}. Run `{command('push')}`, or give the "
-            "step an image of your own with image=…."
-        )
-    if image.requirements_sha256 != bazel_requirements.of_step(step).sha256:
-        raise StaleImageException(
-            f"The image of step *{step.name}* of the flow {images.flow} was pushed before its packages were locked "
-            f"anew ({images.path}). Run `{command('push')}`."
-        )
-    return image.reference
 
 
 def _warn_of_netflixext(echo: Callable[..., None]) -> None:

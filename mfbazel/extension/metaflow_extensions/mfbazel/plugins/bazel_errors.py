@@ -47,6 +47,24 @@ class StaleImageException(BazelException):
     headline = "Stale image"
 
 
+class MissingImageException(BazelException):
+    """A registry does not have the image of a step."""
+
+    headline = "Image not in the registry"
+
+
+class UnverifiedImageException(BazelException):
+    """A registry does not say whether it has the image of a step."""
+
+    headline = "Registry does not answer for an image"
+
+
+class PushFailedException(BazelException):
+    """The push that was to precede the run failed."""
+
+    headline = "Push failed"
+
+
 class MissingInterpreterException(BazelException):
     """A step that runs on this machine has no interpreter with its packages."""
 

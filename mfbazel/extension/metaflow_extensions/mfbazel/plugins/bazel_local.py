@@ -8,11 +8,14 @@ from typing import Any
 
 from metaflow.decorators import StepDecorator
 
+from . import bazel_task
+
 
 class BazelLocalDecorator(StepDecorator):  # type: ignore[misc]
     """Starts a task that runs on this machine with the packages that were locked for its step, and no others.
 
-    The environment ``bazel`` attaches it to every step. It leaves a task alone that another decorator sends elsewhere.
+    The environment ``bazel`` attaches it to every step. It does not start tasks that another decorator sends elsewhere.
+    Wherever a task runs, it records what that runs on.
     """
 
     name = "bazel_local"
@@ -40,3 +43,31 @@ class BazelLocalDecorator(StepDecorator):  # type: ignore[misc]
             cli_args.entrypoint[0] = python
             directories = [str(Path(python).parent), os.environ.get("PATH", "")]
             cli_args.env["PATH"] = os.pathsep.join(filter(None, directories))
+        if hasattr(self._environment, "task_record"):
+            cli_args.env.setdefault(bazel_task.TASK_VARIABLE, self._environment.task_record(self._step))
+
+    def task_pre_step(
+        self,
+        step_name: str,
+        task_datastore: Any,
+        metadata: Any,
+        run_id: str,
+        task_id: str,
+        flow: Any,
+        graph: Any,
+        retry_count: int,
+        max_user_code_retries: int,
+        ubf_context: Any,
+        inputs: Any,
+    ) -> None:
+        """Record what the task runs on in its metadata."""
+        del task_datastore, flow, graph, max_user_code_retries, ubf_context, inputs
+        bazel_task.register(step_name, metadata, run_id, task_id, retry_count)
+
+    def task_decorate(
+        self, step_func: Any, flow: Any, graph: Any, retry_count: int, max_user_code_retries: int, ubf_context: Any
+    ) -> Any:
+        """Show what the task runs on in its card: now that every card is there, and the step's code has not begun."""
+        del flow, graph, retry_count, max_user_code_retries, ubf_context
+        bazel_task.show_in_card(self._step)
+        return step_func

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class LockedStep:
     """Version specifier by the package's name in its decorator; ``""`` where any version would do. What the project
     declares is not among them."""
     requirements_sha256: str
+    lock: str | None = None
+    """Hash of the environment's packages, the same as in ``images.json``; None where it is not there."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ class StepImage:
     reference: str | None
     """``repository@sha256:…``; None where the image was built and not pushed."""
     requirements_sha256: str
+    digest: str | None = None
+    lock: str | None = None
+    """Hash of the packages of the image; None where it is not made from the lock."""
+    layers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Digests by platform, from the bottom to the top."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,8 @@ def read_lock() -> Lock | None:
     content = _read(path, "lock")
     try:
         flow = content["flow"]
-        steps = {step["name"]: _locked_step(step) for step in flow["steps"]}
+        environments = content.get("environments", {})
+        steps = {step["name"]: _locked_step(step, environments) for step in flow["steps"]}
         return Lock(path=path, flow=flow["name"], steps=steps)
     except (KeyError, TypeError, AttributeError) as error:
         raise UnreadableFileException(
@@ -124,10 +132,11 @@ def read_images() -> Images:
         raise UnreadableFileException(f"{path} is no record of images ({error!r}). Run `{command('push')}`.") from error
 
 
-def _locked_step(step: Mapping[str, Any]) -> LockedStep:
+def _locked_step(step: Mapping[str, Any], environments: Mapping[str, Any]) -> LockedStep:
+    environment = step.get("environment") or step["name"]
     return LockedStep(
         name=step["name"],
-        environment=step.get("environment") or step["name"],
+        environment=environment,
         disabled=bool(step.get("disabled")),
         python=step.get("python"),
         declared={
@@ -136,11 +145,28 @@ def _locked_step(step: Mapping[str, Any]) -> LockedStep:
             if package.get("decorator") != "project"
         },
         requirements_sha256=step["requirements_sha256"],
+        lock=_hash(environment, environments),
     )
 
 
+def _hash(environment: str, environments: Mapping[str, Any]) -> str | None:
+    """Return the hash of an environment's packages, None where they are not said or ``mfbazel`` is missing."""
+    try:
+        from mfbazel.lock_hash import environments_hash
+
+        return str(environments_hash(environments, [environment]))
+    except (ImportError, KeyError):
+        return None
+
+
 def _step_image(step: Mapping[str, Any]) -> StepImage:
-    return StepImage(reference=step.get("image"), requirements_sha256=step["requirements_sha256"])
+    return StepImage(
+        reference=step.get("image"),
+        requirements_sha256=step["requirements_sha256"],
+        digest=step.get("digest"),
+        lock=step.get("lock"),
+        layers=step.get("layers") or {},
+    )
 
 
 def _images_path() -> Path:
