@@ -15,7 +15,16 @@ from metaflow import current, metaflow_git
 from metaflow.metaflow_environment import MetaflowEnvironment
 from metaflow.packaging_sys import ContentType
 
-from . import bazel_cli, bazel_images, bazel_push, bazel_report, bazel_requirements, bazel_task, bazel_verify
+from . import (
+    bazel_bytecode,
+    bazel_cli,
+    bazel_images,
+    bazel_push,
+    bazel_report,
+    bazel_requirements,
+    bazel_task,
+    bazel_verify,
+)
 from .bazel_errors import MissingInterpreterException, NotStartedByBazelException, UnreadableFileException
 from .bazel_lock import (
     IMAGES_VARIABLE,
@@ -156,13 +165,18 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
         return dict(super().get_environment_info(include_ext_info))
 
     def add_to_package(self) -> Iterator[tuple[str, str, ContentType]]:
-        """Yield what the tasks record, and first-party files outside the flow's directory by their paths of import.
+        """Yield what the tasks record, byte code of Metaflow, and first-party files outside the flow's directory.
+
+        The latter by their paths of import.
 
         Raises:
             UnreadableFileException: the launcher's list is damaged, or names a file that is missing.
         """
         yield from super().add_to_package()
-        yield from self._record_file()
+        if any(run.image is not None for run in self._runs):
+            yield self._record_file()
+            for file, arcname in bazel_bytecode.compiled_files():
+                yield file, arcname, ContentType.CODE_CONTENT
         named = os.environ.get(FIRST_PARTY_VARIABLE)
         if not named:
             return
@@ -180,13 +194,12 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
                 raise UnreadableFileException(f"{named} lists {arcname}, but there is no file {path}.")
             yield str(path), arcname, ContentType.USER_CONTENT
 
-    def _record_file(self) -> Iterator[tuple[str, str, ContentType]]:
-        """Yield the file in which tasks elsewhere find what they run on."""
-        if any(run.image is not None for run in self._runs):
-            self._scratch = tempfile.TemporaryDirectory(prefix="mfbazel-package.")  # stays until this process ends
-            file = Path(self._scratch.name, bazel_task.FILE)
-            file.write_text(bazel_task.package_file(self._runs, os.environ.get(LABEL_VARIABLE)), encoding="utf-8")
-            yield str(file), bazel_task.FILE, ContentType.USER_CONTENT
+    def _record_file(self) -> tuple[str, str, ContentType]:
+        """Return the file in which tasks elsewhere find what they run on."""
+        self._scratch = tempfile.TemporaryDirectory(prefix="mfbazel-package.")  # stays until this process ends
+        file = Path(self._scratch.name, bazel_task.FILE)
+        file.write_text(bazel_task.package_file(self._runs, os.environ.get(LABEL_VARIABLE)), encoding="utf-8")
+        return str(file), bazel_task.FILE, ContentType.USER_CONTENT
 
     @classmethod
     def get_client_info(cls, flow_name: str, metadata: Any) -> str:  # noqa: ARG003 - Metaflow's signature
