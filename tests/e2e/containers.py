@@ -10,7 +10,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,7 +127,11 @@ class Engine(Service):
 
     def run(self, image: str, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in a container of ``image``, and wait for it."""
-        return self._run("run", "--rm", image, *command)
+        return self.run_with([], image, *command)
+
+    def run_with(self, options: Sequence[str], image: str, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in a container of ``image`` that has further ``options`` of podman-run(1)."""
+        return self._run("run", "--rm", *options, image, *command)
 
     def pull(self, source: str) -> str:
         """Pull an image, ``oci:<layout directory>`` for example, and return its ID.

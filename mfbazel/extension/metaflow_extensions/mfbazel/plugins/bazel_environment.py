@@ -16,6 +16,7 @@ from metaflow.metaflow_environment import MetaflowEnvironment
 from metaflow.packaging_sys import ContentType
 
 from . import (
+    bazel_bytecode,
     bazel_cli,
     bazel_images,
     bazel_package,
@@ -159,7 +160,9 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
         return dict(super().get_environment_info(include_ext_info))
 
     def add_to_package(self) -> Iterator[tuple[str, str, ContentType]]:
-        """Yield what the tasks record, and first-party files outside the flow's directory by their paths of import.
+        """Yield what the tasks record, byte code of Metaflow, and first-party files outside the flow's directory.
+
+        The latter by their paths of import.
 
         Raises:
             UnreadableFileException: see :func:`.bazel_package.first_party`.
@@ -170,6 +173,8 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
             self._scratch = tempfile.TemporaryDirectory(prefix="mfbazel-package.")  # stays until this process ends
             files[bazel_task.FILE] = record = Path(self._scratch.name, bazel_task.FILE)
             record.write_text(bazel_task.package_file(self._runs, os.environ.get(LABEL_VARIABLE)), encoding="utf-8")
+            for file, arcname in bazel_bytecode.compiled_files():
+                yield file, arcname, ContentType.CODE_CONTENT
         for arcname, path in sorted(files.items()):
             yield str(path), arcname, ContentType.USER_CONTENT
 
