@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
@@ -20,6 +21,7 @@ from . import (
     bazel_cli,
     bazel_images,
     bazel_package,
+    bazel_policy,
     bazel_push,
     bazel_report,
     bazel_requirements,
@@ -73,6 +75,7 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
             DependenciesException: a step declares what no lock can hold.
             NotPushedException: a remote step has no pushed image and no ``image=`` of its own.
             StaleImageException: the image of a remote step was made from an older lock.
+            NotAllowedException: the policy of the repository does not allow an image, a package or a licence.
             PushFailedException: the push that the user asked for failed.
             MissingImageException, UnverifiedImageException: see :func:`.bazel_verify.verify`.
         """
@@ -84,8 +87,10 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
                 bazel_requirements.check(step.name, bazel_requirements.of_step(step), lock)
         if not command.only_packs and bazel_images.wants_image(self._flow):
             bazel_push.push_if_asked(echo)
-        self._runs = bazel_images.assign(self._flow, lock, read_images)
+        images = functools.cache(read_images)
+        self._runs = bazel_images.assign(self._flow, lock, images)
         if not command.only_packs:
+            bazel_policy.check(self._runs, lock, images)
             bazel_verify.verify(self._runs)
             for line in bazel_report.report(self._runs):
                 echo(line, indent=True, err=True)

@@ -69,3 +69,9 @@ class MissingInterpreterException(BazelException):
     """A step that runs on this machine has no interpreter with its packages."""
 
     headline = "No interpreter for a step"
+
+
+class NotAllowedException(BazelException):
+    """The policy of the repository does not allow something."""
+
+    headline = "Not allowed"

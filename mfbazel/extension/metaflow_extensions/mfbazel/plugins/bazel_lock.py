@@ -78,6 +78,8 @@ class Images:
     """Where it was read, for messages."""
     flow: str
     steps: Mapping[str, StepImage]
+    policy: Mapping[str, Any] = field(default_factory=dict)
+    """What the policy of the workspace that built them says of registries; empty where it says nothing."""
 
 
 def target(environ: Mapping[str, str] | None = None) -> str:
@@ -127,7 +129,7 @@ def read_images() -> Images:
     try:
         steps = {name: _step_image(step) for name, step in content["steps"].items()}
         os.environ.setdefault(LABEL_VARIABLE, content.get("label") or "")
-        return Images(path=path, flow=content["flow"], steps=steps)
+        return Images(path=path, flow=content["flow"], steps=steps, policy=content.get("policy") or {})
     except (KeyError, TypeError, AttributeError) as error:
         raise UnreadableFileException(f"{path} is no record of images ({error!r}). Run `{command('push')}`.") from error
 
