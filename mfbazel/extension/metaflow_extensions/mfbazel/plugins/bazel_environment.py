@@ -14,7 +14,7 @@ from metaflow import current
 from metaflow.metaflow_environment import MetaflowEnvironment
 from metaflow.packaging_sys import ContentType
 
-from . import bazel_requirements
+from . import bazel_container, bazel_requirements
 from .bazel_errors import (
     MissingInterpreterException,
     NotPushedException,
@@ -73,6 +73,7 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
         if lock is not None:
             self._check_lock(lock)
         self._set_images()
+        bazel_container.prepare_for_run(self._flow, echo)
 
     def _check_lock(self, lock: Lock) -> None:
         if lock.flow != self._flow.name:

@@ -51,3 +51,9 @@ class MissingInterpreterException(BazelException):
     """A step that runs on this machine has no interpreter with its packages."""
 
     headline = "No interpreter for a step"
+
+
+class ContainerException(BazelException):
+    """A step cannot run in a container on this machine."""
+
+    headline = "No container for a step"

@@ -12,7 +12,8 @@ from metaflow.decorators import StepDecorator
 class BazelLocalDecorator(StepDecorator):  # type: ignore[misc]
     """Starts a task that runs on this machine with the packages that were locked for its step, and no others.
 
-    The environment ``bazel`` attaches it to every step. It leaves a task alone that another decorator sends elsewhere.
+    The environment ``bazel`` attaches it to every step. It leaves a task alone that another decorator sends elsewhere,
+    or into a container.
     """
 
     name = "bazel_local"
@@ -22,8 +23,9 @@ class BazelLocalDecorator(StepDecorator):  # type: ignore[misc]
         self, flow: Any, graph: Any, step: str, decos: Any, environment: Any, flow_datastore: Any, logger: Any
     ) -> None:
         """Remember whose interpreter to ask for."""
-        del flow, graph, decos, flow_datastore, logger
+        del flow, graph, flow_datastore, logger
         self._step = step
+        self._decos = decos
         self._environment = environment
 
     def runtime_step_cli(self, cli_args: Any, retry_count: int, max_user_code_retries: int, ubf_context: Any) -> None:
@@ -34,6 +36,8 @@ class BazelLocalDecorator(StepDecorator):  # type: ignore[misc]
         """
         del retry_count, max_user_code_retries, ubf_context
         if cli_args.commands[0] not in ("step", "spin-step") or not hasattr(self._environment, "interpreter"):
+            return
+        if any(deco.name == "container" for deco in self._decos):
             return
         python = self._environment.interpreter(self._step)
         if python is not None:
