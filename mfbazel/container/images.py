@@ -64,9 +64,9 @@ def take(engine: Engine, source: str | Path, environ: Mapping[str, str], say: Sa
     directory = Path(str(source).removeprefix(_LAYOUT_PREFIX))
     if directory.joinpath("oci-layout").is_file():
         return engine.take_layout(read_image(directory), cache(environ), say)
-    if str(source).startswith(_LAYOUT_PREFIX):
-        raise ContainerError(f"image={str(source)!r}: {directory} is not the directory of an OCI layout.")
-    return engine.take_reference(str(source), say)
+    if isinstance(source, Path) or source.startswith(_LAYOUT_PREFIX):
+        raise ContainerError(f"{directory} is not the directory of an OCI layout.")
+    return engine.take_reference(source, say)
 
 
 def cache(environ: Mapping[str, str]) -> Path:

@@ -59,7 +59,7 @@ def open_shell(shell: Shell, environ: Mapping[str, str]) -> int:
     if shell.local:
         _become_local(shell, command, Path(python[0]).parents[2], variables)
     container = plan(
-        take(choose(shell.engine, environ.get("PATH")), shell.layouts[shell.step].absolute(), environ, _say),
+        take(choose(shell.engine, environ.get("PATH")), shell.layouts[shell.step], environ, _say),
         workdir=Path.cwd(),
         code=[*_import_roots(variables), *_metaflow(shell.launch)],
         import_roots=[*_import_roots(variables), *_metaflow(shell.launch)],
