@@ -6,27 +6,22 @@ import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.container.laptops import BUILT, ENGINES, Laptop, started_laptop, wait
 from tests.e2e import read_run
-from tests.e2e.containers import Engine, containers_for_ordinary_users_are_optional, search_path, why_no_containers
 from tests.e2e.flows import CommandLine, Finished
 
-ROOT = Path(__file__).absolute().parents[2]
-BUILT = ROOT / "examples" / "churn"
 IMAGES = json.loads((BUILT / "churn_flow.images" / "images.json").read_text(encoding="utf-8"))
 LOCK = json.loads((BUILT / "churn_flow.lock" / "flow.json").read_text(encoding="utf-8"))
 TASKS = {"start": 1, "prepare": 1, "train": 3, "evaluate": 1, "report": 1, "end": 1}
@@ -48,85 +43,28 @@ print("as Bazel would say", file=sys.stderr)
 """
 
 
-@dataclass(frozen=True)
-class Laptop:
-    """A directory and an environment in which a person starts the flow."""
-
-    directory: Path
-    engine: str
-    environ: dict[str, str]
-    podman: Engine | None
-
-    @property
-    def work(self) -> Path:
-        """Where the command is typed."""
-        return self.directory / "work"
-
-    def run(self, *arguments: str, name: str) -> Finished:
-        """Run the flow to its end."""
-        began = time.monotonic()
-        finished = self.command().run([*self.words(*arguments)], self.environ, self.directory / f"{name}.log")
-        print(f"{self.engine}: {name}: {time.monotonic() - began:.1f} s")
-        return finished
-
-    def command(self) -> CommandLine:
-        """Return ``bazel run //examples/churn:churn_flow``."""
-        return CommandLine.read(Path(__file__).with_name("churn_flow.json"))
-
-    def words(self, *arguments: str) -> list[str]:
-        """Return the arguments that choose the container."""
-        return ["run", "--with", f"container:engine={self.engine}", *arguments]
-
-    def left(self) -> list[str]:
-        """Return what is still running: containers, and processes that name the directory."""
-        containers = []
-        if self.podman is not None:
-            containers = self.podman.listed()
-        processes = []
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if str(self.work) in words and int(process.name) != os.getpid():
-                processes.append(words)
-        return containers + processes
-
-
-@pytest.fixture(scope="module", params=["bubblewrap", "podman"])
+@pytest.fixture(scope="module", params=ENGINES)
 def laptop(request: pytest.FixtureRequest) -> Iterator[Laptop]:
-    """A home, a working directory, and one engine."""
-    with ExitStack() as stack:
-        # Sockets have short paths.
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mfbazel-c.")))
-        for name in ("work", "workspace", "engine"):
-            (directory / name).mkdir()
-        environ = {"HOME": str(directory / "home")}
-        podman = None
-        if request.param == "podman":
-            if reason := why_no_containers():
-                pytest.skip(reason)
-            with containers_for_ordinary_users_are_optional():
-                podman = Engine(directory / "engine", "127.0.0.1:1", {}, directory / "podman.log")
-                stack.enter_context(podman)
-            environ = podman.environ
-        elif not shutil.which("bwrap", path=search_path()):
-            pytest.skip("bubblewrap is not installed (Debian: apt install bubblewrap)")
-        bazel = [sys.executable, "-c", BAZEL, str(BUILT), str(directory / "bazel.json")]
-        yield Laptop(directory, request.param, _environ(directory, environ, bazel), podman)
+    """A home, a working directory, one engine, and a Bazel."""
+    with started_laptop(request.param) as laptop:
+        bazel = [sys.executable, "-c", BAZEL, str(BUILT), str(laptop.directory / "bazel.json")]
+        laptop.environ["MFBAZEL_BAZEL"] = shlex.join(bazel)
+        yield laptop
 
 
-def _environ(directory: Path, engine: dict[str, str], bazel: list[str]) -> dict[str, str]:
-    return {
-        **engine,
-        "PATH": search_path(),
-        "USER": "tester",
-        "LANG": "C.UTF-8",
-        "MFBAZEL_BAZEL": shlex.join(bazel),
-        "BUILD_WORKING_DIRECTORY": str(directory / "work"),
-        "BUILD_WORKSPACE_DIRECTORY": str(directory / "workspace"),
-        "XDG_CACHE_HOME": str(directory / "cache"),
-    }
+def command_line() -> CommandLine:
+    """Return ``bazel run //examples/churn:churn_flow``."""
+    return CommandLine.read(Path(__file__).with_name("churn_flow.json"))
+
+
+def words(laptop: Laptop, *arguments: str) -> list[str]:
+    """Return the arguments that choose the container."""
+    return ["run", "--with", f"container:engine={laptop.engine}", *arguments]
+
+
+def run_flow(laptop: Laptop, *arguments: str, name: str) -> Finished:
+    """Run the flow to its end."""
+    return command_line().run(words(laptop, *arguments), laptop.environ, laptop.directory / f"{name}.log")
 
 
 @dataclass(frozen=True)
@@ -141,7 +79,7 @@ class Run:
 @pytest.fixture(scope="module")
 def run(laptop: Laptop) -> Run:
     """A whole run, with a parameter."""
-    finished = laptop.run("--customers", str(CUSTOMERS), name="run").require_success()
+    finished = run_flow(laptop, "--customers", str(CUSTOMERS), name="run").require_success()
     number = _number(finished.output)
     script = Path(read_run.__file__)
     done = subprocess.run(
@@ -217,7 +155,7 @@ def test_a_failing_step_fails_the_run_with_its_error(laptop: Laptop, run: Run) -
     del run
     if laptop.engine != "bubblewrap":
         pytest.skip("exit codes of podman are compared without Metaflow, in test_engines")
-    failed = laptop.run("--customers", "5", name="failing")
+    failed = run_flow(laptop, "--customers", "5", name="failing")
     assert failed.status == 1
     assert "ValueError: --customers is 5" in failed.output
     assert laptop.left() == []
@@ -227,16 +165,16 @@ def test_ctrl_c_reaches_the_step_and_ends_its_container(laptop: Laptop, run: Run
     del run
     if laptop.engine != "podman":
         pytest.skip("signals of bubblewrap are looked at without Metaflow, in test_engines")
-    command = laptop.command()
-    words = [str(Path(command.words[0]).absolute()), *command.words[1:], *laptop.words("--customers", str(MANY_CUSTOMERS))]
+    program, *rest = command_line().words
+    command = [str(Path(program).absolute()), *rest, *words(laptop, "--customers", str(MANY_CUSTOMERS))]
     log = laptop.directory / "interrupted.log"
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=laptop.environ, start_new_session=True
+            command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=laptop.environ, start_new_session=True
         )
     try:
-        _wait(lambda: "/prepare/2 (pid" in log.read_text(encoding="utf-8"), "step prepare to start")
-        _wait(lambda: any("step prepare" in words for words in laptop.left()), "its container")
+        wait(lambda: "/prepare/2 (pid" in log.read_text(encoding="utf-8"), "step prepare to start")
+        wait(lambda: any("step prepare" in running for running in laptop.left()), "its container")
         time.sleep(5)  # Python has started
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         assert process.wait(60) != 0
@@ -247,14 +185,7 @@ def test_ctrl_c_reaches_the_step_and_ends_its_container(laptop: Laptop, run: Run
     assert "Workflow interrupted" in said
     assert re.search(r"/prepare/2 \(pid \d+\)\] Aborted!", said), said  # what Metaflow says in the task
     assert "Killing" not in said
-    _wait(lambda: laptop.left() == [], "everything to end", seconds=10)
-
-
-def _wait(condition: Callable[[], bool], what: str, seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
-        time.sleep(0.1)
+    wait(lambda: laptop.left() == [], "everything to end", seconds=10)
 
 
 def _number(output: str) -> str:
