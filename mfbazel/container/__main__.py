@@ -40,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         open_shell(
             Shell(
                 step=arguments.step,
-                layouts={step: Path(path).absolute() for step, path in (text.split("=", 1) for text in arguments.image)},
+                layouts={
+                    step: Path(path).absolute() for step, path in (text.split("=", 1) for text in arguments.image)
+                },
                 launch=flow_launch(arguments),
                 engine=arguments.engine,
                 local=arguments.local,

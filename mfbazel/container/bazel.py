@@ -137,7 +137,15 @@ def _output_base(place: Path) -> Path | None:
 
 def _outer_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return ``environ`` as it was for the Bazel that started this: what the launcher set would make it start anew."""
-    own = ("BUILD_", "RUNFILES_", "JAVA_RUNFILES", "PYTHON_RUNFILES", "MFBAZEL_TARGET", "PYTHONSAFEPATH", "PYTHONPYCACHE")
+    own = (
+        "BUILD_",
+        "RUNFILES_",
+        "JAVA_RUNFILES",
+        "PYTHON_RUNFILES",
+        "MFBAZEL_TARGET",
+        "PYTHONSAFEPATH",
+        "PYTHONPYCACHE",
+    )
     kept = {name: value for name, value in environ.items() if not name.startswith(own)}
     paths = [path for path in kept.pop("PYTHONPATH", "").split(os.pathsep) if path and ".runfiles" not in path]
     return {**kept, "PYTHONPATH": os.pathsep.join(paths)} if paths else kept

@@ -82,7 +82,7 @@ def _become_local(shell: Shell, command: Sequence[str], venvs: Path, variables: 
     environ = {**variables, "PATH": path, "VIRTUAL_ENV": str(directory.parent)}
     sys.stdout.flush()
     try:
-        os.execvpe(command[0], command, environ)
+        os.execvpe(command[0], list(command), environ)
     except OSError as error:
         raise ContainerError(f"{command[0]} cannot be started: {error.strerror}.") from error
 

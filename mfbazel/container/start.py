@@ -17,7 +17,8 @@ from mfbazel.container.variables import forwarded
 
 # Ctrl-C is for the command; bubblewrap itself would end of it, and leaves to others what it ignores.
 _INTERRUPTIBLE = (
-    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); signal.signal(signal.SIGQUIT, signal.SIG_DFL); "
+    "import os, signal, sys; "
+    "[signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGQUIT)]; "
     "os.execvp(sys.argv[1], sys.argv[1:])"
 )
 
@@ -32,7 +33,6 @@ def start(plan: Plan, command: Sequence[str], environ: Mapping[str, str], *, rea
 
 def become(plan: Plan, command: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
     """Give this process's terminal to ``command`` in the container; this process becomes the engine's program."""
-    import signal
 
     if plan.image.engine == "bubblewrap":
         command = ("python", "-c", _INTERRUPTIBLE, *command)
@@ -44,7 +44,9 @@ def become(plan: Plan, command: Sequence[str], environ: Mapping[str, str]) -> No
     os.execve(process.command[0], list(process.command), dict(process.environ))
 
 
-def _start(plan: Plan, command: Sequence[str], environ: Mapping[str, str], *, reads_input: bool, terminal: bool) -> Start:
+def _start(
+    plan: Plan, command: Sequence[str], environ: Mapping[str, str], *, reads_input: bool, terminal: bool
+) -> Start:
     return Start(
         plan=plan,
         command=command,

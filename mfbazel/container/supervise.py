@@ -78,8 +78,8 @@ class _Child:
         )
         for descriptor in passed:
             os.close(descriptor)
-        for number in self._waiting:
-            self._pass_on(number)
+        for waiting in self._waiting:
+            self._pass_on(waiting)
         return self
 
     def __exit__(self, *_: object) -> None:

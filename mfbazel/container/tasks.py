@@ -25,7 +25,11 @@ ENGINE_VARIABLE = "MFBAZEL_CONTAINER_ENGINE"
 """Environment variable of a task: name of the engine that started its container."""
 
 _OF_THE_IMAGE = frozenset(
-    map(Path, ("/ /bin /boot /dev /etc /lib /lib64 /opt /opt/venv /proc /run /sbin /sys /usr /usr/local /var").split())
+    Path("/", name)
+    for name in (
+        *("", "bin", "boot", "dev", "etc", "lib", "lib64", "proc", "run", "sbin", "sys", "usr", "usr/local", "var"),
+        *("opt", "opt/venv"),
+    )
 )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import gzip
 import hashlib
 import io
 import json
@@ -21,7 +22,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from mfbazel.container.errors import ContainerError
 from mfbazel.container.layout import Layer, LayoutImage
@@ -173,10 +174,8 @@ def _uncompressed(layer: Layer) -> Iterator[IO[bytes]]:
         with _open_zstd(layer.blob) as stream:
             yield stream
     elif kind.endswith(("+gzip", ".gzip")):
-        import gzip
-
-        with gzip.open(layer.blob) as stream:
-            yield stream
+        with gzip.open(layer.blob) as unzipped:
+            yield cast(IO[bytes], unzipped)
     elif kind.endswith(".tar"):
         with layer.blob.open("rb") as stream:
             yield stream
@@ -188,7 +187,7 @@ def _uncompressed(layer: Layer) -> Iterator[IO[bytes]]:
 def _open_zstd(blob: Path) -> Iterator[IO[bytes]]:
     """Decompress with Python's own module (3.14 and later), else with the program ``zstd``."""
     try:
-        from compression import zstd
+        from compression import zstd  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
         program = shutil.which("zstd")
         if program is None:
@@ -285,7 +284,7 @@ def _inside(root: Path, parts: Sequence[str], make: Callable[[Path], None]) -> P
             hops += 1
             if hops > 40:  # as the kernel's
                 raise ContainerError(f"too many levels of symbolic links: {path}")
-            target = os.readlink(path)
+            target = str(path.readlink())
             here = root if target.startswith("/") else here
             waiting += reversed(target.split("/"))
             continue
@@ -368,5 +367,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
-
-

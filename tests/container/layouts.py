@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import zstandard
+
 from mfbazel.container.layout import machine_architecture
 
 TAR = "application/vnd.oci.image.layer.v1.tar"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 class Members:
@@ -21,7 +24,7 @@ class Members:
 
     def __init__(self) -> None:
         self._stream = io.BytesIO()
-        self._archive = tarfile.open(fileobj=self._stream, mode="w")
+        self._archive = tarfile.TarFile(fileobj=self._stream, mode="w")
 
     def file(self, name: str, content: str = "", mode: int = 0o644) -> Members:
         """Add a regular file."""
@@ -85,14 +88,14 @@ def write_layout(
     }
     manifest = {
         "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "mediaType": MANIFEST,
         "config": _blob(directory, json.dumps(config).encode(), "application/vnd.oci.image.config.v1+json"),
         "layers": [
             _blob(directory, _compressed(tar, compression), f"{TAR}+{compression}" if compression else TAR)
             for tar in tars
         ],
     }
-    top = _blob(directory, json.dumps(manifest).encode(), manifest["mediaType"])
+    top = _blob(directory, json.dumps(manifest).encode(), MANIFEST)
     return finish(directory, top)
 
 
@@ -130,9 +133,7 @@ def _compressed(tar: bytes, compression: str) -> bytes:
     if compression == "gzip":
         return gzip.compress(tar)
     if compression == "zstd":
-        from compression import zstd
-
-        return zstd.compress(tar)
+        return zstandard.compress(tar)
     return tar
 
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.container.laptops import BUILT, ENGINES, Laptop, started_laptop, wait
+from tests.container.laptops import BUILT, Laptop, wait
 from tests.e2e import read_run
 from tests.e2e.flows import CommandLine, Finished
 
@@ -28,28 +26,6 @@ TASKS = {"start": 1, "prepare": 1, "train": 3, "evaluate": 1, "report": 1, "end"
 OWNERS = {"pandas": "prepare", "sklearn": "train", "matplotlib": "report"}
 CUSTOMERS = 150
 MANY_CUSTOMERS = 5_000_000
-
-# What answers in the place of Bazel: the images were built before the test.
-BAZEL = """
-import json, os, sys
-from pathlib import Path
-root, record = Path(sys.argv[1]), Path(sys.argv[2])
-record.write_text(json.dumps({"arguments": sys.argv[3:], "directory": os.getcwd()}))
-(events,) = [word.partition("=")[2] for word in sys.argv if word.startswith("--build_event_json_file=")]
-files = [root / "churn_flow.images" / "images.json", *root.rglob("index.json", recurse_symlinks=True)]
-said = {"namedSetOfFiles": {"files": [{"uri": file.as_uri()} for file in files]}}
-Path(events).write_text(json.dumps({"id": {}}) + chr(10) + json.dumps(said) + chr(10))
-print("as Bazel would say", file=sys.stderr)
-"""
-
-
-@pytest.fixture(scope="module", params=ENGINES)
-def laptop(request: pytest.FixtureRequest) -> Iterator[Laptop]:
-    """A home, a working directory, one engine, and a Bazel."""
-    with started_laptop(request.param) as laptop:
-        bazel = [sys.executable, "-c", BAZEL, str(BUILT), str(laptop.directory / "bazel.json")]
-        laptop.environ["MFBAZEL_BAZEL"] = shlex.join(bazel)
-        yield laptop
 
 
 def command_line() -> CommandLine:
@@ -76,7 +52,7 @@ class Run:
     tasks: list[dict[str, Any]]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def run(laptop: Laptop) -> Run:
     """A whole run, with a parameter."""
     finished = run_flow(laptop, "--customers", str(CUSTOMERS), name="run").require_success()
@@ -151,20 +127,19 @@ def test_nothing_runs_after_the_run(laptop: Laptop, run: Run) -> None:
     assert laptop.left() == []
 
 
+# Exit codes and signals of both engines are looked at without Metaflow, in test_engines.
+@pytest.mark.parametrize("laptop", ["bubblewrap"], indirect=True)
 def test_a_failing_step_fails_the_run_with_its_error(laptop: Laptop, run: Run) -> None:
     del run
-    if laptop.engine != "bubblewrap":
-        pytest.skip("exit codes of podman are compared without Metaflow, in test_engines")
     failed = run_flow(laptop, "--customers", "5", name="failing")
     assert failed.status == 1
     assert "ValueError: --customers is 5" in failed.output
     assert laptop.left() == []
 
 
+@pytest.mark.parametrize("laptop", ["podman"], indirect=True)
 def test_ctrl_c_reaches_the_step_and_ends_its_container(laptop: Laptop, run: Run) -> None:
     del run
-    if laptop.engine != "podman":
-        pytest.skip("signals of bubblewrap are looked at without Metaflow, in test_engines")
     program, *rest = command_line().words
     command = [str(Path(program).absolute()), *rest, *words(laptop, "--customers", str(MANY_CUSTOMERS))]
     log = laptop.directory / "interrupted.log"

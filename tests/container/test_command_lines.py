@@ -9,6 +9,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def started(engine: str, *, found: Gpu | None = None, reads_input: bool = False,
 def options(command: object, name: str) -> list[str]:
     """Return the values that an option has in a command."""
     words = list(command) if isinstance(command, (list, tuple)) else []
-    return [value for option, value in zip(words, words[1:], strict=False) if option == name]
+    return [value for option, value in pairwise(words) if option == name]
 
 
 @pytest.mark.parametrize("engine", [Podman("/bin/podman"), Docker("/bin/docker")])
@@ -162,7 +163,13 @@ def test_mounts_come_parents_first_and_once_and_what_is_writable_stays_so() -> N
 
 
 def test_variables_of_the_user_are_forwarded_and_those_of_this_machine_are_not() -> None:
-    own = {"AWS_ACCESS_KEY_ID": "x", "METAFLOW_DEFAULT_DATASTORE": "s3", "HOME": "/home/me", "MODEL": "a", "TMPDIR": "/t"}
+    own = {
+        "AWS_ACCESS_KEY_ID": "x",
+        "METAFLOW_DEFAULT_DATASTORE": "s3",
+        "HOME": "/home/me",
+        "MODEL": "a",
+        "TMPDIR": "/t",
+    }
     machine = {"PATH": "/bin", "LD_LIBRARY_PATH": "/l", "CONDA_PREFIX": "/c", "PYTHONHOME": "/p", "VIRTUAL_ENV": "/v"}
     assert forwarded({**own, **machine}) == own
 
@@ -270,7 +277,9 @@ def test_auto_takes_the_first_engine_that_works(tmp_path: Path) -> None:
 def test_where_nothing_works_the_reason_of_each_engine_is_said(tmp_path: Path) -> None:
     bin_ = tmp_path / "bin"
     program(bin_, "docker", "echo no daemon >&2; exit 1")
-    with pytest.raises(ContainerError, match=r"(?s)podman: podman is not on PATH\n  docker: .*no daemon\n  bubblewrap: "):
+    with pytest.raises(
+        ContainerError, match=r"(?s)podman: podman is not on PATH\n  docker: .*no daemon\n  bubblewrap: "
+    ):
         choose("auto", str(bin_))
     with pytest.raises(ContainerError, match="engine='lxc' is none of auto, podman, docker, bubblewrap"):
         choose("lxc", str(bin_))
@@ -293,9 +302,7 @@ def test_podman_is_given_a_layout_that_it_lacks_and_no_other(tmp_path: Path) -> 
 def test_docker_loads_a_layout_and_runs_as_the_user(tmp_path: Path) -> None:
     layout = write_layout(tmp_path / "layout", [Members().file("a")])
     bin_ = tmp_path / "bin"
-    script = (
-        f'case "$1" in image) exit 1;; load) cat >"{tmp_path}/loaded";; info) echo "[\\"name=seccomp\\"]";; esac'
-    )
+    script = f'case "$1" in image) exit 1;; load) cat >"{tmp_path}/loaded";; info) echo "[\\"name=seccomp\\"]";; esac'
     image = Docker(str(program(bin_, "docker", script))).take_layout(read_image(layout), tmp_path, lambda _: None)
     assert image.user == f"{os.getuid()}:{os.getgid()}"
     with tarfile.open(tmp_path / "loaded") as archive:
@@ -311,12 +318,14 @@ def test_what_docker_refuses_is_said_with_its_reason(tmp_path: Path) -> None:
     layout = write_layout(tmp_path / "layout", [Members().file("a")])
     script = 'case "$1" in image) exit 1;; load) echo no space left >&2; exit 1;; esac'
     engine = Docker(str(program(tmp_path / "bin", "docker", script)))
-    with pytest.raises(ContainerError, match="giving docker the image .* failed: .* no space left"):
+    with pytest.raises(ContainerError, match=r"giving docker the image .* failed: .* no space left"):
         engine.take_layout(read_image(layout), tmp_path, lambda _: None)
 
 
 def test_the_archive_for_docker_is_a_whole_layout(tmp_path: Path) -> None:
-    image = read_image(write_layout(tmp_path / "layout", [Members().file("a"), Members().file("b")], compression="zstd"))
+    image = read_image(
+        write_layout(tmp_path / "layout", [Members().file("a"), Members().file("b")], compression="zstd")
+    )
     stream = BytesIO()
     write_archive(image, "mfbazel/local:1", stream)
     with tarfile.open(fileobj=BytesIO(stream.getvalue())) as archive:
@@ -328,7 +337,9 @@ def test_the_archive_for_docker_is_a_whole_layout(tmp_path: Path) -> None:
 def test_bubblewrap_refuses_what_is_in_a_registry(tmp_path: Path) -> None:
     bin_ = tmp_path / "bin"
     program(bin_, "bwrap", "exit 0")
-    with pytest.raises(ContainerError, match="python:3.14 is in a registry, and bubblewrap starts only images that are"):
+    with pytest.raises(
+        ContainerError, match=r"python:3.14 is in a registry, and bubblewrap starts only images that are"
+    ):
         prepare({"a": Wanted("bubblewrap", "python:3.14")}, dict, {"PATH": str(bin_)}, lambda _: None)
 
 
@@ -340,7 +351,7 @@ def test_references_are_pulled_once_where_they_are_missing(tmp_path: Path) -> No
     )
     program(bin_, "podman", script)
     wanted = {step: Wanted("auto", None) for step in ("a", "b")}
-    own = {step: "registry.example.com/ml/flow@sha256:12" for step in ("a", "b", "c")}
+    own = dict.fromkeys(("a", "b", "c"), "registry.example.com/ml/flow@sha256:12")
     images = prepare(wanted, lambda: own, {"PATH": f"{bin_}:/bin:/usr/bin"}, lambda _: None)
     assert {step: image.handle for step, image in images.items()} == {"a": "4711", "b": "4711"}
     assert (bin_ / "log").read_text().count("podman pull --quiet registry.example.com/ml/flow@sha256:12") == 1
@@ -371,7 +382,8 @@ def test_bazel_is_asked_for_the_images_in_the_server_that_is_running(tmp_path: P
     event = tmp_path / "event.json"
     event.write_text(json.dumps({"id": {}, "namedSetOfFiles": {"files": files}}) + "\n")
     bin_ = tmp_path / "bin"
-    script = f'for word; do case "$word" in --build_event_json_file=*) cp "{event}" "${{word#*=}}";; esac; done; env >"{bin_}/env"'
+    copy = f'case "$word" in --build_event_json_file=*) cp "{event}" "${{word#*=}}";; esac'
+    script = f'for word; do {copy}; done; env >"{bin_}/env"'
     environ = {
         "MFBAZEL_BAZEL": f"{program(bin_, 'my bazel', script)}".replace(" ", "\\ "),
         "PATH": "/bin:/usr/bin",

@@ -9,14 +9,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from mfbazel.container import Plan, Wanted, plan, prepare
-from tests.container.laptops import ENGINES, ROOT, Laptop, layouts, started_laptop, wait
+from tests.container.laptops import ROOT, Laptop, layouts, wait
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,18 @@ class Box:
     def command(self, *words: str, planned: Plan | None = None) -> list[str]:
         """Return the command line of a task that is ``words``; the last one makes it recognisable."""
         text = (planned or self.plan).to_json()
-        return [sys.executable, "-P", "-m", "mfbazel.container", "run", "--plan", text, "--", *words, str(self.laptop.work)]
+        return [
+            sys.executable,
+            "-P",
+            "-m",
+            "mfbazel.container",
+            "run",
+            "--plan",
+            text,
+            "--",
+            *words,
+            str(self.laptop.work),
+        ]
 
     def run(self, code: str, planned: Plan | None = None) -> subprocess.CompletedProcess[str]:
         """Run Python code in the container."""
@@ -39,7 +49,11 @@ class Box:
     def start(self, code: str) -> subprocess.Popen[str]:
         """Start Python code that prints a line when it is ready."""
         process = subprocess.Popen(
-            self.command("python", "-u", "-c", code), env=self.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            self.command("python", "-u", "-c", code),
+            env=self.environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -51,23 +65,21 @@ class Box:
         return {**self.laptop.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "GREETING": "hello 'you'"}
 
 
-@pytest.fixture(scope="module", params=ENGINES)
-def box(request: pytest.FixtureRequest) -> Iterator[Box]:
-    with started_laptop(request.param) as laptop:
-        for name in ("code", "tmp"):
-            (laptop.directory / name).mkdir()
-        code = laptop.directory / "code"
-        (code / "mine.py").write_text("VALUE = 7\n")
-        # As this process's own: podman's settings are variables, and the laptop lies in the directory of temporary files.
-        with pytest.MonkeyPatch.context() as patched:
-            for name, value in laptop.environ.items():
-                patched.setenv(name, value)
-            patched.setattr(tempfile, "tempdir", str(laptop.directory / "tmp"))
-            images = prepare({"start": Wanted(request.param, None)}, layouts, laptop.environ, print)
-            planned = plan(
-                images["start"], workdir=laptop.work, code=[code], import_roots=[code], environ=laptop.environ
-            )
-        yield Box(laptop, planned)
+@pytest.fixture(scope="session")
+def box(laptop: Laptop) -> Box:
+    """A container that has a directory of code."""
+    for name in ("code", "tmp"):
+        (laptop.directory / name).mkdir()
+    code = laptop.directory / "code"
+    (code / "mine.py").write_text("VALUE = 7\n")
+    # As this process's own: podman's settings are variables. The laptop lies in the directory of temporary files.
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in laptop.environ.items():
+            patched.setenv(name, value)
+        patched.setattr(tempfile, "tempdir", str(laptop.directory / "tmp"))
+        images = prepare({"start": Wanted(laptop.engine, None)}, layouts, laptop.environ, print)
+        planned = plan(images["start"], workdir=laptop.work, code=[code], import_roots=[code], environ=laptop.environ)
+    return Box(laptop, planned)
 
 
 def test_exit_code_output_and_errors_are_the_commands(box: Box) -> None:
@@ -96,7 +108,8 @@ def writable(path):
     return True
 Path("written").write_text("x")
 print(json.dumps({
-    "python": sys.executable, "mine": [mine.VALUE, mine.__file__], "cwd": os.getcwd(), "greeting": os.environ["GREETING"],
+    "python": sys.executable, "mine": [mine.VALUE, mine.__file__], "cwd": os.getcwd(),
+    "greeting": os.environ["GREETING"],
     "home": [os.environ["HOME"], os.listdir(os.environ["HOME"]), writable(os.environ["HOME"] + "/x")],
     "path": os.environ["PATH"], "code": writable(mine.__file__), "input": sys.stdin.read(),
     "engine": os.environ["MFBAZEL_CONTAINER_ENGINE"], "secret": Path(sys.argv[1]).parent.joinpath("secret").exists(),
@@ -139,9 +152,8 @@ def test_two_commands_do_not_see_what_the_other_writes_into_the_image(box: Box) 
     assert [box.run(write).stdout for _ in range(2)] == ["False\n", "False\n"]
 
 
+@pytest.mark.parametrize("laptop", ["bubblewrap"], indirect=True)
 def test_without_an_overlay_the_root_is_read_only(box: Box) -> None:
-    if box.laptop.engine != "bubblewrap":
-        pytest.skip("podman has storage of its own")
     planned = replace(box.plan, image=replace(box.plan.image, overlay=False))
     done = box.run("open('/usr/mark', 'w')", planned)
     assert "Read-only file system: '/usr/mark'" in done.stderr

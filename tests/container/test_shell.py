@@ -9,19 +9,12 @@ import re
 import select
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.container.laptops import ENGINES, Laptop, started_laptop
+from tests.container.laptops import Laptop
 from tests.e2e.flows import CommandLine
-
-
-@pytest.fixture(scope="module", params=ENGINES)
-def laptop(request: pytest.FixtureRequest) -> Iterator[Laptop]:
-    with started_laptop(request.param) as laptop:
-        yield laptop
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +125,9 @@ def test_locally_the_code_and_the_exit_code_are_those_of_the_image(home: Path) -
 def test_a_step_that_does_not_exist_is_an_error_with_those_that_do(home: Path) -> None:
     done = run(bare(home), "trian")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: //examples/churn:churn_flow has no step 'trian'; its steps are start, prepare")
+    assert done.stderr.startswith(
+        "error: //examples/churn:churn_flow has no step 'trian'; its steps are start, prepare"
+    )
 
 
 def test_help_shows_what_a_person_types(home: Path) -> None:

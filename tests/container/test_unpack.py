@@ -191,7 +191,7 @@ def test_of_an_index_the_image_of_this_machine_is_read(tmp_path: Path) -> None:
 def test_a_blob_that_is_gone_is_named_with_what_to_do(tmp_path: Path) -> None:
     layout = write_layout(tmp_path / "layout", [Members().file("a")])
     read_image(layout).layers[0].blob.unlink()
-    with pytest.raises(ContainerError, match="lacks the blob sha256:.*--remote_download_outputs=all"):
+    with pytest.raises(ContainerError, match=r"lacks the blob sha256:.*--remote_download_outputs=all"):
         read_image(layout)
 
 

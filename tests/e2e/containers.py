@@ -127,7 +127,8 @@ class Engine(Service):
 
     def listed(self) -> list[str]:
         """Return the name and the command of every container that is there, running or not."""
-        return self._run("ps", "--all", "--no-trunc", "--format={{.Names}} {{.Command}}", check=True).stdout.splitlines()
+        listed = self._run("ps", "--all", "--no-trunc", "--format={{.Names}} {{.Command}}", check=True)
+        return listed.stdout.splitlines()
 
     def run(self, image: str, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in a container of ``image``, and wait for it."""

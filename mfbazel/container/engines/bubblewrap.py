@@ -56,7 +56,9 @@ class Bubblewrap:
     def _overlays(self, root: Path) -> bool:
         """Say whether this bubblewrap (0.11 and later) and this kernel can lay a writable file system over ``root``."""
         overlay = ["--overlay-src", str(root), "--tmp-overlay", "/"]
-        return not answers([self.program, *overlay, "--dev", "/dev", "--proc", "/proc", "--chdir", "/", "/bin/sh", "-c", ":"])
+        return not answers(
+            [self.program, *overlay, "--dev", "/dev", "--proc", "/proc", "--chdir", "/", "/bin/sh", "-c", ":"]
+        )
 
 
 def _options(start: Start) -> Iterator[str]:

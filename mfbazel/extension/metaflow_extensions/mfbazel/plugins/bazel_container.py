@@ -192,9 +192,12 @@ def _own_images(say: Callable[[str], None]) -> Mapping[str, str | Path]:
 
 def _packages() -> list[Path]:
     """Return the directories of Metaflow and its extensions."""
-    import metaflow_extensions
+    import metaflow_extensions  # type: ignore[import-not-found, unused-ignore]
 
-    return [Path(metaflow.__file__).absolute().parent, *(Path(path).absolute() for path in metaflow_extensions.__path__)]
+    return [
+        Path(metaflow.__file__).absolute().parent,
+        *(Path(path).absolute() for path in metaflow_extensions.__path__),
+    ]
 
 
 def _datastores(flow_datastore: Any) -> list[Path]:
