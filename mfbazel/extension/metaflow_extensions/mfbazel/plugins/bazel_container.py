@@ -13,14 +13,15 @@ import metaflow
 from metaflow.decorators import StepDecorator
 from metaflow.metadata_provider import MetaDatum
 
-from .bazel_errors import ContainerException
-from .bazel_lock import IMAGES_VARIABLE, LABEL_VARIABLE, WORKSPACE_VARIABLE, read_images
+from . import bazel_requirements
+from .bazel_errors import ContainerException, StaleImageException
+from .bazel_lock import IMAGES_VARIABLE, LABEL_VARIABLE, WORKSPACE_VARIABLE, command, read_images
 
 if TYPE_CHECKING:
     from mfbazel.container import Image
 
 NAME = "container"
-_COMMANDS = ("run", "resume", "spin")
+_COMMANDS = ("run", "resume")
 _TASK_COMMANDS = ("step", "spin-step")
 _RECORDED = {"container-image": "MFBAZEL_CONTAINER_IMAGE", "container-engine": "MFBAZEL_CONTAINER_ENGINE"}
 
@@ -145,7 +146,8 @@ def prepare(flow: Any, say: Callable[[str], None]) -> None:
 
     Raises:
         ContainerException: an image cannot be had, or nothing here starts containers.
-        NotPushedException: without Bazel: a step has no pushed image.
+        NotPushedException: without Bazel: the flow was not pushed.
+        StaleImageException: without Bazel: the image of a step was made from an older lock.
     """
     decorators = {step.name: deco for step in flow if (deco := of_step(step)) is not None}
     if not decorators:
@@ -157,7 +159,7 @@ def prepare(flow: Any, say: Callable[[str], None]) -> None:
         step: Wanted(deco.attributes["engine"], deco.attributes["image"] or None) for step, deco in decorators.items()
     }
     try:
-        images = prepare_images(wanted, lambda: _own_images(say), os.environ, say)
+        images = prepare_images(wanted, lambda: _own_images(flow, say), os.environ, say)
     except ContainerError as error:
         raise ContainerException(str(error)) from error
     for step, image in images.items():
@@ -178,16 +180,34 @@ def is_local(decorators: Sequence[Any]) -> bool:
     return not any(deco.name in REMOTE_DECORATORS for deco in decorators)
 
 
-def _own_images(say: Callable[[str], None]) -> Mapping[str, str | Path]:
+def _own_images(flow: Any, say: Callable[[str], None]) -> Mapping[str, str | Path]:
     """Return the image of every step: as this workspace builds it, or without Bazel as it was pushed."""
     label, workspace = os.environ.get(LABEL_VARIABLE), os.environ.get(WORKSPACE_VARIABLE)
     if not label or not workspace or os.environ.get(IMAGES_VARIABLE):
-        return {name: image.reference for name, image in read_images().steps.items() if image.reference}
+        return _pushed_images(flow)
     from mfbazel.container import build_images
 
     say(f"building the images of {label}")
     runfiles = os.environ.get("MFBAZEL_RUNFILES")
     return build_images(label, Path(workspace), os.environ, Path(runfiles) if runfiles else None).steps
+
+
+def _pushed_images(flow: Any) -> dict[str, str | Path]:
+    """Return the reference of the image of every step with @container that was pushed."""
+    images = read_images()
+    found: dict[str, str | Path] = {}
+    for step in flow:
+        image = images.steps.get(step.name)
+        deco = of_step(step)
+        if image is None or not image.reference or deco is None or deco.attributes["image"]:
+            continue
+        if image.requirements_sha256 != bazel_requirements.of_step(step).sha256:
+            raise StaleImageException(
+                f"The image of step *{step.name}* of the flow {images.flow} was pushed before its packages were locked "
+                f"anew ({images.path}). Run `{command('push')}`."
+            )
+        found[step.name] = image.reference
+    return found
 
 
 def _packages() -> list[Path]:
