@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mfbazel.container.engines import Engine, Say, choose
+from mfbazel.container.engines import AUTO, Engine, Say, choose
 from mfbazel.container.errors import ContainerError
 from mfbazel.container.layout import read_image
 from mfbazel.container.model import Image
@@ -39,20 +39,41 @@ def prepare(
     Raises:
         ContainerError: no engine works here, or one lacks an image and cannot get it.
     """
-    engines = {name: choose(name, environ.get("PATH")) for name in {want.engine for want in wanted.values()}}
+    for name in {want.engine for want in wanted.values()}:
+        choose(name, environ.get("PATH"))  # before anything is built
     found = own() if any(not want.image for want in wanted.values()) else {}
+    engines: dict[str, Engine] = {}
     taken: dict[tuple[str, str], Image] = {}
     images = {}
     for step, want in wanted.items():
         source = want.image or found.get(step)
         if source is None:
             raise ContainerError(f"there is no image of step {step}; give it one of your own with image=….")
+        if want.engine not in engines:
+            engines[want.engine] = _engine(want.engine, source, environ, say)
         engine = engines[want.engine]
         key = (engine.name, str(source))
         if key not in taken:
             taken[key] = take(engine, source, environ, say)
         images[step] = taken[key]
     return images
+
+
+def _engine(name: str, source: str | Path, environ: Mapping[str, str], say: Say) -> Engine:
+    """Return the engine ``name``; for ``auto`` the first that starts a container of ``source``.
+
+    podman and docker may well answer where containers cannot be started: in a container, or without subordinate ids.
+    """
+    if name != AUTO:
+        return choose(name, environ.get("PATH"))
+
+    def why_not_start(engine: Engine) -> str:
+        reason = engine.why_not_start(take(engine, source, environ, say))
+        if reason:
+            say(f"{engine.name} answers but starts no container: {reason}")
+        return reason
+
+    return choose(name, environ.get("PATH"), why_not_start)
 
 
 def take(engine: Engine, source: str | Path, environ: Mapping[str, str], say: Say) -> Image:

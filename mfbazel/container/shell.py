@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from mfbazel.container.engines import choose
 from mfbazel.container.errors import ContainerError
-from mfbazel.container.images import take
+from mfbazel.container.images import Wanted
+from mfbazel.container.images import prepare as prepare_images
+from mfbazel.container.model import Image
 from mfbazel.container.start import become, start
 from mfbazel.container.tasks import plan
 from mfbazel.launch.flow import LAUNCHER, FlowLaunch, prepare, working_directory
@@ -59,7 +60,7 @@ def open_shell(shell: Shell, environ: Mapping[str, str]) -> int:
     if shell.local:
         _become_local(shell, command, Path(python[0]).parents[2], variables)
     container = plan(
-        take(choose(shell.engine, environ.get("PATH")), shell.layouts[shell.step], environ, _say),
+        _prepare(Wanted(shell.engine, f"oci:{shell.layouts[shell.step]}"), environ),
         workdir=Path.cwd(),
         code=[*_import_roots(variables), *_metaflow(shell.launch)],
         import_roots=[*_import_roots(variables), *_metaflow(shell.launch)],
@@ -105,6 +106,11 @@ def _metaflow(launch: FlowLaunch) -> list[Path]:
     listed = json.loads(launch.sites.read_text(encoding="utf-8"))[LAUNCHER]
     sites = [Path(os.path.normpath(launch.runfiles / site)) for site in listed]
     return [site for site in sites if site.joinpath(_METAFLOW).is_file()]
+
+
+def _prepare(wanted: Wanted, environ: Mapping[str, str]) -> Image:
+    """Return the one image that is asked for."""
+    return prepare_images({"": wanted}, dict, environ, _say)[""]
 
 
 def _say(text: str) -> None:

@@ -8,6 +8,7 @@ import shlex
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
@@ -67,6 +68,14 @@ def test_podman_and_docker_get_mounts_the_network_and_the_names_of_variables(eng
     assert command[-5:] == ["--entrypoint", "python", "/cache/root", "-u", "flow.py"]
     assert "--interactive" not in command and "--tty" not in command
     assert list(process.remove)[1:3] == ["rm", "--force"] and process.remove[-1] == "mfbazel-1"
+
+
+@pytest.mark.parametrize("home", ["/home/me/work", "/home/me/work/deeper", "/"])
+def test_a_home_directory_that_a_mount_shows_stays(home: str) -> None:
+    start = replace(started("podman"), environ={"HOME": home})
+    for engine in (Podman("podman"), Bubblewrap("bwrap")):
+        assert "tmpfs," not in shlex.join(engine.process(start).command).replace("--tmpfs /run --tmpfs /var/tmp", "")
+        assert f"--tmpfs {home} " not in shlex.join(engine.process(start).command)
 
 
 def test_a_command_that_reads_its_input_gets_it() -> None:
@@ -272,6 +281,19 @@ def test_auto_takes_the_first_engine_that_works(tmp_path: Path) -> None:
     assert choose("auto", str(bin_)).name == "docker"
     program(bin_, "podman", "exit 0")
     assert choose("auto", str(bin_)).name == "podman"
+
+
+def test_auto_passes_over_an_engine_that_answers_and_starts_nothing(tmp_path: Path) -> None:
+    layout = write_layout(tmp_path / "layout", [Members().file("a")])
+    bin_ = tmp_path / "bin"
+    program(bin_, "podman", 'case "$1" in run) echo no subordinate ids >&2; exit 125;; esac')
+    program(bin_, "bwrap", "exit 0")
+    environ = {"PATH": f"{bin_}:/bin:/usr/bin", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    said: list[str] = []
+    images = prepare({"a": Wanted("auto", str(layout))}, dict, environ, said.append)
+    assert images["a"].engine == "bubblewrap"
+    assert "podman answers but starts no container" in said[0] and "no subordinate ids" in said[0]
+    assert prepare({"a": Wanted("podman", str(layout))}, dict, environ, said.append)["a"].engine == "podman"
 
 
 def test_where_nothing_works_the_reason_of_each_engine_is_said(tmp_path: Path) -> None:

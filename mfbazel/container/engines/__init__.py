@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mfbazel.container.engines.base import Engine, Process, Say, Start, find_program
 from mfbazel.container.engines.bubblewrap import Bubblewrap
 from mfbazel.container.engines.docker import Docker
@@ -17,12 +19,13 @@ ENGINES = ("podman", "docker", "bubblewrap")
 _PROGRAMS = {"podman": "podman", "docker": "docker", "bubblewrap": "bwrap"}
 
 
-def choose(name: str, path: str | None = None) -> Engine:
+def choose(name: str, path: str | None = None, runs: Callable[[Engine], str] | None = None) -> Engine:
     """Return the engine ``name``; for ``auto`` the first that works here.
 
     Args:
         name: ``auto`` or one of :data:`ENGINES`.
         path: where programs are looked for, instead of PATH.
+        runs: called for engines that answer; returns why one starts no containers, empty where it does.
 
     Raises:
         ContainerError: there is no such engine, it is not installed, or it does not work; the message says why of each.
@@ -36,7 +39,7 @@ def choose(name: str, path: str | None = None) -> Engine:
             refused.append(f"{candidate}: {_PROGRAMS[candidate]} is not on PATH")
             continue
         engine = _make(candidate, program)
-        reason = engine.why_not()
+        reason = engine.why_not() or (runs(engine) if runs else "")
         if not reason:
             return engine
         refused.append(f"{candidate}: {reason}")

@@ -33,6 +33,13 @@ class Start:
     terminal: bool = False
     """Whether that is a terminal, and the command's as well."""
 
+    @property
+    def new_home(self) -> Path | None:
+        """The home directory that has to be made, empty; None where a mount shows one."""
+        home = Path(self.environ.get("HOME") or "/")
+        shown = home == home.parent or any(home.is_relative_to(mount.place) for mount in self.plan.mounts)
+        return None if shown else home
+
 
 @dataclass(frozen=True)
 class Process:
@@ -52,6 +59,14 @@ class Engine(Protocol):
 
     name: str
     program: str
+
+    def why_not(self) -> str:
+        """Return why the engine does not work here; empty where it answers."""
+        ...
+
+    def why_not_start(self, image: Image) -> str:
+        """Return why no container of ``image``, which the engine has, starts; empty where one did."""
+        ...
 
     def take_layout(self, image: LayoutImage, cache: Path, say: Say) -> Image:
         """Return ``image`` as the engine has it, after giving it what it lacks.

@@ -7,7 +7,15 @@ import io
 from collections.abc import Iterator
 
 from mfbazel.container.engines.base import Start
-from mfbazel.container.model import Mount
+from mfbazel.container.model import Image, Mount
+
+
+_ALWAYS = ("--rm", "--pull=never", "--log-driver=none", "--network=host", "--ipc=host", "--security-opt=label=disable")
+
+
+def trial(image: Image) -> list[str]:
+    """Return the words that start a container which does nothing."""
+    return ["run", *_ALWAYS, "--entrypoint", "true", image.handle]
 
 
 def run_options(start: Start) -> Iterator[str]:
@@ -17,8 +25,7 @@ def run_options(start: Start) -> Iterator[str]:
     SELinux would keep it from the user's files, and giving these a label is not asked for.
     """
     plan = start.plan
-    yield from ("--rm", "--name", start.name, "--pull=never", "--log-driver=none")
-    yield from ("--network=host", "--ipc=host", "--security-opt=label=disable")
+    yield from (*_ALWAYS, "--name", start.name)
     if start.reads_input:
         yield "--interactive"
     if start.terminal:
@@ -27,9 +34,8 @@ def run_options(start: Start) -> Iterator[str]:
         yield from ("--user", plan.image.user)
     for name in sorted(start.environ):
         yield from ("--env", name)
-    home = start.environ.get("HOME", "/")
-    if home not in ("/", *(str(mount.place) for mount in plan.mounts)):
-        yield from ("--mount", _fields("type=tmpfs", f"destination={home}", "tmpfs-mode=1777"))
+    if start.new_home:
+        yield from ("--mount", _fields("type=tmpfs", f"destination={start.new_home}", "tmpfs-mode=1777"))
     for mount in plan.mounts:
         yield from ("--mount", bind(mount))
     yield from ("--workdir", str(plan.workdir))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mfbazel.container.engines.base import Process, Say, Start, answers, ask
-from mfbazel.container.engines.commands import command_options, run_options
+from mfbazel.container.engines.commands import command_options, run_options, trial
 from mfbazel.container.errors import ContainerError
 from mfbazel.container.layout import LayoutImage
 from mfbazel.container.model import Image
@@ -31,6 +31,10 @@ class Docker:
     def why_not(self) -> str:
         """Return why docker does not work here; empty where it does. The program without a daemon does not."""
         return answers([self.program, "version", "--format", "{{.Server.Version}}"])
+
+    def why_not_start(self, image: Image) -> str:
+        """Return why no container of ``image`` starts; empty where one did."""
+        return answers([self.program, *trial(image)])
 
     def take_layout(self, image: LayoutImage, cache: Path, say: Say) -> Image:
         """Return ``image``, loaded where the daemon lacks it, under a name that is its digest."""

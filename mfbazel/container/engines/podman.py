@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from mfbazel.container.engines.base import Process, Say, Start, answers, ask
-from mfbazel.container.engines.commands import bind, command_options, run_options
+from mfbazel.container.engines.commands import bind, command_options, run_options, trial
 from mfbazel.container.errors import ContainerError
 from mfbazel.container.gpu import LIBRARIES, Gpu
 from mfbazel.container.layout import LayoutImage
@@ -25,6 +25,10 @@ class Podman:
     def why_not(self) -> str:
         """Return why podman does not work here; empty where it does."""
         return answers([self.program, "info", "--format", "{{.Host.OS}}"])
+
+    def why_not_start(self, image: Image) -> str:
+        """Return why no container of ``image`` starts; empty where one did."""
+        return answers([self.program, *trial(image)])
 
     def take_layout(self, image: LayoutImage, cache: Path, say: Say) -> Image:
         """Return ``image``, read from its layout where podman lacks it; layers that it has are not read."""
