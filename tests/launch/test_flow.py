@@ -137,10 +137,23 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
     yield Launch(tmp_path)
 
 
-def test_each_task_sees_the_packages_of_its_step_only(launch: Launch) -> None:
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Launch:
+    """A flow that was run to its end."""
+    launch = Launch(tmp_path_factory.mktemp("ran"))
     done = launch.start("--no-pylint", "run")
     assert done.returncode == 0, done.stdout + done.stderr
-    seen = {name: json.loads((launch.directory / "work" / f"{name}.json").read_text()) for name in ("start", "train")}
+    return launch
+
+
+def seen_by(launch: Launch, step: str) -> dict[str, Any]:
+    """Return what a step found."""
+    found: dict[str, Any] = json.loads((launch.directory / "work" / f"{step}.json").read_text())
+    return found
+
+
+def test_each_task_sees_the_packages_of_its_step_only(ran: Launch) -> None:
+    seen = {name: seen_by(ran, name) for name in ("start", "train")}
     assert (seen["start"]["alpha"], seen["train"]["alpha"]) == ("ModuleNotFoundError", "1.5")
     assert (seen["train"]["settings"], seen["train"]["shapes"]) == (7, 3)
     for name in ("start", "train"):
@@ -150,15 +163,12 @@ def test_each_task_sees_the_packages_of_its_step_only(launch: Launch) -> None:
             assert seen[name]["pip"] == "ModuleNotFoundError"
 
 
-def test_a_module_that_the_target_does_not_declare_is_not_found_beside_the_source(launch: Launch) -> None:
-    done = launch.start("--no-pylint", "run")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads((launch.directory / "work" / "start.json").read_text())["undeclared"] == "ModuleNotFoundError"
+def test_a_module_that_the_target_does_not_declare_is_not_found_beside_the_source(ran: Launch) -> None:
+    assert seen_by(ran, "start")["undeclared"] == "ModuleNotFoundError"
 
 
-def test_the_datastore_lies_where_the_user_typed_the_command(launch: Launch) -> None:
-    assert launch.start("--no-pylint", "run").returncode == 0
-    assert launch.directory.joinpath("work", ".metaflow", "SmallFlow").is_dir()
+def test_the_datastore_lies_where_the_user_typed_the_command(ran: Launch) -> None:
+    assert ran.directory.joinpath("work", ".metaflow", "SmallFlow").is_dir()
 
 
 def test_the_code_package_holds_what_the_target_declares(launch: Launch) -> None:
@@ -186,7 +196,7 @@ def test_variables_of_the_user_reach_neither_the_tasks_packages_nor_override_the
     variables = {"PYTHONPATH": path, "PYTHONUSERBASE": str(launch.directory / ".local")}
     done = launch.start("--no-pylint", "run", MFBAZEL_FLOW_LOCK="/nowhere/flow.json", **variables)
     assert done.returncode == 0, done.stdout + done.stderr
-    seen = json.loads((launch.directory / "work" / "start.json").read_text())
+    seen = seen_by(launch, "start")
     assert (seen["alpha"], seen["stray"]) == ("ModuleNotFoundError", "ModuleNotFoundError")
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from mfbazel.container.engines.base import Start
 from mfbazel.container.model import Image, Mount
 
-
 _ALWAYS = ("--rm", "--pull=never", "--log-driver=none", "--network=host", "--ipc=host", "--security-opt=label=disable")
 
 

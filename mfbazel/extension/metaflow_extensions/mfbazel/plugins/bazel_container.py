@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -212,12 +213,8 @@ def _pushed_images(flow: Any) -> dict[str, str | Path]:
 
 def _packages() -> list[Path]:
     """Return the directories of Metaflow and its extensions."""
-    import metaflow_extensions  # type: ignore[import-not-found, unused-ignore]
-
-    return [
-        Path(metaflow.__file__).absolute().parent,
-        *(Path(path).absolute() for path in metaflow_extensions.__path__),
-    ]
+    extensions = importlib.import_module("metaflow_extensions").__path__
+    return [Path(metaflow.__file__).absolute().parent, *(Path(path).absolute() for path in extensions)]
 
 
 def _datastores(flow_datastore: Any) -> list[Path]:
