@@ -1,4 +1,4 @@
-"""Executables over the images of a flow: push and load."""
+"""Executables over the images of a flow: push, load and shell."""
 
 load("//rules/private/providers:flow_images_info.bzl", "FlowImagesInfo")
 
@@ -7,7 +7,7 @@ def _flow_command_impl(ctx):
     lines = [ctx.attr.command]
     if ctx.attr.command == "flow":
         lines += ["--label", info.label, "--images", info.json.short_path, "--crane", ctx.executable._crane.short_path]
-    else:
+    elif ctx.attr.command == "load":
         lines += ["--tag", info.label.removeprefix("//").removeprefix(":").replace(":", "/").lower()]
     for step, image in info.images.items():
         lines += ["--image", "{}={}".format(step, image.short_path)]
@@ -20,9 +20,9 @@ def _flow_command_impl(ctx):
 
 flow_command = rule(
     implementation = _flow_command_impl,
-    doc = "The arguments, one per line, with which mfbazel.push works on the images of a flow, and all files that they name.",
+    doc = "The arguments, one per line, with which mfbazel.push or mfbazel.container works on the images of a flow, and all files that they name.",
     attrs = {
-        "command": attr.string(mandatory = True, values = ["flow", "load"], doc = "Subcommand of mfbazel.push."),
+        "command": attr.string(mandatory = True, values = ["flow", "load", "shell"], doc = "Subcommand of mfbazel.push; shell: of mfbazel.container."),
         "images": attr.label(mandatory = True, providers = [FlowImagesInfo], doc = "The images."),
         "_crane": attr.label(default = "//rules/private:crane", executable = True, cfg = "target"),
     },

@@ -9,6 +9,7 @@ load(":flow_locking.bzl", "flow_locking")
 load(":flow_reading.bzl", "flow_reading")
 load(":flow_runtime.bzl", "flow_runtime")
 load(":flow_sboms.bzl", "flow_sboms")
+load(":flow_shell.bzl", "flow_shell")
 load(":flow_spec.bzl", "flow_spec")
 load(":flow_step_images.bzl", "flow_step_images")
 load(":image_options.bzl", "image_options")
@@ -106,6 +107,7 @@ def metaflow_flow(
         NAME.<step>: the image of one step, an OCI layout directory; steps with the same packages share it. NAME.<step>.<os>_<architecture>: of one platform, where it has several.
         NAME.images: all of them, and images.json.
         NAME.sboms: what is in each of them (SPDX, CycloneDX) and how it was made (SLSA provenance); output groups spdx, cyclonedx, provenance.
+        NAME.shell: a shell in the image of a step: `bazel run :NAME.shell -- train`; `-- --help`.
         NAME.push: pushes them. NAME.load: loads them into a container engine of this machine.
     """
     if resolver not in (None, "uv", "pip-tools"):
@@ -162,7 +164,7 @@ def metaflow_flow(
     lock = LOCKS.get(package)
     if lock == None or "unusable" in lock:
         problem = {"reason": lock["unusable"]} if lock else {}
-        for target in [name, name + ".images", name + ".sboms", name + ".push", name + ".load"]:
+        for target in [name, name + ".images", name + ".sboms", name + ".shell", name + ".push", name + ".load"]:
             missing_lock(name = target, command = "bazel run {}.lock".format(label), tags = ["manual"] + tags, visibility = visibility, **problem)
         return
 
@@ -174,7 +176,7 @@ def metaflow_flow(
         locking = locking,
         **hidden
     )
-    _launcher(name, label, src, deps, configs, config_values, package, lock, hidden, common)
+    launch = _launcher(name, label, src, deps, configs, config_values, package, lock, hidden, common)
     built = flow_step_images(
         name = name,
         base = base,
@@ -212,6 +214,16 @@ def metaflow_flow(
         stamp = options.get("stamp", -1),
         tags = ["manual"] + tags,  # nobody who builds everything waits for them
         visibility = visibility,
+    )
+    flow_shell(
+        name = name + ".shell",
+        arguments = launch.options,
+        data = launch.data,
+        flow = label,
+        images = name + ".images",
+        tags = tags,
+        visibility = visibility,
+        deps = deps,
     )
     for target, command in [(name + ".push", "flow"), (name + ".load", "load")]:
         _images_command(target, command, name, hidden, common)
@@ -261,6 +273,7 @@ def _quoted(text):
     return "'{}'".format(text.replace("$", "$$").replace("'", "'\\''"))
 
 def _launcher(name, label, src, deps, configs, config_values, package, lock, hidden, common):
+    """The flow's binary; returns the options that describe the flow to mfbazel.launch, and the files that they name."""
     runtime = "_{}.runtime".format(name)
     config_options = []
     for config, file in configs.items():
@@ -276,30 +289,32 @@ def _launcher(name, label, src, deps, configs, config_values, package, lock, hid
         deps = deps,
         **hidden
     )
+    options = [
+        "--flow",
+        "$(rootpath {})".format(src),
+        "--lock",
+        "$(rootpath {}.lock/flow.json)".format(name),
+        "--label",
+        label,
+        "--sites",
+        _path(runtime + ".sites.json"),
+        "--first-party",
+        _path(runtime + ".first_party.json"),
+        "--import-roots",
+        _path(runtime + ".import_roots.json"),
+    ] + config_options
+    data = [src, name + ".lock/flow.json", runtime] + configs.values()
     py_binary(
         name = name,
         srcs = [Label("//mfbazel/launch:__main__.py")],
-        args = [
-            "flow",
-            "--flow",
-            "$(rootpath {})".format(src),
-            "--lock",
-            "$(rootpath {}.lock/flow.json)".format(name),
-            "--label",
-            label,
-            "--sites",
-            _path(runtime + ".sites.json"),
-            "--first-party",
-            _path(runtime + ".first_party.json"),
-            "--import-roots",
-            _path(runtime + ".import_roots.json"),
-        ] + config_options + ["--"],
-        data = [src, name + ".lock/flow.json", runtime] + configs.values(),
+        args = ["flow"] + options + ["--"],
+        data = data,
         legacy_create_init = 0,
         main = Label("//mfbazel/launch:__main__.py"),
         deps = [Label("//mfbazel/launch:lib")] + deps,
         **common
     )
+    return struct(data = data, options = options)
 
 def _images_command(target, command, name, hidden, common):
     arguments = "_{}.arguments".format(target)

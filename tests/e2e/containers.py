@@ -125,6 +125,11 @@ class Engine(Service):
         """Return every reference that was pulled."""
         return [event["Name"] for event in self._events_of("pull")]
 
+    def listed(self) -> list[str]:
+        """Return the name and the command of every container that is there, running or not."""
+        listed = self._run("ps", "--all", "--no-trunc", "--format={{.Names}} {{.Command}}", check=True)
+        return listed.stdout.splitlines()
+
     def run(self, image: str, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in a container of ``image``, and wait for it."""
         return self.run_with([], image, *command)

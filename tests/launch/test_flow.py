@@ -17,6 +17,7 @@ from mfbazel.launch.flow import own_options
 
 ROOT = Path(__file__).absolute().parents[2]
 STEPS = ("start", "train", "end")
+INSTALLED = [path for path in sys.path if path and any(Path(path).glob("*.dist-info"))]
 FLOW = """
 import json
 from importlib import import_module
@@ -28,9 +29,9 @@ from lib import shapes
 
 def seen():
     found = {}
-    for module in ("alpha", "undeclared"):
+    for module in ("alpha", "beta", "undeclared", "stray", "pip", "metaflow"):
         try:
-            found[module] = import_module(module).VERSION
+            found[module] = getattr(import_module(module), "VERSION", "imported")
         except ModuleNotFoundError as error:
             found[module] = type(error).__name__
     return {**found, "settings": settings.VALUE, "shapes": shapes.SIDES}
@@ -86,13 +87,14 @@ class Launch:
         self.directory.joinpath("first_party.json").write_text(json.dumps({"lib/shapes.py": "lib/shapes.py"}))
 
     def write_wheel(self) -> None:
-        """Unpack ``alpha``, a wheel of the step ``train``, and list the directories of every environment."""
-        site = self.directory / "runfiles" / "wheels" / "alpha-1.5"
-        site.mkdir(parents=True)
-        site.joinpath("alpha.py").write_text("VERSION = '1.5'\n")
-        installed = [path for path in sys.path if path and any(Path(path).glob("*.dist-info"))]
+        """Unpack ``alpha``, a wheel of the step ``train``, and ``beta``, one of the launcher; list all directories."""
+        for name in ("alpha", "beta"):
+            site = self.directory / "runfiles" / "wheels" / f"{name}-1.5"
+            site.mkdir(parents=True)
+            site.joinpath(f"{name}.py").write_text("VERSION = '1.5'\n")
         # What Metaflow imports in a task is locked for every step.
-        sites = dict.fromkeys(("_launcher", *STEPS), installed) | {"train": ["wheels/alpha-1.5", *installed]}
+        sites = dict.fromkeys(STEPS, INSTALLED)
+        sites |= {"train": ["wheels/alpha-1.5", *INSTALLED], "_launcher": ["wheels/beta-1.5", *INSTALLED]}
         self.directory.joinpath("sites.json").write_text(json.dumps(sites))
 
     def write_lock(self, pythons: dict[str, str]) -> None:
@@ -136,23 +138,38 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
     yield Launch(tmp_path)
 
 
-def test_each_task_sees_the_packages_of_its_step_only(launch: Launch) -> None:
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Launch:
+    """A flow that was run to its end."""
+    launch = Launch(tmp_path_factory.mktemp("ran"))
     done = launch.start("--no-pylint", "run")
     assert done.returncode == 0, done.stdout + done.stderr
-    seen = {name: json.loads((launch.directory / "work" / f"{name}.json").read_text()) for name in ("start", "train")}
+    return launch
+
+
+def seen_by(launch: Launch, step: str) -> dict[str, Any]:
+    """Return what a step found."""
+    found: dict[str, Any] = json.loads((launch.directory / "work" / f"{step}.json").read_text())
+    return found
+
+
+def test_each_task_sees_the_packages_of_its_step_only(ran: Launch) -> None:
+    seen = {name: seen_by(ran, name) for name in ("start", "train")}
     assert (seen["start"]["alpha"], seen["train"]["alpha"]) == ("ModuleNotFoundError", "1.5")
     assert (seen["train"]["settings"], seen["train"]["shapes"]) == (7, 3)
+    for name in ("start", "train"):
+        assert seen[name]["metaflow"] == "imported"
+        assert seen[name]["beta"] == "ModuleNotFoundError"  # the launcher's
+        if not any(Path(site, "pip").is_dir() for site in INSTALLED):  # the Python's below all environments
+            assert seen[name]["pip"] == "ModuleNotFoundError"
 
 
-def test_a_module_that_the_target_does_not_declare_is_not_found_beside_the_source(launch: Launch) -> None:
-    done = launch.start("--no-pylint", "run")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads((launch.directory / "work" / "start.json").read_text())["undeclared"] == "ModuleNotFoundError"
+def test_a_module_that_the_target_does_not_declare_is_not_found_beside_the_source(ran: Launch) -> None:
+    assert seen_by(ran, "start")["undeclared"] == "ModuleNotFoundError"
 
 
-def test_the_datastore_lies_where_the_user_typed_the_command(launch: Launch) -> None:
-    assert launch.start("--no-pylint", "run").returncode == 0
-    assert launch.directory.joinpath("work", ".metaflow", "SmallFlow").is_dir()
+def test_the_datastore_lies_where_the_user_typed_the_command(ran: Launch) -> None:
+    assert ran.directory.joinpath("work", ".metaflow", "SmallFlow").is_dir()
 
 
 def test_the_code_package_holds_what_the_target_declares(launch: Launch) -> None:
@@ -195,14 +212,16 @@ def test_a_locked_wheel_of_mfbazel_does_not_meet_the_one_that_launches(launch: L
 
 
 def test_variables_of_the_user_reach_neither_the_tasks_packages_nor_override_the_lock(launch: Launch) -> None:
-    stray = launch.directory / "stray"
-    stray.mkdir()
-    stray.joinpath("alpha.py").write_text("VERSION = 'stray'\n")
+    stray = launch.directory / ".local" / "lib" / f"python{launch.python}" / "site-packages"
+    stray.mkdir(parents=True)
+    for name in ("alpha", "stray"):
+        stray.joinpath(f"{name}.py").write_text("VERSION = 'stray'\n")
     path = os.pathsep.join([str(ROOT), *filter(None, sys.path), str(stray)])
-    done = launch.start("--no-pylint", "run", PYTHONPATH=path, MFBAZEL_FLOW_LOCK="/nowhere/flow.json")
+    variables = {"PYTHONPATH": path, "PYTHONUSERBASE": str(launch.directory / ".local")}
+    done = launch.start("--no-pylint", "run", MFBAZEL_FLOW_LOCK="/nowhere/flow.json", **variables)
     assert done.returncode == 0, done.stdout + done.stderr
-    seen = json.loads((launch.directory / "work" / "start.json").read_text())
-    assert seen["alpha"] == "ModuleNotFoundError"
+    seen = seen_by(launch, "start")
+    assert (seen["alpha"], seen["stray"]) == ("ModuleNotFoundError", "ModuleNotFoundError")
 
 
 def test_a_launcher_locked_for_another_python_is_an_error_with_both_versions(launch: Launch) -> None:

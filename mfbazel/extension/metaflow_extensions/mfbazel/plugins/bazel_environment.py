@@ -19,6 +19,7 @@ from metaflow.packaging_sys import ContentType
 from . import (
     bazel_bytecode,
     bazel_cli,
+    bazel_container,
     bazel_images,
     bazel_package,
     bazel_policy,
@@ -94,6 +95,7 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
             bazel_verify.verify(self._runs)
             for line in bazel_report.report(self._runs):
                 echo(line, indent=True, err=True)
+            bazel_container.prepare_for_run(self._flow, echo)
 
     def _read_lock(self) -> Lock | None:
         """Read the lock, and remember the environment of every step."""
@@ -146,14 +148,18 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
             )
         return str(python)
 
-    def task_record(self, step_name: str) -> str:
+    def task_record(self, step_name: str, container: Any = None) -> str:
         """Return what a task of ``step_name`` that runs on this machine records, as JSON text.
 
-        A step that another decorator sends elsewhere may still run here, as the fallback of @catch.
+        A step that another decorator sends elsewhere may still run here, as the fallback of @catch. ``container`` is
+        the decorator of a step that runs in a container here.
         """
         if step_name not in self._records:
-            lock = self._locks.get(step_name) if self.interpreter(step_name) else None
-            run = bazel_images.StepRun(step_name, lock=lock)
+            if container is not None:
+                run = bazel_container.step_run(container, step_name, self._locks.get(step_name))
+            else:
+                lock = self._locks.get(step_name) if self.interpreter(step_name) else None
+                run = bazel_images.StepRun(step_name, lock=lock)
             self._records[step_name] = json.dumps(bazel_task.of_step(run, os.environ.get(LABEL_VARIABLE)))
         return self._records[step_name]
 

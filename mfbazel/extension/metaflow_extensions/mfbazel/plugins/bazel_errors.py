@@ -75,3 +75,9 @@ class NotAllowedException(BazelException):
     """The policy of the repository does not allow something."""
 
     headline = "Not allowed"
+
+
+class ContainerException(BazelException):
+    """A step cannot run in a container on this machine."""
+
+    headline = "No container for a step"

@@ -14,8 +14,8 @@ from . import bazel_task
 class BazelLocalDecorator(StepDecorator):  # type: ignore[misc]
     """Starts a task that runs on this machine with the packages that were locked for its step, and no others.
 
-    The environment ``bazel`` attaches it to every step. It does not start tasks that another decorator sends elsewhere.
-    Wherever a task runs, it records what that runs on.
+    The environment ``bazel`` attaches it to every step. It does not start tasks that another decorator sends elsewhere,
+    or into a container. Wherever a task runs, it records what that runs on.
     """
 
     name = "bazel_local"
@@ -25,8 +25,9 @@ class BazelLocalDecorator(StepDecorator):  # type: ignore[misc]
         self, flow: Any, graph: Any, step: str, decos: Any, environment: Any, flow_datastore: Any, logger: Any
     ) -> None:
         """Remember whose interpreter to ask for."""
-        del flow, graph, decos, flow_datastore, logger
+        del flow, graph, flow_datastore, logger
         self._step = step
+        self._decos = decos
         self._environment = environment
 
     def runtime_step_cli(self, cli_args: Any, retry_count: int, max_user_code_retries: int, ubf_context: Any) -> None:
@@ -38,13 +39,15 @@ class BazelLocalDecorator(StepDecorator):  # type: ignore[misc]
         del retry_count, max_user_code_retries, ubf_context
         if cli_args.commands[0] not in ("step", "spin-step") or not hasattr(self._environment, "interpreter"):
             return
-        python = self._environment.interpreter(self._step)
+        container = next((deco for deco in self._decos if deco.name == "container"), None)
+        python = self._environment.interpreter(self._step) if container is None else None
         if python is not None:
             cli_args.entrypoint[0] = python
             directories = [str(Path(python).parent), os.environ.get("PATH", "")]
             cli_args.env["PATH"] = os.pathsep.join(filter(None, directories))
         if hasattr(self._environment, "task_record"):
-            cli_args.env.setdefault(bazel_task.TASK_VARIABLE, self._environment.task_record(self._step))
+            record = self._environment.task_record(self._step, container)
+            cli_args.env.setdefault(bazel_task.TASK_VARIABLE, record)
 
     def task_pre_step(
         self,

@@ -12,6 +12,7 @@ STEP_DECORATORS_DESC = [
     ("pypi", ".bazel_dependencies.BazelPyPIStepDecorator"),
     ("conda", ".bazel_dependencies.BazelCondaStepDecorator"),
     ("bazel_local", ".bazel_local.BazelLocalDecorator"),
+    ("container", ".bazel_container.ContainerDecorator"),
 ]
 
 FLOW_DECORATORS_DESC = [
