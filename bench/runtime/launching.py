@@ -140,7 +140,7 @@ def _foreach(scratch: Path, aws: dict[str, str], kind: str, tasks: int, console:
     """Return what a foreach of fewer and of all tasks costs under the environment ``kind``."""
     flow = generated.write_foreach(scratch / kind, None if kind == "bazel" else "python:3.14")
     variables = aws | (generated.variables(flow.parent) if kind == "bazel" else {})
-    with _fork_server(scratch / f"{kind}.socket", variables):
+    with _fork_server(scratch / f"{kind}.socket", flow.parent, variables):
         client, result = scratch / f"{kind}-python", scratch / f"{kind}.json"
         write_client(client, os.path.realpath(sys.executable), scratch / f"{kind}.socket")
         launched = []
@@ -168,9 +168,10 @@ def _run(command: Sequence[str], flow: Path, variables: Mapping[str, str]) -> No
 
 
 @contextmanager
-def _fork_server(address: Path, variables: Mapping[str, str]) -> Iterator[None]:
-    """Run the process whose forks are tasks."""
-    server = subprocess.Popen([sys.executable, HERE / "fork_server.py", address], env=_environ(variables))
+def _fork_server(address: Path, directory: Path, variables: Mapping[str, str]) -> Iterator[None]:
+    """Run the process whose forks are tasks, in ``directory``: Metaflow keeps files of tasks where it was loaded."""
+    command = [sys.executable, HERE / "fork_server.py", address]
+    server = subprocess.Popen(command, cwd=directory, env=_environ(variables))
     try:
         while not address.exists():
             if server.poll() is not None:
