@@ -45,8 +45,8 @@ _INIT_LIMIT = 200
 _GROWTH_LIMIT = 110
 """Processor time of a task more under ``bazel``, in percent of that under Metaflow's own environment; less is noise."""
 _BLOCKS_LIMIT = 2
-"""Blocks of memory of a task more, beyond Metaflow's own. A text for each task is one; some tens in all are noise, which
-few tasks do not even out."""
+"""Blocks of memory of a task more, beyond Metaflow's own. A text for each task is one; some tens in all are noise,
+which few tasks do not even out."""
 _OWN_LIMIT = 0.1
 """Milliseconds of processor time of ours for one task."""
 _FEWER = 5
@@ -171,7 +171,7 @@ def _run(command: Sequence[str], flow: Path, variables: Mapping[str, str]) -> No
 @contextmanager
 def _fork_server(address: Path, directory: Path, variables: Mapping[str, str]) -> Iterator[None]:
     """Run the process whose forks are tasks, in ``directory``: Metaflow keeps files of tasks where it was loaded."""
-    command = [sys.executable, HERE / "fork_server.py", address]
+    command = [sys.executable, str(HERE / "fork_server.py"), str(address)]
     server = subprocess.Popen(command, cwd=directory, env=_environ(variables))
     try:
         while not address.exists():
