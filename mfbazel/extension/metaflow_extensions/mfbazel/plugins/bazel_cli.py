@@ -25,11 +25,6 @@ class Command:
         """Whether it makes the code package and starts nothing (``package list``)."""
         return self.names[:1] == ("package",)
 
-    @property
-    def stays_here(self) -> bool:
-        """Whether it runs a task on this machine whatever its decorators say (``spin``)."""
-        return self.names[:1] == ("spin",)
-
 
 def running() -> Command:
     """Return the command that runs, as the command line's parser sees it."""
