@@ -8,6 +8,7 @@ verifies every file against RECORD on the way.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import statistics
@@ -117,13 +118,18 @@ def measure(
         process = subprocess.Popen(
             words, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=errors
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
+        usage = _waited(process, start)
     if process.returncode:
         output = "\n".join(log.read_text(errors="replace").splitlines()[-20:]) if log else None
         raise subprocess.CalledProcessError(process.returncode, words, output)
-    return Usage(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+    return usage
+
+
+def _waited(process: subprocess.Popen[Any], start: float) -> Usage:
+    """Wait for a process that was started at ``start``."""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return Usage(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
 def mfbazel_command(package: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
@@ -132,14 +138,59 @@ def mfbazel_command(package: str, *arguments: str) -> tuple[list[str], dict[str,
     return [sys.executable, "-m", f"mfbazel.{package}", *arguments], {**os.environ, "PYTHONPATH": path}
 
 
-def one_pass(layer: Layer, python: str, options: Sequence[str], directory: Path) -> Made:
-    """Make a layer as a build does: one process, with ``options`` for the compression."""
-    outputs = ["--blob", "l.blob", "--descriptor", "l.json", "--files", "l.tsv"]
-    arguments = ["wheels", "--python", python, "--name", layer.name, "--platform", PLATFORM, *options, *outputs]
-    command, environment = mfbazel_command("layer", *arguments)
-    usage = measure([*command, *(wheel.resolve() for wheel in layer.wheels)], directory, environment)
-    blob = directory / "l.blob"
-    return Made(blob, directory / "l.json", blob.stat().st_size, usage)
+class LayerWorker:
+    """mfbazel's tool as a build runs it: one persistent worker, started when the first layer is asked for.
+
+    A context manager; processor time and memory are those of the worker's whole life, see :meth:`end`.
+    """
+
+    def __init__(self, python: str, options: Sequence[str]) -> None:
+        """Say what all layers have in common: the image's Python ``X.Y``, and options for the compression."""
+        self._arguments = ["wheels", "--python", python, "--platform", PLATFORM, *options]
+        self._process: subprocess.Popen[str] | None = None
+        self._start = 0.0
+
+    def __enter__(self) -> LayerWorker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process:
+            self.end()
+
+    def make(self, layer: Layer, directory: Path) -> Made:
+        """Make a layer in ``directory``; its usage says the time only, and that of the first one includes the start.
+
+        Raises:
+            subprocess.CalledProcessError: the layer cannot be made; ``output`` says why.
+        """
+        start = time.perf_counter()
+        if self._process is None:
+            command, environment = mfbazel_command("layer", "--persistent_worker")
+            self._start = start
+            self._process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+        blob, descriptor = directory / "l.blob", directory / "l.json"
+        outputs = ["--blob", blob, "--descriptor", descriptor, "--files", directory / "l.tsv"]
+        wheels = (wheel.resolve() for wheel in layer.wheels)
+        arguments = [*self._arguments, "--name", layer.name, *map(str, outputs), *map(str, wheels)]
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"arguments": arguments}) + "\n")
+        self._process.stdin.flush()
+        response = json.loads(self._process.stdout.readline() or '{"exitCode": 1, "output": "the worker ended"}')
+        if response["exitCode"]:
+            raise subprocess.CalledProcessError(response["exitCode"], arguments, response["output"])
+        return Made(blob, descriptor, blob.stat().st_size, Usage(time.perf_counter() - start, 0.0, 0))
+
+    def end(self) -> Usage:
+        """End the worker; return what it and the processes of the layers took, from its start to its end."""
+        assert self._process is not None
+        process, self._process = self._process, None
+        for stream in (process.stdin, process.stdout):
+            assert stream is not None
+            stream.close()
+        return _waited(process, self._start)
 
 
 def usual_chain(layer: Layer, directory: Path) -> Made:

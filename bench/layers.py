@@ -5,8 +5,9 @@ and read both files again for the two digests. mfbazel goes from the wheel to th
 verifies every file against RECORD on the way.
 
 Figures: MB/s of content (10^6 bytes of unpacked files per second of wall time, median over the rounds) and the ratio to
-the usual chain. Every round runs each variant once, one wheel after another; each starts its processes anew, as a build
-does; wheels come from a warm page cache. Exits with 1 when the default is not fast enough.
+the usual chain. Every round runs each variant once, one wheel after another; mfbazel's tool as a build runs it, one
+persistent worker that the round starts; wheels come from a warm page cache. Exits with 1 when the default is not fast
+enough.
 
     python bench/layers.py WHEEL.whl ...
     python bench/layers.py --lock examples/churn/churn_flow.lock  # its five largest wheels, fetched as a build does
@@ -15,6 +16,7 @@ does; wheels come from a warm page cache. Exits with 1 when the default is not f
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import tempfile
@@ -29,11 +31,11 @@ from bench.layer_making import (
     NOTHING,
     USUAL,
     Layer,
-    Made,
+    LayerWorker,
     Result,
+    Usage,
     content_of,
     fetch_wheels,
-    one_pass,
     runs,
     table,
     usual_chain,
@@ -109,18 +111,25 @@ def _measure(
     for number in range(1, options.runs + 1):
         for variant, result in results.items():
             with console.status(f"round {number} of {options.runs}: {variant}"):
-                made = [_once(variant, wheel, options.python, scratch) for wheel in wheels]
-            result.add(sum((layer.usage for layer in made), NOTHING), sum(layer.size for layer in made))
+                usage, size = _round(variant, wheels, options.python, scratch)
+            result.add(usage, size)
     return results
 
 
-def _once(variant: str, wheel: Path, python: str, scratch: Path) -> Made:
-    """Make one layer in an empty directory. Removing is not counted."""
-    layer = Layer(wheel.name, (wheel,))
-    with tempfile.TemporaryDirectory(dir=scratch) as directory:
-        if variant == USUAL:
-            return usual_chain(layer, Path(directory))
-        return one_pass(layer, python, _VARIANTS[variant], Path(directory))
+def _round(variant: str, wheels: Sequence[Path], python: str, scratch: Path) -> tuple[Usage, int]:
+    """Make each wheel's layer in a directory of its own; return what that took, and the size of all layers.
+
+    Removing is not counted.
+    """
+    made = []
+    with contextlib.ExitStack() as stack:
+        worker = stack.enter_context(LayerWorker(python, _VARIANTS.get(variant, ())))
+        for wheel in wheels:
+            layer = Layer(wheel.name, (wheel,))
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=scratch)))
+            made.append(usual_chain(layer, directory) if variant == USUAL else worker.make(layer, directory))
+        usage = sum((one.usage for one in made), NOTHING) if variant == USUAL else worker.end()
+    return usage, sum(one.size for one in made)
 
 
 if __name__ == "__main__":

@@ -192,5 +192,13 @@ def _check_hashes(wheels: list[Path], given: list[str]) -> None:
                 )
 
 
+def _warm() -> None:
+    """Import what some layers need only, for a worker that makes many."""
+    from mfbazel.layer import bytecode, direct_url, existing
+
+    assert bytecode and direct_url and existing
+
+
 if __name__ == "__main__":
-    run_worker_front(main)
+    # A process per layer: its memory is bounded, and stays so whatever a worker made before.
+    run_worker_front(main, warm=_warm)

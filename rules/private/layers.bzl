@@ -117,9 +117,10 @@ def _wheel_layer_impl(ctx):
         if wheel.direct_url:
             arguments.add("--direct-url", "{}={}".format(wheel.file.basename, wheel.direct_url))
     compiler = _bytecode(ctx, arguments)
-    ctx.actions.run(
+    run_in_worker(
+        ctx,
         executable = ctx.executable._layer,
-        arguments = [arguments],
+        arguments = arguments,
         inputs = depset([wheel.file for wheel in wheels], transitive = [compiler]),
         outputs = outputs,
         mnemonic = "WheelLayer",
@@ -150,9 +151,10 @@ def _venv_layer_impl(ctx):
     layer, arguments, outputs = declare_layer(ctx, "venv", ctx.label.name, "virtual environment of Python {}".format(ctx.attr.python))
     arguments.add("--python", ctx.attr.python)
     arguments.add("--interpreter", ctx.attr.interpreter)
-    ctx.actions.run(
+    run_in_worker(
+        ctx,
         executable = ctx.executable._layer,
-        arguments = [arguments],
+        arguments = arguments,
         outputs = outputs,
         mnemonic = "VenvLayer",
         progress_message = "Making layer of the virtual environment for Python " + ctx.attr.python,

@@ -1,4 +1,4 @@
-"""Actions that take less time than starting Python: they run in a persistent worker where Bazel has them."""
+"""Actions of mfbazel's own fronts: they run in a persistent worker where Bazel has them, and start no Python each."""
 
 def run_in_worker(ctx, arguments, **kwargs):
     """Declares an action of a front that can be a worker.

@@ -79,9 +79,9 @@ class Oracle:
 
     def __enter__(self) -> Oracle:
         self._process = subprocess.Popen(
+            # It may write byte code: what each child imports is compiled by the first one alone.
             [
                 sys.executable,
-                "-B",
                 str(Path(__file__).absolute().with_name("metaflow_oracle_server.py")),
                 self._directory.name,
             ],

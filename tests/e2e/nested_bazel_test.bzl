@@ -25,8 +25,8 @@ def nested_bazel_test(name, data = [], deps = [], env_inherit = [], **kwargs):
             "MFBAZEL_TOOLBOX_DIR",
             "XDG_CACHE_HOME",
         ] + env_inherit,
+        # Much of the time one core is idle: another test may run meanwhile.
         tags = [
-            "cpu:2",
             "no-remote-exec",
             "no-sandbox",
         ],

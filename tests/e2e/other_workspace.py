@@ -21,6 +21,11 @@ bazel_dep(name = "rules_python", version = "0.22.1")
 local_path_override(module_name = "mfbazel", path = "{workspace}")
 """
 
+SHORT_LIVED = ("--host_jvm_args=-XX:TieredStopAtLevel=1", "--host_jvm_args=-XX:+UseSerialGC")
+"""Startup options of a Bazel that lives for minutes: without Java's second compiler it takes half of the processor."""
+BAZELRC = f"startup {' '.join(SHORT_LIVED)}\n"
+"""The same for a workspace's own file: commands that ask the running server are started with them, too."""
+
 
 @dataclass(frozen=True)
 class OtherWorkspace:
@@ -46,6 +51,7 @@ class OtherWorkspace:
         """Make the files that every workspace which uses mfbazel has."""
         self.write("MODULE.bazel", _MODULE.format(workspace=WORKSPACE))
         self.write(".bazelversion", (WORKSPACE / ".bazelversion").read_text(encoding="utf-8"))
+        self.write(".bazelrc", BAZELRC)
 
     @property
     def environment(self) -> dict[str, str]:

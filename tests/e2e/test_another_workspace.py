@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.layouts import Layout
-from tests.e2e.other_workspace import WORKSPACE, OtherWorkspace
+from tests.e2e.other_workspace import BAZELRC, WORKSPACE, OtherWorkspace
 from tests.e2e.registry import Registry
 
 RUNFILES = Path(__file__).absolute().parents[2]
@@ -101,6 +101,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
         shutil.copytree(WORKSPACE / "examples", directory / "examples")
         shutil.copy(WORKSPACE / ".bazelversion", directory)
         directory.joinpath("BUILD.bazel").write_text("")
+        directory.joinpath(".bazelrc").write_text(BAZELRC)
         values = {"workspace": WORKSPACE, "host": registry.host, "digest": digest}
         directory.joinpath("MODULE.bazel").write_text(MODULE.format(**values))
         directory.joinpath("examples/churn/BUILD.bazel").write_text(BUILD.replace("{host}", registry.host))

@@ -3,10 +3,10 @@
 What "two machines" means here: the first is the Bazel that built this test's data, on all cores, `-c fastbuild`, in the
 time zone, locale, umask and user of whoever runs the tests. The second is a Bazel of its own on a copy of the sources
 at another path, with an output base of its own and no disk cache: on one core and one job, `-c opt`, in a time zone on
-the other side of the date line, another locale (of actions too), a umask that lets nobody else read, and (where the
-test runs as root in the toolbox) as a user without rights, at home elsewhere, on a machine of another name. The two
-share the kernel, the toolbox (or installed Bazel) with its interpreter and its base packages, and the wheels, which are
-fixed by their hashes.
+the other side of the date line, another locale (of actions too), a umask that lets nobody else read, layers made by a
+process each instead of by persistent workers, and (where the test runs as root in the toolbox) as a user without
+rights, at home elsewhere, on a machine of another name. The two share the kernel, the toolbox (or installed Bazel) with
+its interpreter and its base packages, and the wheels, which are fixed by their hashes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,12 @@ RUNFILES = Path(__file__).absolute().parents[2]
 HERE = Path(__file__).parent
 FLOWS = ("//examples/churn:churn_flow", "//examples/forecast:forecast_flow")
 LOCKS = ("examples/churn/churn_flow.lock", "examples/forecast/forecast_flow.lock", "tools/python/python.lock")
-OPTIONS = ("--compilation_mode=opt", "--jobs=1", *(f"{flow}.images" for flow in FLOWS))
+OPTIONS = (
+    "--compilation_mode=opt",
+    "--jobs=1",
+    "--strategy=WheelLayer=sandboxed,local",
+    *(f"{flow}.images" for flow in FLOWS),
+)
 CAN_CHANGE_USER = os.geteuid() == 0 and Path("/usr/share/mfbazel/base").is_dir()
 
 CONDITIONS = Conditions(

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.e2e.other_workspace import WORKSPACE
+from tests.e2e.other_workspace import SHORT_LIVED, WORKSPACE
 
 NOBODY = 65534
 """User and group that have no rights, as Linux numbers them where a number is needed."""
@@ -93,7 +93,7 @@ class WorkspaceCopy:
     def bazel(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the copy's Bazel, with an output base of its own."""
         actions = [f"--{kind}={name}={value}" for name, value in self.conditions.variables.items() for kind in _ACTIONS]
-        startup = [f"--output_user_root={self.scratch / 'output'}", "--max_idle_secs=60"]
+        startup = [f"--output_user_root={self.scratch / 'output'}", "--max_idle_secs=60", *SHORT_LIVED]
         options = [*actions, "--symlink_prefix=/"] if command in ("build", "cquery") else []
         return subprocess.run(
             [str(self.directory / "bazelw"), *startup, command, *options, *arguments],
