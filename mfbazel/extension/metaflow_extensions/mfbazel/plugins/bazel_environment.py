@@ -12,9 +12,8 @@ from typing import Any
 
 from metaflow import current
 from metaflow.metaflow_environment import MetaflowEnvironment
-from metaflow.packaging_sys import ContentType
 
-from . import bazel_requirements
+from . import bazel_requirements, bazel_versions
 from .bazel_errors import (
     MissingInterpreterException,
     NotPushedException,
@@ -26,6 +25,7 @@ from .bazel_lock import IMAGES_VARIABLE, LOCK_VARIABLE, Images, Lock, command, r
 
 REMOTE_DECORATORS = ("batch", "kubernetes")
 """Step decorators whose ``image`` is set."""
+_LOCAL_DECORATOR = "bazel_local"
 
 STEP_PYTHON_VARIABLE = "MFBAZEL_STEP_PYTHON_DIR"
 """Environment variable: directory that holds ``<environment>/bin/python`` for every environment of the lock."""
@@ -48,6 +48,16 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
         super().__init__(flow)
         self._flow = flow
         self._environments: dict[str, str] = {}
+
+    def validate_environment(self, echo: Callable[..., None], datastore_type: str) -> None:
+        """Refuse a Metaflow that is too old, and prepare a newer one, before any command.
+
+        Raises:
+            UnsupportedMetaflowException: it is.
+        """
+        bazel_versions.require_supported()
+        bazel_versions.allow_in_spin(_LOCAL_DECORATOR)
+        super().validate_environment(echo, datastore_type)
 
     def init_environment(self, echo: Callable[..., None]) -> None:
         """Compare the lock with the code and give every remote step its image.
@@ -102,7 +112,7 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
 
     def decospecs(self) -> tuple[str, ...]:
         """Attach the decorator that starts local tasks on the interpreter of their step."""
-        return ("bazel_local", *super().decospecs())
+        return (_LOCAL_DECORATOR, *super().decospecs())
 
     def executable(self, step_name: str, default: str | None = None) -> str:
         """Return the interpreter of ``step_name`` as a command line in its container names it.
@@ -132,29 +142,14 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
             )
         return str(python)
 
-    def add_to_package(self) -> Iterator[tuple[str, str, ContentType]]:
+    def add_to_package(self) -> Iterator[tuple[str, str, Any]]:
         """Yield the first-party files outside the flow's directory, under the paths by which they are imported.
 
         Raises:
             UnreadableFileException: the launcher's list is damaged, or names a file that is missing.
         """
         yield from super().add_to_package()
-        named = os.environ.get(FIRST_PARTY_VARIABLE)
-        if not named:
-            return
-        try:
-            listed = json.loads(Path(named).read_text(encoding="utf-8"))
-            files = {
-                str(arcname): Path(os.environ.get(RUNFILES_VARIABLE, ""), path) for arcname, path in listed.items()
-            }
-        except (OSError, ValueError, AttributeError, TypeError) as error:
-            raise UnreadableFileException(
-                f"{named}, named by {FIRST_PARTY_VARIABLE}, cannot be read: {error!r}."
-            ) from error
-        for arcname, path in sorted(files.items()):
-            if not path.is_file():
-                raise UnreadableFileException(f"{named} lists {arcname}, but there is no file {path}.")
-            yield str(path), arcname, ContentType.USER_CONTENT
+        yield from bazel_versions.packaged(_first_party_files())
 
     @classmethod
     def get_client_info(cls, flow_name: str, metadata: Any) -> str:  # noqa: ARG003 - Metaflow's signature
@@ -162,9 +157,33 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
         return f"Bazel environment of {flow_name}: the packages of a task are those of its image"
 
 
+def _first_party_files() -> dict[str, Path]:
+    """Return the files that the launcher lists, by their paths in the code package; those of a directory one by one."""
+    named = os.environ.get(FIRST_PARTY_VARIABLE)
+    if not named:
+        return {}
+    try:
+        listed = json.loads(Path(named).read_text(encoding="utf-8"))
+        paths = {str(arcname): Path(os.environ.get(RUNFILES_VARIABLE, ""), path) for arcname, path in listed.items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise UnreadableFileException(
+            f"{named}, named by {FIRST_PARTY_VARIABLE}, cannot be read: {error!r}."
+        ) from error
+    found: dict[str, Path] = {}
+    for arcname, path in paths.items():
+        if path.is_dir():
+            found |= {f"{arcname}/{file.relative_to(path)}": file for file in path.rglob("*") if file.is_file()}
+        elif path.is_file():
+            found[arcname] = path
+        else:
+            raise UnreadableFileException(f"{named} lists {arcname}, but there is no file {path}.")
+    return found
+
+
 def _decorators_without_image(step: Any) -> list[Any]:
-    """Return the remote decorators of ``step`` for which the user chose no image."""
-    return [deco for deco in step.decorators if deco.name in REMOTE_DECORATORS and not _has_own_image(deco)]
+    """Return the remote decorators of ``step`` that Metaflow will use and for which the user chose no image."""
+    remote = [deco for deco in step.decorators if deco.name in REMOTE_DECORATORS and bazel_versions.is_in_use(deco)]
+    return [deco for deco in remote if not _has_own_image(deco)]
 
 
 def _has_own_image(deco: Any) -> bool:
@@ -175,7 +194,7 @@ def _has_own_image(deco: Any) -> bool:
     """
     if "image" in deco._user_defined_attributes:
         return True
-    if not deco.inserted_by:
+    if not deco.inserted_by or not deco.attributes["image"]:
         return False
     plain = type(deco)()
     plain.external_init()

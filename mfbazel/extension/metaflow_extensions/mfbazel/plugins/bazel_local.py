@@ -8,6 +8,8 @@ from typing import Any
 
 from metaflow.decorators import StepDecorator
 
+from .bazel_errors import MissingInterpreterException
+
 
 class BazelLocalDecorator(StepDecorator):  # type: ignore[misc]
     """Starts a task that runs on this machine with the packages that were locked for its step, and no others.
@@ -29,13 +31,21 @@ class BazelLocalDecorator(StepDecorator):  # type: ignore[misc]
     def runtime_step_cli(self, cli_args: Any, retry_count: int, max_user_code_retries: int, ubf_context: Any) -> None:
         """Put the step's interpreter into the command line of a local task, and its directory first on PATH.
 
+        What @catch does here after the last attempt failed elsewhere runs none of the step's code, and any interpreter
+        with Metaflow will do.
+
         Raises:
             MissingInterpreterException: there is none.
         """
-        del retry_count, max_user_code_retries, ubf_context
+        del ubf_context
         if cli_args.commands[0] not in ("step", "spin-step") or not hasattr(self._environment, "interpreter"):
             return
-        python = self._environment.interpreter(self._step)
+        try:
+            python = self._environment.interpreter(self._step)
+        except MissingInterpreterException:
+            if retry_count <= max_user_code_retries:
+                raise
+            return
         if python is not None:
             cli_args.entrypoint[0] = python
             directories = [str(Path(python).parent), os.environ.get("PATH", "")]
