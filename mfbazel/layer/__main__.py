@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     venv = commands.add_parser("venv", help="the virtual environment's skeleton", description=_venv.__doc__)
     venv.add_argument("--python", required=True, metavar="X.Y", help="version of the image's Python")
     venv.add_argument("--interpreter", required=True, metavar="PATH", help="its absolute path in the base image")
+    venv.add_argument("--system-packages", action="store_true", help="let the base image's own packages be imported")
     _output_options(venv)
     venv.set_defaults(run=_venv)
 
@@ -128,7 +129,7 @@ def _wheels(options: argparse.Namespace) -> None:
 
 def _venv(options: argparse.Namespace) -> None:
     """Write the layer that makes /opt/venv a virtual environment of the base image's interpreter."""
-    _write(options, skeleton(options.python, options.interpreter))
+    _write(options, skeleton(options.python, options.interpreter, system_packages=options.system_packages))
 
 
 def _write(options: argparse.Namespace, entries: list[Entry]) -> None:

@@ -11,12 +11,13 @@ from mfbazel.layer.tar import DIRECTORY, FILE, SYMLINK, Content, Entry
 _OWNER = "mfbazel-venv"
 
 
-def skeleton(python: str, interpreter: str) -> list[Entry]:
+def skeleton(python: str, interpreter: str, *, system_packages: bool = False) -> list[Entry]:
     """Return the skeleton's entries (PEP 405): ``pyvenv.cfg``, links to the interpreter, an empty site-packages.
 
     Args:
         python: version, ``X.Y``.
         interpreter: absolute path in the base image, for example ``/usr/bin/python3.14``.
+        system_packages: whether the base image's own packages can be imported too.
 
     Raises:
         LayerError: ``interpreter`` is not absolute, or lies in the environment itself.
@@ -31,7 +32,8 @@ def skeleton(python: str, interpreter: str) -> list[Entry]:
         raise LayerError(
             f"interpreter {interpreter!r} lies in the virtual environment itself: name the base image's own one"
         )
-    config = f"home = {home}\ninclude-system-site-packages = false\nversion = {python}\n"
+    system = str(system_packages).lower()
+    config = f"home = {home}\ninclude-system-site-packages = {system}\nversion = {python}\n"
     links = {"bin/python": interpreter, "bin/python3": "python", f"bin/python{python}": "python", "lib64": "lib"}
     return with_directories(
         [

@@ -1,17 +1,12 @@
 """First-party modules as files of an image, for rules_pkg."""
 
 load("@rules_pkg//pkg:providers.bzl", "PackageFilesInfo")
-load(":import_roots.bzl", "import_roots", "imported_as")
+load(":import_roots.bzl", "first_party")
 
 def _first_party_files_impl(ctx):
-    runfiles = ctx.runfiles().merge_all([dep[DefaultInfo].default_runfiles for dep in ctx.attr.deps])
-    files = depset(transitive = [runfiles.files] + [dep[DefaultInfo].files for dep in ctx.attr.deps])
-    roots = import_roots(ctx, ctx.attr.deps)
     found = {
         "{}/{}".format(ctx.attr.prefix, path): file
-        for file in files.to_list()
-        if file.owner.workspace_name == "" and not file.is_directory
-        for path in imported_as(file, roots)
+        for path, file in first_party(ctx, ctx.attr.deps).files.items()
     }
     return [
         DefaultInfo(files = depset(found.values())),

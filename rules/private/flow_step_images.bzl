@@ -115,7 +115,7 @@ def _platforms_of(label, step, lock):
     return [asked]
 
 def _groups(label, lock, base, bases, foreign):
-    """Steps whose images are one: the same packages, base and platforms. In an order in which images come after those that they are derived from."""
+    """Steps whose images are one: the same packages, base and platforms, and no disabled with another. In an order in which images come after those that they are derived from."""
     found = {}
     for step, environment in lock["steps"].items():
         if step in foreign:
@@ -124,8 +124,9 @@ def _groups(label, lock, base, bases, foreign):
         if not chosen:
             fail("{}: step {} has no base image: set `base`, or `bases` with the key \"default\" or {}".format(label, step, repr(step)))
         platforms = _platforms_of(label, step, lock)
-        key = repr((lock["equal"][environment], str(chosen), platforms))
-        found.setdefault(key, struct(base = chosen, platforms = platforms, steps = [])).steps.append(step)
+        disabled = step in lock["disabled"]
+        key = repr((lock["equal"][environment], str(chosen), platforms, disabled))
+        found.setdefault(key, struct(base = chosen, disabled = disabled, platforms = platforms, steps = [])).steps.append(step)
     groups = found.values()
     ordered = []
     for _ in groups:
@@ -173,9 +174,9 @@ def _once(shared, key, declare):
 def _support(shared, name, label, python, group, parent, platform):
     """What the image of a group needs besides its packages, on one platform."""
     slug = platform_slug(platform)
-    prefix = "_{}.python{}".format(name, python)
+    prefix = "_{}.python{}{}".format(name, python, ".disabled" if group.disabled else "")
     interpreter = shared.options.interpreter.format(python = python)
-    venv = _once(shared, prefix, lambda: venv_support(prefix, python, interpreter, shared.options.files, shared.code, shared.options.workdir, shared.hidden))
+    venv = _once(shared, prefix, lambda: venv_support(prefix, python, interpreter, group.disabled, shared.options.files, shared.code, shared.options.workdir, shared.hidden))
     files = "{}.{}".format(prefix, slug)
     above = _once(shared, files, lambda: files_support(files, venv.above, platform, shared.hidden))
     if parent:

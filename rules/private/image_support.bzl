@@ -14,13 +14,14 @@ VENV = "/opt/venv"
 # Metaflow unpacks its code package into the working directory, which must be writable for any user and hold no metaflow/.
 WORKDIR = "/metaflow"
 
-def venv_support(name, python, interpreter, files, code, workdir, hidden):
+def venv_support(name, python, interpreter, system_packages, files, code, workdir, hidden):
     """Declares the layers below and above the packages: the virtual environment, and first-party files with the working directory.
 
     Args:
         name: prefix of the targets.
         python: version (X.Y) of the image's Python.
         interpreter: absolute path of the interpreter in the base; `{python}` stands for the version.
+        system_packages: whether the base's own packages can be imported too.
         files: what rules_pkg makes of first-party files.
         code: py_library targets whose modules are installed beside the packages.
         workdir: the working directory.
@@ -33,6 +34,7 @@ def venv_support(name, python, interpreter, files, code, workdir, hidden):
         name = name + ".venv",
         interpreter = interpreter.format(python = python),
         python = python,
+        system_packages = system_packages,
         **hidden
     )
     pkg_mkdirs(

@@ -151,6 +151,8 @@ def _venv_layer_impl(ctx):
     layer, arguments, outputs = declare_layer(ctx, "venv", ctx.label.name, "virtual environment of Python {}".format(ctx.attr.python))
     arguments.add("--python", ctx.attr.python)
     arguments.add("--interpreter", ctx.attr.interpreter)
+    if ctx.attr.system_packages:
+        arguments.add("--system-packages")
     run_in_worker(
         ctx,
         executable = ctx.executable._layer,
@@ -168,6 +170,7 @@ venv_layer = rule(
         LAYER_TOOL,
         interpreter = attr.string(mandatory = True, doc = "Absolute path of the interpreter in the base image."),
         python = attr.string(mandatory = True, doc = "Version of that interpreter, X.Y."),
+        system_packages = attr.bool(doc = "Whether the base image's own packages can be imported too."),
     ),
 )
 

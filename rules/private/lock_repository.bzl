@@ -117,6 +117,7 @@ def _entry(lock, of_environment):
     flow = lock.get("flow") or {"steps": []}
     return {
         "asked": {step["name"]: step["platform"] for step in flow["steps"] if step.get("platform")},
+        "disabled": [step["name"] for step in flow["steps"] if step.get("disabled")],
         "equal": _equal_environments(lock, of_environment),
         "gpu": [step["name"] for step in flow["steps"] if step.get("gpu")],
         "platforms": sorted(lock.get("layers", {})),

@@ -60,7 +60,7 @@ def step_image(
     options = image_options(**options)
     hidden = hidden_attributes(tags)
     interpreter = options.interpreter.format(python = python)
-    venv = venv_support("_" + name, python, interpreter, options.files, code, options.workdir, hidden)
+    venv = venv_support("_" + name, python, interpreter, False, options.files, code, options.workdir, hidden)
     support = {}
     for platform in platforms:
         prefix = "_{}.{}".format(name, platform_slug(platform))

@@ -138,6 +138,27 @@ class Engine(Service):
         """Run a command in a container of ``image`` that has further ``options`` of podman-run(1)."""
         return self._run("run", "--rm", *options, image, *command)
 
+    def run_pod(
+        self,
+        name: str,
+        image: str,
+        command: Sequence[str],
+        variables: Mapping[str, str],
+        hosts: Sequence[str] = (),
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a container as a node of Kubernetes does, and wait for it.
+
+        Args:
+            name: of the container.
+            image: reference of the image; it is pulled where it is missing.
+            command: what takes the place of the image's entrypoint and command.
+            variables: environment variables, besides those of every container.
+            hosts: further names of this machine in the container.
+        """
+        options = [f"--env={name}={value}" for name, value in variables.items()]
+        options += [f"--add-host={host}:{LOOPBACK}" for host in hosts]
+        return self._run("run", "--rm", f"--name={name}", f"--entrypoint={json.dumps(list(command))}", *options, image)
+
     def pull(self, source: str) -> str:
         """Pull an image, ``oci:<layout directory>`` for example, and return its ID.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from tests.e2e.cloud import BATCH_VARIABLES, BUCKET, CREDENTIALS, QUEUE, Cloud
@@ -24,6 +26,9 @@ from tests.e2e.registry import Registry
 from tests.e2e.tripwire import Tripwire
 
 Say = Callable[[str], None]
+
+# Metaflow starts as many processes as it is allowed to for every few files that it reads or writes.
+_ONE_WORKER = {"METAFLOW_S3_WORKER_COUNT": "1"}
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def started_machine(crane: Path, say: Say) -> Iterator[Machine]:
         metadata = stack.enter_context(MetadataService())
         registry = Registry(crane, directory / "blobs", logs / "registry.log")
         stack.enter_context(registry)
-        variables = {**CREDENTIALS, **BATCH_VARIABLES, **tripwire.variables}
+        variables = {**CREDENTIALS, **BATCH_VARIABLES, **_ONE_WORKER, **tripwire.variables}
         engine = Engine(directory / "engine", registry.host, variables, logs / "podman.log")
         stack.enter_context(engine)
         cloud = Cloud(engine.address, directory / "home", logs / "moto.log")
@@ -97,6 +102,20 @@ def started_machine(crane: Path, say: Say) -> Iterator[Machine]:
         environ = _environ(directory, cloud, cloud.prepare(), metadata)
         say(f"registry, container engine and cloud started: {time.monotonic() - began:.1f} s")
         yield Machine(directory, registry, engine, cloud, tripwire, environ, say)
+
+
+@contextmanager
+def stopped_kindly() -> Iterator[None]:
+    """Let the signal with which Bazel ends a test that takes too long stop the servers, as Ctrl-C does."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _environ(directory: Path, cloud: Cloud, role: str, metadata: MetadataService) -> dict[str, str]:
@@ -123,6 +142,7 @@ def _environ(directory: Path, cloud: Cloud, role: str, metadata: MetadataService
         "METAFLOW_S3_ENDPOINT_URL": cloud.endpoint,
         "METAFLOW_SERVICE_URL": metadata.address,
         "METAFLOW_USER": "tester",
+        **_ONE_WORKER,
         **CREDENTIALS,
     }
 

@@ -10,21 +10,19 @@ import base64
 import json
 import re
 import shutil
-import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
 
 from tests.e2e.containers import containers_for_ordinary_users_are_optional, why_no_containers
 from tests.e2e.flows import CommandLine, Finished
-from tests.e2e.machine import Machine, started_machine
+from tests.e2e.machine import Machine, started_machine, stopped_kindly
 
 WORKSPACE = Path(__file__).absolute().parents[2]
 FLOW = WORKSPACE / "examples" / "churn" / "churn_flow.py"
@@ -228,20 +226,6 @@ def test_a_stale_lock_is_an_error_that_names_the_step(machine: Machine, launcher
     assert "bazel run //examples/churn:churn_flow.lock" in said
     assert machine.cloud.jobs().keys() == jobs
     assert run.finished.status == 0
-
-
-@contextmanager
-def stopped_kindly() -> Iterator[None]:
-    """Let the signal with which Bazel ends a test that takes too long stop the servers, as Ctrl-C does."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _run(machine: Machine, finished: Finished) -> Run:

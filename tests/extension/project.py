@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +18,34 @@ from mfbazel.analyze import requirements_sha256
 from mfbazel.lock_hash import environments_hash
 
 ROOT = Path(__file__).absolute().parents[2]
+FLOWS = ROOT / "tests" / "flows"
 REPOSITORY = "127.0.0.1:5000/ml/small"
 STEPS = ("start", "train", "end")
 
 Packages = Mapping[str, str]
 
+# Byte code of Metaflow is made once, not by every process.
+_SHARED = Path(os.environ.get("TEST_TMPDIR") or tempfile.mkdtemp(prefix="mfbazel-extension."))
+
 
 class Project:
-    """The flow ``SmallFlow`` in a directory; every step without packages unless told otherwise."""
+    """A flow in a directory: ``SmallFlow``, unless another is chosen; every step without packages unless told so."""
 
     def __init__(self, directory: Path) -> None:
+        """Describe a project in ``directory``, which exists when something is written there."""
         self.directory = directory
+        self.flow, self.file = "SmallFlow", "small_flow.py"
         self.lock = directory / "flow.json"
         self.images = directory / "images.json"
         self.variables: dict[str, str] = {"METAFLOW_DEFAULT_ENVIRONMENT": "bazel", "MFBAZEL_VERIFY": "0"}
+
+    def copy_flow(self, file: str, flow: str, packages: Mapping[str, Packages]) -> None:
+        """Choose a flow of ``tests/flows``, locked and pushed; ``packages`` are those of every step, by its name."""
+        self.flow, self.file = flow, file
+        shutil.copy(FLOWS / file, self.directory)
+        steps, train = tuple(packages), packages.get("train", {})
+        self.write_lock(train, steps=steps, others=packages)
+        self.write_images(train, steps=steps, others=packages)
 
     def write_flow(
         self, train: str = "", *, flow: str = "", start: str = "", body: str = "pass", imports: str = "pypi"
@@ -44,12 +60,19 @@ class Project:
             "if __name__ == '__main__':\n    SmallFlow()\n"
         )
 
-    def write_lock(self, train: Packages, python: str | None = None, steps: tuple[str, ...] = STEPS) -> None:
-        """Write ``flow.json`` with what was locked for ``train`` (and for all steps: the Python)."""
+    def write_lock(
+        self,
+        train: Packages,
+        python: str | None = None,
+        steps: Sequence[str] = STEPS,
+        others: Mapping[str, Packages] | None = None,
+    ) -> None:
+        """Write ``flow.json`` with what was locked for ``train``, for ``others`` (and for all steps: the Python)."""
+        packages = {**(others or {}), "train": train}
         entries = []
         for name in steps:
-            packages = train if name == "train" else {}
-            declared = [{"name": package, "specifier": f"=={version}"} for package, version in packages.items()]
+            wanted = packages.get(name, {})
+            declared = [{"name": package, "specifier": f"=={version}"} for package, version in wanted.items()]
             entries.append(
                 {
                     "name": name,
@@ -57,11 +80,11 @@ class Project:
                     "disabled": False,
                     "python": python,
                     "declared": declared,
-                    "requirements_sha256": requirements_sha256(python, packages),
+                    "requirements_sha256": requirements_sha256(python, wanted),
                 }
             )
         environments = {name: {"python": "3.14", "wheels": {"linux/amd64": []}} for name in steps}
-        content = {"schema": 1, "flow": {"name": "SmallFlow", "steps": entries}, "environments": environments}
+        content = {"schema": 1, "flow": {"name": self.flow, "steps": entries}, "environments": environments}
         self.lock.write_text(json.dumps(content))
         self.variables["MFBAZEL_FLOW_LOCK"] = str(self.lock)
         self.variables["MFBAZEL_FLOW_LABEL"] = "//flows:small_flow"
@@ -84,21 +107,23 @@ class Project:
         python: str | None = None,
         *,
         pushed: bool = True,
-        steps: tuple[str, ...] = STEPS,
+        steps: Sequence[str] = STEPS,
+        others: Mapping[str, Packages] | None = None,
         repository: str = REPOSITORY,
     ) -> None:
-        """Write ``images.json`` as a push (or only a build) of the lock with ``train`` would."""
+        """Write ``images.json`` as a push (or only a build) of the lock with these packages would."""
+        packages = {**(others or {}), "train": train}
         entries = {}
         for name in steps:
             digest = digest_of(name)
             entries[name] = {
                 "digest": digest,
-                "requirements_sha256": requirements_sha256(python, train if name == "train" else {}),
+                "requirements_sha256": requirements_sha256(python, packages.get(name, {})),
                 "lock": self.lock_of(name) if self.lock.exists() else "0" * 16,
                 "layers": {platform: [digest_of(f"{name} {platform}")] for platform in ("linux/amd64", "linux/arm64")},
                 **({"image": f"{repository}@{digest}"} if pushed else {}),
             }
-        content = {"schema": 1, "flow": "SmallFlow", "label": "//flows:small_flow", "steps": entries}
+        content = {"schema": 1, "flow": self.flow, "label": "//flows:small_flow", "steps": entries}
         self.images.write_text(json.dumps(content))
         self.variables["MFBAZEL_IMAGES"] = str(self.images)
 
@@ -107,21 +132,29 @@ class Project:
         """Return the PYTHONPATH of Metaflow's process: this test's own, and the extension."""
         return os.pathsep.join([str(ROOT / "mfbazel" / "extension"), str(ROOT), *filter(None, sys.path)])
 
-    def run(self, *arguments: str, file: str = "small_flow.py") -> subprocess.CompletedProcess[str]:
-        """Run Metaflow's command line on the flow."""
+    def environ(self) -> dict[str, str]:
+        """Return the environment of Metaflow's process, with nothing of the user's own."""
         inherited = ("PATH", "LD_LIBRARY_PATH", "TMPDIR")
-        environ = {name: os.environ[name] for name in inherited if name in os.environ}
-        environ |= {
+        return {
+            **{name: os.environ[name] for name in inherited if name in os.environ},
             "HOME": str(self.directory),
             "METAFLOW_USER": "tester",
             "PYTHONPATH": self.path(),
-            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPYCACHEPREFIX": str(_SHARED / "pycache"),
+            "XDG_CACHE_HOME": str(_SHARED / "cache"),
             **self.variables,
         }
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run Metaflow's command line on the flow."""
+        return self.python(self.file, "--no-pylint", *arguments)
+
+    def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run Python in the project's directory."""
         return subprocess.run(
-            [sys.executable, file, "--no-pylint", *arguments],
+            [sys.executable, *arguments],
             cwd=self.directory,
-            env=environ,
+            env=self.environ(),
             capture_output=True,
             text=True,
             timeout=180,

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
-import tarfile
 from pathlib import Path
 
 import pytest
 
-from mfbazel.analyze import requirements_sha256
 from tests.extension.project import Project, words
 
 S3 = {
@@ -21,21 +17,12 @@ S3 = {
     "AWS_SECRET_ACCESS_KEY": "x",
     "AWS_DEFAULT_REGION": "us-east-1",
 }
-TASK = ["--run-id", "1", "--task-id", "1", "--input-paths", "1/_parameters/0"]
 NUMPY = '@pypi(packages={"numpy": "2.5.5"})'
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
-
-
-def test_a_flow_whose_packages_are_as_locked_runs(project: Project) -> None:
-    project.write_flow(NUMPY, body="print('trained')")
-    project.write_lock({"numpy": "2.5.5"})
-    done = project.run("run")
-    assert done.returncode == 0, words(done)
-    assert "trained" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
@@ -65,38 +52,12 @@ def test_a_stale_lock_is_an_error_that_names_the_step_and_the_commands(
     assert not list(project.directory.glob(".metaflow/SmallFlow/[0-9]*"))
 
 
-def test_packages_given_on_the_command_line_are_compared_too(project: Project) -> None:
-    project.write_flow()
-    project.write_lock({})
-    done = project.run("run", "--with", "pypi:packages={'scipy': '1.0'}".replace("'", '"'))
-    assert done.returncode != 0
-    assert "scipy==1.0 is new" in words(done)
-
-
 def test_a_step_that_the_lock_does_not_know_is_an_error(project: Project) -> None:
     project.write_flow()
     project.write_lock({}, steps=("start", "end"))
     done = project.run("run")
     assert done.returncode != 0
     assert "Step train is not in the lock of the flow SmallFlow" in words(done)
-
-
-def test_packages_of_the_flow_and_of_the_step_merge_as_metaflow_merges_them(project: Project) -> None:
-    project.write_flow(NUMPY, flow='@pypi_base(packages={"numpy": "1.0"}, python="3.14")', imports="pypi, pypi_base")
-    project.write_lock({"numpy": "2.5.5"}, python="3.14")
-    for step in (flow := json.loads(project.lock.read_text()))["flow"]["steps"]:
-        if step["name"] != "train":
-            step["requirements_sha256"] = requirements_sha256("3.14", {"numpy": "1.0"})
-    project.lock.write_text(json.dumps(flow))
-    done = project.run("run")
-    assert done.returncode == 0, words(done)
-
-
-def test_conda_libraries_count_as_packages_and_the_launching_python_is_not_taken_for_declared(project: Project) -> None:
-    project.write_flow('@conda(libraries={"numpy": "2.5.5"})', imports="conda")
-    project.write_lock({"numpy": "2.5.5"})
-    done = project.run("run")
-    assert done.returncode == 0, words(done)
 
 
 def test_packages_that_have_another_name_on_the_index_are_compared_under_their_own(project: Project) -> None:
@@ -111,38 +72,6 @@ def test_packages_that_have_another_name_on_the_index_are_compared_under_their_o
     done = project.run("run")
     assert done.returncode != 0
     assert "does not declare what was locked for it: pytorch was ==2.3, is ==2.4." in words(done)
-
-
-def test_conda_base_is_read_and_installs_nothing(project: Project) -> None:
-    project.write_flow(flow='@conda_base(libraries={"numpy": "2.5.5"})', imports="conda_base")
-    project.write_lock({"numpy": "2.5.5"})
-    for step in (flow := json.loads(project.lock.read_text()))["flow"]["steps"]:
-        step["requirements_sha256"] = requirements_sha256(None, {"numpy": "2.5.5"})
-    project.lock.write_text(json.dumps(flow))
-    done = project.run("run")
-    assert done.returncode == 0, words(done)
-
-
-def test_packages_in_both_pypi_and_conda_are_an_error(project: Project) -> None:
-    project.write_flow(f'@conda(packages={{"scipy": "1.0"}})\n    {NUMPY}', imports="pypi, conda")
-    project.write_lock({"numpy": "2.5.5"})
-    done = project.run("run")
-    assert done.returncode != 0
-    assert "Step train: it has packages from both @pypi and @conda" in words(done)
-
-
-@pytest.mark.parametrize(
-    ("decorator", "flow"),
-    [(NUMPY, ""), ('@conda(packages={"numpy": "2.5.5"})', ""), ("", "@pypi_base"), ("", "@conda_base")],
-)
-def test_under_another_environment_the_decorators_are_metaflows_own(
-    project: Project, decorator: str, flow: str
-) -> None:
-    project.write_flow(decorator, flow=flow, imports="pypi, conda, pypi_base, conda_base")
-    project.variables["METAFLOW_DEFAULT_ENVIRONMENT"] = "local"
-    done = project.run("show")
-    assert done.returncode != 0
-    assert "decorator requires --environment=conda" in words(done)
 
 
 def test_without_the_launcher_a_run_says_how_to_start_it(project: Project) -> None:
@@ -242,71 +171,6 @@ def test_a_step_with_an_image_of_its_own_needs_no_push(project: Project) -> None
     assert done.returncode == 0, words(done)
 
 
-@pytest.mark.parametrize(
-    ("added", "needs_push"),
-    [
-        ('add_decorator("batch", deco_kwargs={"image": "example/own"})', False),
-        ('add_decorator("batch:image=example/own")', False),
-        ('add_decorator("batch")', True),
-    ],
-)
-def test_the_image_that_a_mutator_gives_is_the_users_own(project: Project, added: str, *, needs_push: bool) -> None:
-    project.variables |= S3
-    mutator = f"class Remote(StepMutator):\n    def mutate(self, mutable_step):\n        mutable_step.{added}\n"
-    project.write_flow("@Remote", flow=mutator, imports="StepMutator")
-    project.write_lock({})
-    project.write_images({}, pushed=False)
-    done = project.run("package", "list")
-    assert ("has no pushed image of step train" in words(done)) == needs_push, words(done)
-    assert (done.returncode != 0) == needs_push, words(done)
-
-
-def test_the_code_package_holds_first_party_code_and_the_extension(project: Project) -> None:
-    project.write_flow()
-    project.write_lock({})
-    library = project.directory / "elsewhere" / "lib" / "shapes.py"
-    library.parent.mkdir(parents=True)
-    library.write_text("SIDES = 3\n")
-    listed = project.directory / "first_party.json"
-    listed.write_text(json.dumps({"lib/shapes.py": "elsewhere/lib/shapes.py"}))
-    project.variables |= {"MFBAZEL_FIRST_PARTY": str(listed), "MFBAZEL_RUNFILES": str(project.directory)}
-    done = project.run("package", "save", "package.tgz")
-    assert done.returncode == 0, words(done)
-    with tarfile.open(project.directory / "package.tgz") as archive:
-        names = set(archive.getnames())
-    assert {"small_flow.py", "lib/shapes.py"} <= names
-    assert any(name.endswith("metaflow_extensions/mfbazel/plugins/bazel_environment.py") for name in names)
-
-
-def test_the_packaged_extension_loads_where_the_package_mfbazel_is_missing(project: Project) -> None:
-    """As in a container: from the code package alone, with no variable of the launcher."""
-    project.write_flow(NUMPY)
-    project.write_lock({"numpy": "2.5.5"})
-    assert project.run("package", "save", "package.tgz").returncode == 0
-    container = Project(project.directory / "container")
-    with tarfile.open(project.directory / "package.tgz") as archive:
-        archive.extractall(container.directory, filter="data")
-    packages = [path for path in sys.path if any(Path(path or ".").glob("*.dist-info"))]
-    container.variables["PYTHONPATH"] = os.pathsep.join([str(container.directory / ".mf_code"), *packages])
-    for arguments in (["show"], ["init", "--run-id", "1", "--task-id", "0"], ["step", "start", *TASK]):
-        done = container.run("--metadata=local", "--datastore=local", *arguments)
-        assert done.returncode == 0, words(done)
-        assert "No module named" not in words(done)
-
-
-def test_a_task_runs_on_the_interpreter_of_its_step(project: Project) -> None:
-    project.write_flow(body="import sys; print('runs on', sys.executable)")
-    project.write_lock({})
-    pythons = project.directory / "pythons"
-    for step in ("start", "train", "end"):
-        pythons.joinpath(step, "bin").mkdir(parents=True)
-        pythons.joinpath(step, "bin", "python").symlink_to(sys.executable)
-    project.variables["MFBAZEL_STEP_PYTHON_DIR"] = str(pythons)
-    done = project.run("run")
-    assert done.returncode == 0, words(done)
-    assert f"runs on {pythons}/train/bin/python" in words(done)
-
-
 def test_a_step_without_an_interpreter_is_an_error_that_says_where_it_can_run(project: Project) -> None:
     project.write_flow()
     project.write_lock({})
@@ -314,15 +178,3 @@ def test_a_step_without_an_interpreter_is_an_error_that_says_where_it_can_run(pr
     done = project.run("run")
     assert done.returncode != 0
     assert "Step start cannot run on this machine" in words(done)
-
-
-def test_netflixext_beside_mfbazel_is_warned_of(project: Project) -> None:
-    project.write_flow()
-    project.write_lock({})
-    other = project.directory / "other" / "metaflow_extensions" / "netflix_ext" / "config"
-    other.mkdir(parents=True)
-    other.joinpath("mfextinit_netflixext.py").write_text("")
-    project.variables["PYTHONPATH"] = f"{project.directory / 'other'}:{project.path()}"
-    done = project.run("run")
-    assert done.returncode == 0, words(done)
-    assert "metaflow-netflixext is installed beside mfbazel" in words(done)

@@ -44,7 +44,7 @@ def cards(task):
 
 
 namespace(None)
-tasks = [Task(pathspec) for pathspec in sys.argv[2:]]
+tasks = [Task(pathspec) for pathspec in sys.argv[1:]]
 print(json.dumps([{"metadata": task.metadata_dict, "cards": cards(task)} for task in tasks]))
 """
 
@@ -52,7 +52,7 @@ print(json.dumps([{"metadata": task.metadata_dict, "cards": cards(task)} for tas
 def ask(project: Project, *pathspecs: str) -> list[tuple[dict[str, str], list[str]]]:
     """Return the metadata of tasks as Metaflow's client shows them, and what their cards show."""
     project.directory.joinpath("ask.py").write_text(ASK)
-    done = project.run(*pathspecs, file="ask.py")
+    done = project.python("ask.py", *pathspecs)
     assert done.returncode == 0, words(done)
     tasks = json.loads(done.stdout)
     return [(task["metadata"], [text for card in task["cards"] for text in shown(card)]) for task in tasks]

@@ -113,7 +113,8 @@ def skeleton(tmp_path: Path, *options: str) -> list[tarfile.TarInfo]:
     with tarfile.open(tmp_path / "v.tar") as archive:
         config = archive.extractfile("opt/venv/pyvenv.cfg")
         assert config is not None
-        assert config.read() == b"home = /usr/bin\ninclude-system-site-packages = false\nversion = 3.14\n"
+        system = b"true" if "--system-packages" in options else b"false"
+        assert config.read() == b"home = /usr/bin\ninclude-system-site-packages = %b\nversion = 3.14\n" % system
         return archive.getmembers()
 
 
@@ -128,6 +129,10 @@ def test_skeleton_links_to_the_interpreter_of_the_base(tmp_path: Path) -> None:
     }
     assert found["opt/venv/lib/python3.14/site-packages"].isdir()
     assert "opt/venv/bin/python\t-> /usr/bin/python3.14\tmfbazel-venv\n" in (tmp_path / "v.tsv").read_text()
+
+
+def test_skeleton_can_let_the_packages_of_the_base_be_imported(tmp_path: Path) -> None:
+    assert skeleton(tmp_path, "--interpreter", "/usr/bin/python3.14", "--system-packages")
 
 
 @pytest.mark.parametrize("path", ["python3", "/usr/bin/../bin/python3", "/opt/venv/bin/python", "/usr/bin/python\n"])

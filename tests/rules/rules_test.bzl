@@ -1,7 +1,10 @@
 """Analysis tests: what the rules declare, and what they refuse."""
 
 load("@bazel_skylib//lib:unittest.bzl", "analysistest", "asserts")
+load("@mfbazel_locks//:index.bzl", "LOCKS")
 load("//rules/private:flow_command.bzl", "flow_command")  # buildifier: disable=bzl-visibility
+load("//rules/private:flow_step_images.bzl", "flow_step_images")  # buildifier: disable=bzl-visibility
+load("//rules/private:image_options.bzl", "image_options")  # buildifier: disable=bzl-visibility
 load("//rules/private:layers.bzl", "image_layers", "layers", "venv_layer")  # buildifier: disable=bzl-visibility
 load("//rules/private:missing_lock.bzl", "missing_lock")  # buildifier: disable=bzl-visibility
 load("//rules/private:native_image.bzl", "native_image")  # buildifier: disable=bzl-visibility
@@ -76,6 +79,34 @@ def _clashes_impl(ctx):
 
 layers_of_an_image_are_compared_by_every_build_test = analysistest.make(_clashes_impl)
 
+def _system_packages_test(expected):
+    def _impl(ctx):
+        env = analysistest.begin(ctx)
+        action = [action for action in analysistest.target_actions(env) if action.mnemonic == "VenvLayer"][0]
+        asserts.equals(env, expected, "--system-packages" in action.argv)
+        return analysistest.end(env)
+
+    return analysistest.make(_impl)
+
+disabled_step_sees_the_packages_of_its_base_test = _system_packages_test(True)
+other_step_does_not_see_the_packages_of_its_base_test = _system_packages_test(False)
+
+def _images_with_a_disabled_step(name, disabled):
+    """Declares the images of the churn flow as if a step of it were disabled; returns the steps of each image."""
+    package = "examples/churn/churn_flow"
+    return flow_step_images(
+        name = name,
+        base = "@python_base",
+        bases = {},
+        code = [],
+        images = {},
+        lock = dict(LOCKS[package], disabled = [disabled]),
+        options = image_options(),
+        package = package,
+        tags = ["manual"],
+        visibility = ["//visibility:private"],
+    ).images.values()
+
 def rules_test_suite(name):
     """Declares the tests of this file, and the targets that they look at.
 
@@ -92,14 +123,19 @@ def rules_test_suite(name):
     image_layers(name = "_image_layers", image = "//some:image", layers = ["_second", "_first"], **manual)
     native_image(name = "_image", architecture = "amd64", os = "linux", tars = ["_layers"], **manual)
     native_image(name = "_two_platforms", base = "_image", os = "linux", **manual)
+    images = _images_with_a_disabled_step("_flow", "end")
+    if ["end"] not in images or ["start", "evaluate"] not in images:
+        fail("a disabled step does not have an image of its own: {}".format(images))
     tests = {
         "compression_follows_the_build_setting": (compression_follows_the_build_setting_test, "_first"),
+        "disabled_step_sees_the_packages_of_its_base": (disabled_step_sees_the_packages_of_its_base_test, "__flow.python3.14.disabled.venv"),
         "image_with_base_and_os_is_refused": (image_with_base_and_os_test, "_two_platforms"),
         "image_without_platform_is_refused": (image_without_platform_test, "_no_platform"),
         "layers_keep_their_order": (layers_keep_their_order_test, "_layers"),
         "layers_of_an_image_are_compared_by_every_build": (layers_of_an_image_are_compared_by_every_build_test, "_image_layers"),
         "layers_with_descriptors_are_not_read_again": (layers_with_descriptors_are_not_read_again_test, "_image"),
         "missing_lock_names_the_command": (missing_lock_test, "_missing_lock"),
+        "other_step_does_not_see_the_packages_of_its_base": (other_step_does_not_see_the_packages_of_its_base_test, "__flow.python3.14.venv"),
         "push_names_every_step_in_topological_order": (push_names_every_step_in_topological_order_test, "_push"),
     }
     for test, (rule, target) in tests.items():

@@ -54,7 +54,7 @@ def ruff_format(paths: list[Path], _tree: Path, _executable: Path | None) -> Com
 
 
 # Flows, which have no types: as data scientists write them.
-_FLOWS = (Path("examples"), Path("tests/analyze/corpus"), Path("bench/cold_start/cold_flow.py"))
+_FLOWS = tuple(map(Path, ("examples", "tests/analyze/corpus", "tests/flows", "bench/cold_start/cold_flow.py")))
 
 
 def mypy(paths: list[Path], tree: Path, _executable: Path | None) -> Command:

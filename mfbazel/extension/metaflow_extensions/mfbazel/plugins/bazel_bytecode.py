@@ -13,9 +13,18 @@ import py_compile
 import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 PACKAGES = ("metaflow", "metaflow_extensions")
 """What the code package holds beside the flow."""
+
+
+def packaged() -> Iterator[tuple[str, str, Any]]:
+    """Yield the byte code as Metaflow's ``add_to_package`` wants it."""
+    from metaflow.packaging_sys import ContentType
+
+    for file, arcname in compiled_files():
+        yield file, arcname, ContentType.CODE_CONTENT
 
 
 def compiled_files() -> Iterator[tuple[str, str]]:

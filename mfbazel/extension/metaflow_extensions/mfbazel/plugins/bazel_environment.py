@@ -14,7 +14,6 @@ from typing import Any
 
 from metaflow import current, metaflow_git
 from metaflow.metaflow_environment import MetaflowEnvironment
-from metaflow.packaging_sys import ContentType
 
 from . import (
     bazel_bytecode,
@@ -28,6 +27,7 @@ from . import (
     bazel_requirements,
     bazel_task,
     bazel_verify,
+    bazel_versions,
 )
 from .bazel_errors import MissingInterpreterException, NotStartedByBazelException, UnreadableFileException
 from .bazel_lock import (
@@ -40,6 +40,8 @@ from .bazel_lock import (
     read_lock,
     target,
 )
+
+_LOCAL_DECORATOR = "bazel_local"
 
 STEP_PYTHON_VARIABLE = "MFBAZEL_STEP_PYTHON_DIR"
 """Environment variable: directory that holds ``<environment>/bin/python`` for every environment of the lock."""
@@ -61,6 +63,16 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
         self._runs: list[bazel_images.StepRun] = []
         self._locks: dict[str, str | None] = {}
         self._records: dict[str, str] = {}
+
+    def validate_environment(self, echo: Callable[..., None], datastore_type: str) -> None:
+        """Refuse a Metaflow that is too old, and prepare a newer one, before any command.
+
+        Raises:
+            UnsupportedMetaflowException: it is.
+        """
+        bazel_versions.require_supported()
+        bazel_versions.allow_in_spin(_LOCAL_DECORATOR)
+        super().validate_environment(echo, datastore_type)
 
     def init_environment(self, echo: Callable[..., None]) -> None:
         """Compare the lock with the code, give every remote step its image, and see that the registries have them.
@@ -118,7 +130,7 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
 
     def decospecs(self) -> tuple[str, ...]:
         """Attach the decorator that starts local tasks on the interpreter of their step."""
-        return ("bazel_local", *super().decospecs())
+        return (_LOCAL_DECORATOR, *super().decospecs())
 
     def executable(self, step_name: str, default: str | None = None) -> str:
         """Return the interpreter of ``step_name`` as a command line in its container names it.
@@ -170,7 +182,7 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
             metaflow_git.get_repository_info(workspace)
         return dict(super().get_environment_info(include_ext_info))
 
-    def add_to_package(self) -> Iterator[tuple[str, str, ContentType]]:
+    def add_to_package(self) -> Iterator[tuple[str, str, Any]]:
         """Yield what the tasks record, byte code of Metaflow, and first-party files outside the flow's directory.
 
         The latter by their paths of import.
@@ -184,10 +196,8 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
             self._scratch = tempfile.TemporaryDirectory(prefix="mfbazel-package.")  # stays until this process ends
             files[bazel_task.FILE] = record = Path(self._scratch.name, bazel_task.FILE)
             record.write_text(bazel_task.package_file(self._runs, os.environ.get(LABEL_VARIABLE)), encoding="utf-8")
-            for file, arcname in bazel_bytecode.compiled_files():
-                yield file, arcname, ContentType.CODE_CONTENT
-        for arcname, path in sorted(files.items()):
-            yield str(path), arcname, ContentType.USER_CONTENT
+            yield from bazel_bytecode.packaged()
+        yield from bazel_versions.packaged(files)
 
     @classmethod
     def get_client_info(cls, flow_name: str, metadata: Any) -> str:  # noqa: ARG003 - Metaflow's signature

@@ -11,6 +11,12 @@ class BazelException(MetaflowException):  # type: ignore[misc]
     headline = "Bazel environment"
 
 
+class UnsupportedMetaflowException(BazelException):
+    """This Metaflow is older than what the extension works with."""
+
+    headline = "Metaflow is too old"
+
+
 class NotStartedByBazelException(BazelException):
     """Nothing says which lock the flow has."""
 

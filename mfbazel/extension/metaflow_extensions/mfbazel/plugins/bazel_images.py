@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import bazel_requirements
+from . import bazel_requirements, bazel_versions
 from .bazel_errors import NotPushedException, StaleImageException
 from .bazel_lock import Images, Lock, StepImage, command
 
@@ -89,7 +89,12 @@ def _assign_step(step: Any, lock: Lock | None, images: Images | None) -> StepRun
 
 def _remote_decorators(step: Any) -> list[Any]:
     """Return the decorators that send ``step`` elsewhere, without those that Metaflow ignores (for ``spin``)."""
-    return [deco for name in REMOTE_DECORATORS for deco in step.decorators if deco.name == name and deco._ran_init]
+    return [
+        deco
+        for name in REMOTE_DECORATORS
+        for deco in step.decorators
+        if deco.name == name and bazel_versions.is_in_use(deco)
+    ]
 
 
 def _without_image(step: Any) -> list[Any]:
@@ -105,7 +110,7 @@ def _has_own_image(deco: Any) -> bool:
     """
     if "image" in deco._user_defined_attributes:
         return True
-    if not deco.inserted_by:
+    if not deco.inserted_by or not deco.attributes["image"]:
         return False
     plain = type(deco)()
     plain.external_init()

@@ -9,6 +9,7 @@ from typing import Any
 from metaflow.decorators import StepDecorator
 
 from . import bazel_task
+from .bazel_errors import MissingInterpreterException
 
 
 class BazelLocalDecorator(StepDecorator):  # type: ignore[misc]
@@ -33,14 +34,22 @@ class BazelLocalDecorator(StepDecorator):  # type: ignore[misc]
     def runtime_step_cli(self, cli_args: Any, retry_count: int, max_user_code_retries: int, ubf_context: Any) -> None:
         """Put the step's interpreter into the command line of a local task, and its directory first on PATH.
 
+        What @catch does here after the last attempt failed elsewhere runs none of the step's code, and any interpreter
+        with Metaflow will do.
+
         Raises:
             MissingInterpreterException: there is none.
         """
-        del retry_count, max_user_code_retries, ubf_context
+        del ubf_context
         if cli_args.commands[0] not in ("step", "spin-step") or not hasattr(self._environment, "interpreter"):
             return
         container = next((deco for deco in self._decos if deco.name == "container"), None)
-        python = self._environment.interpreter(self._step) if container is None else None
+        try:
+            python = self._environment.interpreter(self._step) if container is None else None
+        except MissingInterpreterException:
+            if retry_count <= max_user_code_retries:
+                raise
+            return
         if python is not None:
             cli_args.entrypoint[0] = python
             directories = [str(Path(python).parent), os.environ.get("PATH", "")]

@@ -15,7 +15,8 @@ RUNFILES_VARIABLE = "MFBAZEL_RUNFILES"
 
 
 def first_party() -> dict[str, Path]:
-    """Return the first-party files outside the flow's directory by the paths by which they are imported.
+    """Return the first-party files outside the flow's directory by the paths by which they are imported; those of a
+    directory one by one.
 
     Raises:
         UnreadableFileException: the launcher's list is damaged, or names a file that is missing.
@@ -25,12 +26,17 @@ def first_party() -> dict[str, Path]:
         return {}
     try:
         listed = json.loads(Path(named).read_text(encoding="utf-8"))
-        files = {str(arcname): Path(os.environ.get(RUNFILES_VARIABLE, ""), path) for arcname, path in listed.items()}
+        paths = {str(arcname): Path(os.environ.get(RUNFILES_VARIABLE, ""), path) for arcname, path in listed.items()}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise UnreadableFileException(
             f"{named}, named by {FIRST_PARTY_VARIABLE}, cannot be read: {error!r}."
         ) from error
-    for arcname, path in sorted(files.items()):
-        if not path.is_file():
+    found: dict[str, Path] = {}
+    for arcname, path in paths.items():
+        if path.is_dir():
+            found |= {f"{arcname}/{file.relative_to(path)}": file for file in path.rglob("*") if file.is_file()}
+        elif path.is_file():
+            found[arcname] = path
+        else:
             raise UnreadableFileException(f"{named} lists {arcname}, but there is no file {path}.")
-    return files
+    return found
