@@ -59,6 +59,7 @@ def test_packages_of_the_lock_are_held_to_the_policy_of_today(workspace: Path) -
 def test_without_a_workspace_the_rules_are_those_of_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BUILD_WORKSPACE_DIRECTORY", raising=False)
     rules = {"allowed": {"registries": ["registry.example.com"]}}
+    monkeypatch.setenv("MFBAZEL_IMAGES", "images.json")
     bazel_policy.check(GIVEN, None, images)
     bazel_policy.check(BUILT, None, lambda: images(rules))
     with pytest.raises(bazel_errors.NotAllowedException, match="elsewhere"):

@@ -10,7 +10,7 @@ from typing import Any
 
 from .bazel_errors import NotAllowedException
 from .bazel_images import StepRun
-from .bazel_lock import WORKSPACE_VARIABLE, Images, Lock
+from .bazel_lock import IMAGES_VARIABLE, WORKSPACE_VARIABLE, Images, Lock
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
@@ -34,8 +34,7 @@ def check(runs: Iterable[StepRun], lock: Lock | None, images: Callable[[], Image
     except ImportError:  # only a launching process that is none of mfbazel's own lacks it
         return
     try:
-        workspace = os.environ.get(WORKSPACE_VARIABLE)
-        rules = policy.workspace_rules(Path(workspace)) if workspace else policy.parse_rules(images().policy)
+        rules = _rules(policy, images)
         if rules.concern("registries"):
             found = [item for step, image in _images(runs) for item in policy.check_registry(rules, step, image)]
             policy.refuse(rules, "images of steps", found)
@@ -44,6 +43,12 @@ def check(runs: Iterable[StepRun], lock: Lock | None, images: Callable[[], Image
             policy.refuse(rules, f"packages of the flow {lock.flow}", policy.check_packages(rules, content))
     except policy.PolicyError as error:
         raise NotAllowedException(str(error)) from error
+
+
+def _rules(policy: Any, images: Callable[[], Images]) -> Any:
+    if workspace := os.environ.get(WORKSPACE_VARIABLE):
+        return policy.workspace_rules(Path(workspace))
+    return policy.parse_rules(images().policy if os.environ.get(IMAGES_VARIABLE) else {})
 
 
 def _images(runs: Iterable[StepRun]) -> Iterator[tuple[str, Any]]:
