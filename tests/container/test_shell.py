@@ -42,7 +42,7 @@ def bare(home: Path) -> dict[str, str]:
 
 
 SEES = (
-    "import os, sys, metaflow, sklearn, examples.lib.features, churn_config; print(sys.executable, os.getcwd()); "
+    "import os, sys, metaflow, threadpoolctl, examples.lib.features, churn_config; print(sys.executable, os.getcwd()); "
     "open('mine', 'w').write('x'); sys.exit(6)"
 )
 
