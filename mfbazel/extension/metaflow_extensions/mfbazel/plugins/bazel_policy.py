@@ -34,9 +34,10 @@ def check(runs: Iterable[StepRun], lock: Lock | None, images: Callable[[], Image
     except ImportError:  # only a launching process that is none of mfbazel's own lacks it
         return
     try:
-        rules = _rules(policy, images)
+        remote = list(_images(runs))
+        rules = _rules(policy, images if remote else None)
         if rules.concern("registries"):
-            found = [item for step, image in _images(runs) for item in policy.check_registry(rules, step, image)]
+            found = [item for step, image in remote for item in policy.check_registry(rules, step, image)]
             policy.refuse(rules, "images of steps", found)
         if lock is not None and rules.concern("packages", "licences"):
             content = json.loads(lock.path.read_text(encoding="utf-8"))
@@ -45,10 +46,10 @@ def check(runs: Iterable[StepRun], lock: Lock | None, images: Callable[[], Image
         raise NotAllowedException(str(error)) from error
 
 
-def _rules(policy: Any, images: Callable[[], Images]) -> Any:
+def _rules(policy: Any, images: Callable[[], Images] | None) -> Any:
     if workspace := os.environ.get(WORKSPACE_VARIABLE):
         return policy.workspace_rules(Path(workspace))
-    return policy.parse_rules(images().policy if os.environ.get(IMAGES_VARIABLE) else {})
+    return policy.parse_rules(images().policy if images and os.environ.get(IMAGES_VARIABLE) else {})
 
 
 def _images(runs: Iterable[StepRun]) -> Iterator[tuple[str, Any]]:
