@@ -7,7 +7,7 @@ from metaflow import FlowSpec, pypi, pypi_base, step
 class ColdFlow(FlowSpec):
     """Start a step that has the usual packages, and does nothing with them."""
 
-    @pypi(packages={"pandas": "3.1.1", "scikit-learn": "1.9.1"})
+    @pypi(packages={"matplotlib": "", "pandas": "", "pyarrow": "", "scikit-learn": "", "xgboost": ""})
     @step
     def start(self):
         """Say the time, in nanoseconds since the epoch."""
