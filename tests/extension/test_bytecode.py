@@ -21,6 +21,7 @@ TAG = sys.implementation.cache_tag
 def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Metaflow as a task unpacks it, with the byte code beside the sources."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path / "elsewhere"))  # as the launcher has it
     directory = tmp_path / "code"
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(Path(metaflow.__file__).parent, directory / "metaflow", ignore=ignored)

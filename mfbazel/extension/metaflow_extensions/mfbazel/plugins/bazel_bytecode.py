@@ -8,7 +8,6 @@ source by hash (PEP 552), so that it can be no other than the package's own.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import py_compile
 import sys
 from collections.abc import Iterator
@@ -39,9 +38,18 @@ def compiled_files() -> Iterator[tuple[str, str]]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for source, arcname in sorted(_sources().items()):
-            yield str(_compiled(source, arcname, directory)), importlib.util.cache_from_source(arcname, optimization="")
+            yield str(_compiled(source, arcname, directory)), _beside(arcname)
     except (OSError, py_compile.PyCompileError):
         return
+
+
+def _beside(arcname: str) -> str:
+    """Return where Python looks for the byte code of ``arcname`` (PEP 3147), where no variable says otherwise.
+
+    That the launcher keeps byte code elsewhere (PYTHONPYCACHEPREFIX) is of no concern to a task.
+    """
+    path = PurePosixPath(arcname)
+    return str(path.parent / "__pycache__" / f"{path.stem}.{sys.implementation.cache_tag}.pyc")
 
 
 def _sources() -> dict[Path, str]:
