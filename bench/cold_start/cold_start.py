@@ -150,7 +150,7 @@ def _installing(job: Job, mirror: Mirror) -> Job:
     """Return ``job`` with pip in its container, and the step's packages installed before it."""
     pins = " ".join(_pins(HERE / "cold_flow.lock" / "start.txt"))
     install = f"python -m pip install -qqq --no-compile --no-cache-dir --no-deps --disable-pip-version-check {pins}"
-    link = "ln -s python3.14 /usr/local/bin/python 2>/dev/null || true"
+    link = "test -e /usr/local/bin/python || ln -s python3.14 /usr/local/bin/python"
     (shell, option, script) = job.command
     return Job(
         job.image,

@@ -18,26 +18,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from moto.server import ThreadedMotoServer
 from rich.console import Console
 from rich.table import Table
 
 from bench.gates import Gate, verdicts
 from bench.runtime import generated
 from bench.runtime.fork_server import write_client
+from tests.extension.aws import s3, simulated_aws
 
 HERE = Path(__file__).absolute().parent
 _INIT_LIMIT = 200
@@ -91,8 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; return 1 when a figure is missed, else 0."""
     options = _parser().parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120)
-    with tempfile.TemporaryDirectory(prefix="bench-launching-") as name, _simulated_aws() as aws:
-        scratch = Path(name)
+    with tempfile.TemporaryDirectory(prefix="bench-launching-") as name, simulated_aws() as endpoint:
+        scratch, aws = Path(name), {**s3(endpoint), "METAFLOW_USER": "bench"}
         init = _init(scratch, aws, options.steps, options.runs)
         console.print(f"init_environment of {options.steps} steps: {', '.join(f'{ms:.0f}' for ms in init)} ms")
         own, default = (_foreach(scratch, aws, kind, options.tasks, console) for kind in ("bazel", "local"))
@@ -182,27 +180,6 @@ def _fork_server(address: Path, directory: Path, variables: Mapping[str, str]) -
     finally:
         server.terminate()
         server.wait()
-
-
-@contextmanager
-def _simulated_aws() -> Iterator[dict[str, str]]:
-    """Run a simulated S3 with a bucket; yield the variables that make it a flow's datastore."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/bucket", method="PUT")).close()
-    yield {
-        "AWS_ACCESS_KEY_ID": "x",
-        "AWS_SECRET_ACCESS_KEY": "x",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "METAFLOW_DEFAULT_DATASTORE": "s3",
-        "METAFLOW_DATASTORE_SYSROOT_S3": "s3://bucket/metaflow",
-        "METAFLOW_S3_ENDPOINT_URL": endpoint,
-        "METAFLOW_USER": "bench",
-    }
-    server.stop()
 
 
 def _environ(variables: Mapping[str, str]) -> dict[str, str]:

@@ -34,8 +34,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mfbazel.docker_load import Blob
 from mfbazel.push.errors import PushError
-from mfbazel.push.layout import Blob, Layout
+from mfbazel.push.layout import Layout
 from mfbazel.state import write_atomically
 
 _HOST = "127.0.0.1"

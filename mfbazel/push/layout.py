@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mfbazel.docker_load import Blob
 from mfbazel.push.errors import PushError
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -18,15 +19,6 @@ _INDEXES = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
 _READ = 1 << 20  # bytes read at once while hashing
-
-
-@dataclass(frozen=True)
-class Blob:
-    """A blob of a layout: its ``digest``, ``size`` in bytes and the ``path`` of its file (may be a symlink)."""
-
-    digest: str
-    size: int
-    path: Path
 
 
 @dataclass(frozen=True)

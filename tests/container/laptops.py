@@ -63,7 +63,11 @@ class Laptop:
 
 @contextlib.contextmanager
 def started_laptop(engine: str) -> Iterator[Laptop]:
-    """Make the directories, and podman's own storage; skip where this machine lacks the engine."""
+    """Make the directories, and podman's own storage.
+
+    A test is skipped where this machine lacks its engine, as a user's may: each step can run by any of them. The
+    toolbox has both, so that nothing is skipped there, and as root nothing that podman refuses is.
+    """
     # Sockets have short paths.
     with tempfile.TemporaryDirectory(prefix="mfbazel-c.") as scratch, contextlib.ExitStack() as stack:
         directory = Path(scratch)

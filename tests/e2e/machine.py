@@ -17,8 +17,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import pytest
+
 from tests.e2e.cloud import BATCH_VARIABLES, BUCKET, CREDENTIALS, QUEUE, Cloud
-from tests.e2e.containers import Engine, search_path
+from tests.e2e.containers import Engine, containers_for_ordinary_users_are_optional, search_path
 from tests.e2e.flows import CommandLine, Finished
 from tests.e2e.metadata_service import MetadataService
 from tests.e2e.processes import LOOPBACK, tail
@@ -102,6 +104,21 @@ def started_machine(crane: Path, say: Say) -> Iterator[Machine]:
         environ = _environ(directory, cloud, cloud.prepare(), metadata)
         say(f"registry, container engine and cloud started: {time.monotonic() - began:.1f} s")
         yield Machine(directory, registry, engine, cloud, tripwire, environ, say)
+
+
+@contextmanager
+def machine_of_test(request: pytest.FixtureRequest, crane: Path) -> Iterator[Machine]:
+    """Start all servers for a test, which says aloud what takes long; see :func:`started_machine`."""
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            print(f"[{time.monotonic() - began:6.1f} s] {text}", flush=True)
+
+    with stopped_kindly(), ExitStack() as stack:
+        with containers_for_ordinary_users_are_optional():
+            machine = stack.enter_context(started_machine(crane, say))
+        yield machine
 
 
 @contextmanager

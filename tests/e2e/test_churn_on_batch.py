@@ -10,10 +10,8 @@ import base64
 import json
 import re
 import shutil
-import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ import pytest
 
 from tests.e2e.containers import containers_for_ordinary_users_are_optional, why_no_containers
 from tests.e2e.flows import CommandLine, Finished
-from tests.e2e.machine import Machine, started_machine, stopped_kindly
+from tests.e2e.machine import Machine, machine_of_test
 
 WORKSPACE = Path(__file__).absolute().parents[2]
 FLOW = WORKSPACE / "examples" / "churn" / "churn_flow.py"
@@ -52,15 +50,7 @@ class Run:
 @pytest.fixture(scope="module")
 def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
     """The servers."""
-    began = time.monotonic()
-
-    def say(text: str) -> None:
-        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-            print(f"[{time.monotonic() - began:6.1f} s] {text}", flush=True)
-
-    with stopped_kindly(), ExitStack() as stack:
-        with containers_for_ordinary_users_are_optional():
-            started = stack.enter_context(started_machine(WORKSPACE / "rules" / "private" / "crane", say))
+    with machine_of_test(request, WORKSPACE / "rules" / "private" / "crane") as started:
         yield started
 
 

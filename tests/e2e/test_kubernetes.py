@@ -14,7 +14,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from mfbazel.analyze import requirements_sha256
 from tests.e2e.containers import containers_for_ordinary_users_are_optional, why_no_containers
 from tests.e2e.flows import CommandLine
 from tests.e2e.kubernetes_api import KubernetesApi, Object, Pod
-from tests.e2e.machine import Machine, started_machine, stopped_kindly
+from tests.e2e.machine import Machine, machine_of_test
 
 WORKSPACE = Path(__file__).absolute().parents[2]
 FLOW = WORKSPACE / "tests" / "flows" / "kubernetes_flow.py"
@@ -104,15 +103,7 @@ class Setting:
 @pytest.fixture(scope="module")
 def setting(request: pytest.FixtureRequest) -> Iterator[Setting]:
     """The servers, with the images of the churn flow in the registry."""
-    began = time.monotonic()
-
-    def say(text: str) -> None:
-        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-            print(f"[{time.monotonic() - began:6.1f} s] {text}", flush=True)
-
-    with stopped_kindly(), ExitStack() as stack:
-        with containers_for_ordinary_users_are_optional():
-            machine = stack.enter_context(started_machine(WORKSPACE / "rules" / "private" / "crane", say))
+    with machine_of_test(request, WORKSPACE / "rules" / "private" / "crane") as machine:
         images = pushed(machine)
         with containers_for_ordinary_users_are_optional():
             machine.engine.require_containers(images["start"])
@@ -122,8 +113,8 @@ def setting(request: pytest.FixtureRequest) -> Iterator[Setting]:
             (machine.directory / "logs" / f"{pod.name}.log").write_text(done.stdout + done.stderr, encoding="utf-8")
             return done.returncode
 
-        api = stack.enter_context(KubernetesApi(node))
-        yield Setting(machine, api, images, launching_environ(machine, api, images))
+        with KubernetesApi(node) as api:
+            yield Setting(machine, api, images, launching_environ(machine, api, images))
 
 
 @pytest.fixture(scope="module")

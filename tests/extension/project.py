@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -178,17 +177,6 @@ def digest_of(step: str) -> str:
 def image_of(step: str) -> str:
     """Return the reference that the environment must give ``step``."""
     return f"{REPOSITORY}@{digest_of(step)}"
-
-
-def simulated_s3(endpoint: str) -> dict[str, str]:
-    """Make the bucket of a flow's datastore in the simulated AWS at ``endpoint``; return the variables that name it."""
-    keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/bucket", method="PUT")).close()
-    return keys | {
-        "METAFLOW_DEFAULT_DATASTORE": "s3",
-        "METAFLOW_DATASTORE_SYSROOT_S3": "s3://bucket/metaflow",
-        "METAFLOW_S3_ENDPOINT_URL": endpoint,
-    }
 
 
 def words(done: subprocess.CompletedProcess[str]) -> str:

@@ -8,16 +8,10 @@ from pathlib import Path
 import pytest
 
 from mfbazel.analyze import requirements_sha256
+from tests.extension.aws import s3
 from tests.extension.project import Project, words
 
-S3 = {
-    "METAFLOW_DEFAULT_DATASTORE": "s3",
-    "METAFLOW_DATASTORE_SYSROOT_S3": "s3://bucket/metaflow",
-    "METAFLOW_S3_ENDPOINT_URL": "http://127.0.0.1:9",
-    "AWS_ACCESS_KEY_ID": "x",
-    "AWS_SECRET_ACCESS_KEY": "x",
-    "AWS_DEFAULT_REGION": "us-east-1",
-}
+S3 = s3()
 NUMPY = '@pypi(packages={"numpy": "2.5.5"})'
 
 

@@ -15,16 +15,11 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from tests.e2e.kubernetes_api import KubernetesApi, Object, images_of
+from tests.extension.aws import s3, simulated_aws
 from tests.extension.project import Project, image_of, words
 
-AWS = {
-    "AWS_ACCESS_KEY_ID": "x",
-    "AWS_SECRET_ACCESS_KEY": "x",
-    "AWS_DEFAULT_REGION": "us-east-1",
-}
 ARGO_EVENTS = {
     "METAFLOW_ARGO_EVENTS_EVENT": "event",
     "METAFLOW_ARGO_EVENTS_EVENT_BUS": "bus",
@@ -75,13 +70,8 @@ class Deployed:
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    aws_client("s3", url).create_bucket(Bucket="bucket")
-    yield url
-    server.stop()
+    with simulated_aws() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +86,7 @@ def project_in(endpoint: str) -> Callable[[Path], Project]:
 
     def make(directory: Path) -> Project:
         made = Project(directory)
-        made.variables |= AWS | {
-            "METAFLOW_DEFAULT_DATASTORE": "s3",
-            "METAFLOW_DATASTORE_SYSROOT_S3": "s3://bucket/metaflow",
-            "METAFLOW_S3_ENDPOINT_URL": endpoint,
-            "METAFLOW_S3_WORKER_COUNT": "1",
-        }
+        made.variables |= s3(endpoint) | {"METAFLOW_S3_WORKER_COUNT": "1"}
         return made
 
     return make

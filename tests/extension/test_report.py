@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moto.server import ThreadedMotoServer
 
-from tests.extension.project import REPOSITORY, Project, image_of, plugin, simulated_s3, words
+from tests.extension.aws import s3, simulated_aws
+from tests.extension.project import REPOSITORY, Project, image_of, plugin, words
 
 report: Any = plugin("bazel_report").report
 StepRun: Any = plugin("bazel_images").StepRun
@@ -56,17 +56,14 @@ STEPS = ("start", "decorated", "mutated", "configured", "end")
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with simulated_aws() as url:
+        yield url
 
 
 @pytest.fixture
 def project(tmp_path: Path, endpoint: str) -> Project:
     made = Project(tmp_path)
-    made.variables |= simulated_s3(endpoint)
+    made.variables |= s3(endpoint)
     made.directory.joinpath("small_flow.py").write_text(FLOW)
     made.write_lock({}, steps=STEPS)
     made.write_images({}, steps=STEPS)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moto.server import ThreadedMotoServer
 
-from tests.extension.project import Project, digest_of, image_of, plugin, simulated_s3, words
+from tests.extension.aws import s3, simulated_aws
+from tests.extension.project import Project, digest_of, image_of, plugin, words
 
 bazel_task: Any = plugin("bazel_task")
 StepRun: Any = plugin("bazel_images").StepRun
@@ -96,14 +96,16 @@ def test_a_task_on_this_machine_records_its_lock_and_its_commit_and_shows_them_i
     assert f"**Image:** no image: local environment \\u00b7 **Lock:** `{lock}`" in card
 
 
-def test_a_task_elsewhere_finds_what_it_runs_on_in_the_code_package(tmp_path: Path) -> None:
+@pytest.fixture
+def datastore() -> Iterator[dict[str, str]]:
+    with simulated_aws() as endpoint:
+        yield s3(endpoint)
+
+
+def test_a_task_elsewhere_finds_what_it_runs_on_in_the_code_package(tmp_path: Path, datastore: dict[str, str]) -> None:
     """As in a container: from the code package alone, with no variable of the launcher."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
     project, container = Project(tmp_path), Project(tmp_path / "container")
-    host, port = server.get_host_and_port()
-    s3 = simulated_s3(f"http://{host}:{port}")
-    project.variables |= s3
+    project.variables |= datastore
     project.write_flow('@batch(image="example/own")', start="@batch\n    @card", imports="batch, card")
     project.write_lock({})
     project.write_images({})
@@ -112,7 +114,9 @@ def test_a_task_elsewhere_finds_what_it_runs_on_in_the_code_package(tmp_path: Pa
     with tarfile.open(project.directory / "package.tgz") as archive:
         archive.extractall(container.directory, filter="data")
     packages = [path for path in sys.path if any(Path(path or ".").glob("*.dist-info"))]
-    container.variables |= s3 | {"PYTHONPATH": os.pathsep.join([str(container.directory / ".mf_code"), *packages])}
+    container.variables |= datastore | {
+        "PYTHONPATH": os.pathsep.join([str(container.directory / ".mf_code"), *packages])
+    }
     ids = ["--run-id", "argo-1", "--task-id"]
     for arguments in (
         ["init", *ids, "t0"],
@@ -134,7 +138,6 @@ def test_a_task_elsewhere_finds_what_it_runs_on_in_the_code_package(tmp_path: Pa
     ]
     assert f"**Image:** `{image_of('start')}`" in card
     assert ours(own) == {"image": "example/own", "image-from": "flow", "label": "//flows:small_flow"}
-    server.stop()
 
 
 def test_layers_are_those_of_the_platform_that_the_task_runs_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,16 +14,10 @@ from typing import Any
 import pytest
 
 from mfbazel.state import images_path
+from tests.extension.aws import s3
 from tests.extension.project import Project, digest_of, image_of, plugin, words
 
-S3 = {
-    "METAFLOW_DEFAULT_DATASTORE": "s3",
-    "METAFLOW_DATASTORE_SYSROOT_S3": "s3://bucket/metaflow",
-    "METAFLOW_S3_ENDPOINT_URL": "http://127.0.0.1:9",
-    "AWS_ACCESS_KEY_ID": "x",
-    "AWS_SECRET_ACCESS_KEY": "x",
-    "AWS_DEFAULT_REGION": "us-east-1",
-}
+S3 = s3()
 bazel_verify: Any = plugin("bazel_verify")
 errors: Any = plugin("bazel_errors")
 StepRun: Any = plugin("bazel_images").StepRun

@@ -9,12 +9,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from bench.push_rig import find_crane, serve_registry
 from mfbazel.registry import Client, publish_images
+from tests.extension.aws import s3, simulated_aws
 from tests.extension.project import Project, image_of, words
 
 ROOT = Path(__file__).absolute().parents[2]
@@ -41,14 +40,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     """A simulated S3: Argo Workflows takes no local datastore."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    s3 = boto3.client("s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
-    s3.create_bucket(Bucket="bucket")
-    yield url
-    server.stop()
+    with simulated_aws() as url:
+        yield url
 
 
 @pytest.fixture
@@ -57,13 +50,7 @@ def project(tmp_path: Path, endpoint: str) -> Project:
     made = Project(tmp_path)
     made.write_flow('@pypi(packages={"numpy": "2.5.5"})')
     made.write_images(NUMPY)
-    made.variables = {
-        "AWS_ACCESS_KEY_ID": "x",
-        "AWS_SECRET_ACCESS_KEY": "x",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "METAFLOW_DEFAULT_DATASTORE": "s3",
-        "METAFLOW_DATASTORE_SYSROOT_S3": "s3://bucket/metaflow",
-        "METAFLOW_S3_ENDPOINT_URL": endpoint,
+    made.variables = s3(endpoint) | {
         "METAFLOW_USER": "tester",
         "MFBAZEL_VERIFY": "0",  # the images are made up
     }

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import tarfile
-import tempfile
-from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
 
 from mfbazel.container.engines.base import Process, Say, Start, answers, ask
 from mfbazel.container.engines.commands import command_options, run_options, trial
 from mfbazel.container.errors import ContainerError
 from mfbazel.container.layout import LayoutImage
 from mfbazel.container.model import Image
+from mfbazel.docker_load import Blob, load, write_archive
 
 _REPOSITORY = "mfbazel/local"
 
@@ -70,59 +65,21 @@ class Docker:
 
     def _load(self, image: LayoutImage, reference: str) -> None:
         command = [self.program, "load", "--quiet"]
-        with tempfile.TemporaryFile() as said:
-            try:
-                process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said)
-            except OSError as error:
-                raise ContainerError(f"{self.program} cannot be started: {error.strerror}.") from error
-            with process:
-                assert process.stdin is not None
-                broken = False
-                try:
-                    write_archive(image, reference, process.stdin)
-                    process.stdin.close()
-                except BrokenPipeError:
-                    broken = True
-            said.seek(0)
-            if process.returncode or broken:
-                raise ContainerError(
-                    f"giving docker the image {image.layout} failed: `{' '.join(command)}`: "
-                    f"{said.read().decode(errors='replace').strip()}"
-                )
+        manifest, blobs = _blobs(image)
+        try:
+            refusal = load(command, lambda stream: write_archive([manifest], blobs, reference, stream))
+        except OSError as error:
+            raise ContainerError(f"{self.program} cannot be started: {error.strerror}.") from error
+        if refusal is not None:
+            raise ContainerError(
+                f"giving docker the image {image.layout} failed: `{' '.join(command)}`: {refusal.said}"
+            )
 
 
-def write_archive(image: LayoutImage, reference: str, stream: IO[bytes]) -> None:
-    """Write ``image``, and nothing else of its layout, as the tar that ``docker load`` reads as ``reference``.
-
-    It is an OCI layout (image-spec 1.1) with the ``manifest.json`` that engines before Docker 25 read beside it.
-    """
-    manifest = image.layout / "blobs" / image.manifest_digest.replace(":", "/")
-    config = image.layout / "blobs" / image.config_digest.replace(":", "/")
-    content = json.loads(manifest.read_bytes())
-    annotations = {"io.containerd.image.name": reference, "org.opencontainers.image.ref.name": reference}
-    descriptor = {
-        "mediaType": content.get("mediaType", "application/vnd.oci.image.manifest.v1+json"),
-        "digest": image.manifest_digest,
-        "size": manifest.stat().st_size,
-        "annotations": annotations,
-    }
-    blobs = {file.name: file for file in (manifest, config, *(layer.blob for layer in image.layers))}
-    layers = [f"blobs/sha256/{layer.blob.name}" for layer in image.layers]
-    with tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-        for name, file in blobs.items():
-            member = tarfile.TarInfo(f"blobs/sha256/{name}")
-            member.size = file.stat().st_size
-            with file.open("rb") as blob:
-                archive.addfile(member, blob)
-        _add(archive, "oci-layout", {"imageLayoutVersion": "1.0.0"})
-        _add(archive, "index.json", {"schemaVersion": 2, "manifests": [descriptor]})
-        entry = {"Config": f"blobs/sha256/{config.name}", "RepoTags": [reference], "Layers": layers}
-        _add(archive, "manifest.json", [entry])
-
-
-def _add(archive: tarfile.TarFile, name: str, content: Any) -> None:
-    """Add a JSON file to the archive."""
-    data = json.dumps(content).encode()
-    member = tarfile.TarInfo(name)
-    member.size = len(data)
-    archive.addfile(member, BytesIO(data))
+def _blobs(image: LayoutImage) -> tuple[Blob, list[Blob]]:
+    """Return the manifest, and the configuration and layers, of the image for this machine's platform."""
+    directory = image.layout / "blobs" / "sha256"
+    files = [*(directory / digest.removeprefix("sha256:") for digest in (image.manifest_digest, image.config_digest))]
+    files += [layer.blob for layer in image.layers]
+    manifest, *blobs = (Blob(f"sha256:{file.name}", file.stat().st_size, file) for file in files)
+    return manifest, blobs

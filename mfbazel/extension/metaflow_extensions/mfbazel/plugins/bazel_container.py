@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import metaflow
 from metaflow.decorators import StepDecorator
-from metaflow.metadata_provider import MetaDatum
 
-from . import bazel_requirements
+from . import bazel_requirements, bazel_task
 from .bazel_errors import ContainerException, StaleImageException
 from .bazel_images import REMOTE_DECORATORS, StepRun
 from .bazel_lock import IMAGES_VARIABLE, LABEL_VARIABLE, WORKSPACE_VARIABLE, command, read_images
@@ -99,14 +98,9 @@ class ContainerDecorator(StepDecorator):  # type: ignore[misc]
     ) -> None:
         """Record what the task runs in."""
         del task_datastore, flow, graph, max_user_code_retries, ubf_context, inputs
-        tags = [f"attempt_id:{retry_count}"]
-        entries = [
-            MetaDatum(field=field, value=os.environ[variable], type=field, tags=tags)
-            for field, variable in _RECORDED.items()
-            if variable in os.environ
-        ]
-        if entries:
-            metadata.register_metadata(run_id, step_name, task_id, entries)
+        found = {field: os.environ[variable] for field, variable in _RECORDED.items() if variable in os.environ}
+        if found:
+            bazel_task.register_values(found, step_name, metadata, run_id, task_id, retry_count)
 
     def _start(self) -> list[str]:
         """Return the command line that starts a container for a task of the step, without the task's own."""

@@ -80,9 +80,16 @@ def register(step: str, metadata: Any, run_id: str, task_id: str, attempt: int) 
     """Register the metadata of a task, and never fail."""
     with contextlib.suppress(Exception):
         if (record := read(step)) is not None:
-            tags = [f"attempt_id:{attempt}"]
-            data = [MetaDatum(field=name, value=value, type=name, tags=tags) for name, value in values(record).items()]
-            metadata.register_metadata(run_id, step, task_id, data)
+            register_values(values(record), step, metadata, run_id, task_id, attempt)
+
+
+def register_values(
+    found: Mapping[str, str], step: str, metadata: Any, run_id: str, task_id: str, attempt: int
+) -> None:
+    """Register metadata of a task, by field."""
+    tags = [f"attempt_id:{attempt}"]
+    data = [MetaDatum(field=name, value=value, type=name, tags=tags) for name, value in found.items()]
+    metadata.register_metadata(run_id, step, task_id, data)
 
 
 def show_in_card(step: str) -> None:
