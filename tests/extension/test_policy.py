@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,6 +38,19 @@ def test_an_image_that_a_flow_names_itself_is_held_to_the_policy(workspace: Path
     said = str(caught.value)
     assert "the image of step *train*, elsewhere.example.com/own:latest: not in [allowed] registries" in said
     assert "ask #ml" in said
+
+
+def test_so_is_an_image_for_a_container_on_this_machine(workspace: Path) -> None:
+    def step(name: str, image: str | None) -> SimpleNamespace:
+        return SimpleNamespace(name=name, decorators=[SimpleNamespace(name="container", attributes={"image": image})])
+
+    given = plugin("bazel_container").given_images(
+        [step("start", None), step("train", "elsewhere.example.com/own"), step("end", str(workspace))]
+    )
+    assert [(run.step, run.image) for run in given] == [("train", "elsewhere.example.com/own")]
+    workspace.joinpath("mfbazel.toml").write_text('[allowed]\nregistries = ["registry.example.com"]\n')
+    with pytest.raises(bazel_errors.NotAllowedException, match="image of step \\*train\\*"):
+        bazel_policy.check(given, None, images)
 
 
 def test_images_of_the_registry_on_this_machine_and_local_steps_are_always_allowed(workspace: Path) -> None:

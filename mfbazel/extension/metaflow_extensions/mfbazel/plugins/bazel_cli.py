@@ -25,6 +25,11 @@ class Command:
         """Whether it makes the code package and starts nothing (``package list``)."""
         return self.names[:1] == ("package",)
 
+    @property
+    def starts_tasks(self) -> bool:
+        """Whether it starts the flow's tasks from this process (``run``, ``resume``)."""
+        return self.names[:1] in (("run",), ("resume",))
+
 
 def running() -> Command:
     """Return the command that runs, as the command line's parser sees it."""

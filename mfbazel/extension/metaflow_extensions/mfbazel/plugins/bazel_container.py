@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 import metaflow
 from metaflow.decorators import StepDecorator
 
-from . import bazel_requirements, bazel_task
-from .bazel_errors import ContainerException, StaleImageException
-from .bazel_images import REMOTE_DECORATORS, StepRun
-from .bazel_lock import IMAGES_VARIABLE, LABEL_VARIABLE, WORKSPACE_VARIABLE, command, read_images
+from . import bazel_task
+from .bazel_errors import ContainerException
+from .bazel_images import REMOTE_DECORATORS, StepRun, pushed_image
+from .bazel_lock import IMAGES_VARIABLE, LABEL_VARIABLE, WORKSPACE_VARIABLE, read_images
 
 if TYPE_CHECKING:
     from mfbazel.container import Image
 
 NAME = "container"
-_COMMANDS = ("run", "resume")
 _TASK_COMMANDS = ("step", "spin-step")
 _RECORDED = {"container-image": "MFBAZEL_CONTAINER_IMAGE", "container-engine": "MFBAZEL_CONTAINER_ENGINE"}
 
@@ -124,19 +123,6 @@ class ContainerDecorator(StepDecorator):  # type: ignore[misc]
         return [sys.executable, "-P", "-m", "mfbazel.container", "run", "--plan", planned.to_json()]
 
 
-def prepare_for_run(flow: Any, say: Callable[[str], None]) -> None:
-    """Have the images of all steps with @container ready, where Metaflow's command is one that runs them.
-
-    Raises:
-        ContainerException: see :func:`prepare`.
-    """
-    from metaflow._vendor import click
-
-    context = click.get_current_context(silent=True)
-    if context is not None and context.info_name in _COMMANDS:
-        prepare(flow, say)
-
-
 def prepare(flow: Any, say: Callable[[str], None]) -> None:
     """Have the images of all steps with @container ready: built, pulled or unpacked.
 
@@ -176,6 +162,13 @@ def step_run(container: ContainerDecorator, step: str, lock: str | None) -> Step
     return StepRun(step, name, given=bool(container.attributes["image"]), lock=lock, digest=digest)
 
 
+def given_images(flow: Any) -> list[StepRun]:
+    """Return the images that the user chose for steps with @container, but for directories on this machine."""
+    decorators = {step.name: deco for step in flow if (deco := of_step(step)) is not None}
+    given = {name: deco.attributes["image"] for name, deco in decorators.items() if deco.attributes["image"]}
+    return [StepRun(name, image, given=True) for name, image in given.items() if not Path(image).is_dir()]
+
+
 def is_local(decorators: Sequence[Any]) -> bool:
     """Say whether tasks of a step with these decorators run on this machine."""
     return not any(deco.name in REMOTE_DECORATORS for deco in decorators)
@@ -194,21 +187,13 @@ def _own_images(flow: Any, say: Callable[[str], None]) -> Mapping[str, str | Pat
 
 
 def _pushed_images(flow: Any) -> dict[str, str | Path]:
-    """Return the reference of the image of every step with @container that was pushed."""
+    """Return the reference of the pushed image of every step with @container that has no image of its own."""
     images = read_images()
-    found: dict[str, str | Path] = {}
-    for step in flow:
-        image = images.steps.get(step.name)
-        deco = of_step(step)
-        if image is None or not image.reference or deco is None or deco.attributes["image"]:
-            continue
-        if image.requirements_sha256 != bazel_requirements.of_step(step).sha256:
-            raise StaleImageException(
-                f"The image of step *{step.name}* of the flow {images.flow} was pushed before its packages were locked "
-                f"anew ({images.path}). Run `{command('push')}`."
-            )
-        found[step.name] = image.reference
-    return found
+    return {
+        step.name: str(pushed_image(step, images).reference)
+        for step in flow
+        if (deco := of_step(step)) is not None and not deco.attributes["image"]
+    }
 
 
 def _packages() -> list[Path]:

@@ -89,6 +89,7 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
             NotPushedException: a remote step has no pushed image and no ``image=`` of its own.
             StaleImageException: the image of a remote step was made from an older lock.
             NotAllowedException: the policy of the repository does not allow an image, a package or a licence.
+            ContainerException: see :func:`.bazel_container.prepare`.
             PushFailedException: the push that the user asked for failed.
             MissingImageException, UnverifiedImageException: see :func:`.bazel_verify.verify`.
         """
@@ -103,11 +104,12 @@ class BazelEnvironment(MetaflowEnvironment):  # type: ignore[misc]
         images = functools.cache(read_images)
         self._runs = bazel_images.assign(self._flow, lock, images)
         if not command.only_packs:
-            bazel_policy.check(self._runs, lock, images)
+            bazel_policy.check([*self._runs, *bazel_container.given_images(self._flow)], lock, images)
             bazel_verify.verify(self._runs)
             for line in bazel_report.report(self._runs):
                 echo(line, indent=True, err=True)
-            bazel_container.prepare_for_run(self._flow, echo)
+        if command.starts_tasks:
+            bazel_container.prepare(self._flow, echo)
 
     def _read_lock(self) -> Lock | None:
         """Read the lock, and remember the environment of every step."""

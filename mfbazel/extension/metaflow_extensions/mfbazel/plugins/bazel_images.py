@@ -79,7 +79,7 @@ def _assign_step(step: Any, lock: Lock | None, images: Images | None) -> StepRun
         return StepRun(step.name, lock=locked)
     wanting = _without_image(step)
     if images is not None and wanting:
-        image = _image_of(step, images)
+        image = pushed_image(step, images)
         for deco in wanting:
             deco.attributes["image"] = image.reference
         if decos[0] in wanting:
@@ -117,8 +117,13 @@ def _has_own_image(deco: Any) -> bool:
     return bool(deco.attributes["image"] != plain.attributes["image"])
 
 
-def _image_of(step: Any, images: Images) -> StepImage:
-    """Return the step's image, which has a reference."""
+def pushed_image(step: Any, images: Images) -> StepImage:
+    """Return the step's image, which has a reference.
+
+    Raises:
+        NotPushedException: there is none.
+        StaleImageException: it was made from an older lock.
+    """
     image = images.steps.get(step.name)
     if image is None or not image.reference:
         what = "does not have" if image is None else "has no pushed image of"
