@@ -207,7 +207,9 @@ def wrong_state(flow: Flow, host: str, before: bytes | None) -> list[str]:
 def sent_again(flow: Flow, proxy: FaultyProxy) -> list[str]:
     """Say which blobs were sent once more although the registry had them whole."""
     path = flow.repository.partition("/")[2]
-    whole = [session.digest for session in list(proxy.sessions.values()) if session.digest and session.repository == path]
+    whole = [
+        session.digest for session in list(proxy.sessions.values()) if session.digest and session.repository == path
+    ]
     return [f"{digest} arrived whole {whole.count(digest)} times" for digest in set(whole) if whole.count(digest) > 1]
 
 

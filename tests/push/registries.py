@@ -18,7 +18,9 @@ from bench.push_rig import find_crane, free_port
 
 USERNAME, PASSWORD = "pusher", "pushing-s3cret"
 """Whom a registry with ``password`` lets in."""
-_BCRYPT = "$2b$04$abcdefghijklmnopqrstuukX244lj.NJQ6rB4oUZYYjmPJLGAni8W"  # of PASSWORD; docker's registry takes no other
+_BCRYPT = (
+    "$2b$04$abcdefghijklmnopqrstuukX244lj.NJQ6rB4oUZYYjmPJLGAni8W"  # of PASSWORD; docker's registry takes no other
+)
 _SECONDS = 20
 _LOOPBACK = "127.0.0.1"
 
