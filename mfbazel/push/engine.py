@@ -7,6 +7,7 @@ wanted besides. What fails concerns the deliveries that need it; the others go o
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -25,6 +26,7 @@ from mfbazel.registry.upload import Outcome, Uploaded
 
 _OF_ONE_BLOB = (Kind.DIGEST, Kind.TOO_LARGE)
 """Failures that say nothing about the next blob."""
+_BUSY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -232,10 +234,15 @@ class Engine:
         if broken := self._broken.get(repository):
             raise broken
 
+        told = time.monotonic()
+
         def on_position(position: int) -> None:
+            nonlocal told
             self._workers.check()
-            registry.busy(content.digest)
             self._progress.blob_moves(content, position)
+            if time.monotonic() - told > _BUSY_SECONDS:
+                registry.busy(content.digest)
+                told = time.monotonic()
 
         store = self._kept.get(repository.host)
         placed = bool(store and store.place_blob(content, on_position))
