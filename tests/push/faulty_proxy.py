@@ -140,14 +140,15 @@ class Seen:
 class Session:
     """An upload session: ``arrived`` bytes for ``repository``, which began with ``head``.
 
-    ``digest`` is known once the upload was to be finished. Where the proxy keeps sessions, ``upstream`` is the address
-    of the registry's.
+    ``digest`` is known once the upload is finished; ``over``: it is no more, be it finished or ``lost``, with what had
+    arrived. Where the proxy keeps sessions, ``upstream`` is the address of the registry's.
     """
 
     repository: str
     arrived: int = 0
     head: bytes = b""
     digest: str | None = None
+    over: bool = False
     lost: bool = False
     upstream: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -180,6 +181,7 @@ class FaultyProxy:
         guard: asks for credentials.
         seen: the requests that are over, in the order in which they ended.
         sessions: the upload sessions by their names.
+        on_event: called when a request comes, when a piece of a body has been passed on, and before an answer.
     """
 
     def __init__(
@@ -206,6 +208,7 @@ class FaultyProxy:
         self.tls = tls
         self.seen: list[Seen] = []
         self.sessions: dict[str, Session] = {}
+        self.on_event: Callable[[], None] = lambda: None
         self._faults: list[Fault] = []
         self._matched: list[int] = []
         self.lock = threading.Lock()
@@ -246,7 +249,7 @@ class FaultyProxy:
             return [seen for seen in self.seen if seen.method == method and re.search(path, seen.path)]
 
     def arrived(self, blobs: Mapping[str, bytes]) -> dict[tuple[str, str], int]:
-        """Return the bytes that arrived, by repository and digest.
+        """Return the bytes that arrived in uploads that were not lost, by repository and digest.
 
         Args:
             blobs: the contents by digest, by which uploads are known that were never finished; where their beginnings
@@ -255,7 +258,7 @@ class FaultyProxy:
         found: dict[tuple[str, str], int] = {}
         with self.lock:
             sessions = list(self.sessions.values())
-        for session in sessions:
+        for session in (session for session in sessions if not session.lost):
             digests = [session.digest] if session.digest else _beginning_with(session.head, blobs)
             key = session.repository, digests[0] if len(digests) == 1 else ""
             found[key] = found.get(key, 0) + session.arrived
@@ -427,6 +430,7 @@ class _Exchange:
             self.proxy.note(Seen(self.method, self.path, self.status, self.arrived, action, authorization))
 
     def _run(self, authorization: str) -> None:
+        self.proxy.on_event()
         asked = Asked(self.method, self.path, authorization, lambda: b"".join(self.body))
         if reply := self.proxy.guard(asked):
             self._reply(reply)
@@ -436,7 +440,7 @@ class _Exchange:
             self._act(self.fault.action)
         if self.status:
             return
-        if self.session and self.session.lost:
+        if self.session and self.session.over:
             self._reply(_error(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry"))
         elif self.session and self.proxy.keeps_sessions:
             self._kept(self.session)
@@ -456,7 +460,7 @@ class _Exchange:
                 time.sleep(seconds)
             case Forget() if self.session:
                 abort()
-                self.session.lost = True
+                self.session.over = self.session.lost = True
                 self._reply(_error(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry"))
 
     # To the registry.
@@ -536,6 +540,7 @@ class _Exchange:
         self.arrived += len(piece)
         if self.session:
             self.session.count(piece)
+        self.proxy.on_event()
         return True
 
     # Back to the client.
@@ -556,6 +561,7 @@ class _Exchange:
     def _finish(self, status: int, headers: dict[str, str], body: bytes, length: int | None, path: str) -> None:
         """Send an answer that the registry gave, as the fault leaves it."""
         self._learn(status, path)
+        self.proxy.on_event()
         if self.proxy.keeps_sessions and self.method == "POST" and status == 202:
             headers["Location"] = self._keep(headers["Location"])
         action = self.fault.action if self.fault else None
@@ -579,7 +585,7 @@ class _Exchange:
         """Note which blob an upload was."""
         digest = parse_qs(urlsplit(path).query).get("digest", [""])[0]
         if self.session and self.method == "PUT" and status == 201:
-            self.session.digest = digest
+            self.session.digest, self.session.over = digest, True
         elif self.method == "POST" and digest and status == 201 and (match := _UPLOAD.match(urlsplit(path).path)):
             with self.proxy.lock:
                 name = f"POST {len(self.proxy.sessions)}"
@@ -625,7 +631,7 @@ class _Exchange:
     def _kept(self, session: Session) -> None:
         """Answer a request about an upload as the specification has it."""
         if self.method == "DELETE":
-            session.lost = True
+            session.over = session.lost = True
             self._finish(204, {}, b"", None, self.path)
             return
         if self.method in ("GET", "HEAD"):
@@ -686,7 +692,7 @@ class _Exchange:
         if answer.status == 202:
             session.upstream = _path(answer.getheader("Location", ""))
         elif not self.status and not gone:  # a full disk
-            session.lost = True
+            session.over = session.lost = True
             self._reply(Reply(answer.status))
         return gone
 
