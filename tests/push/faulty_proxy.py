@@ -18,7 +18,7 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from types import TracebackType
@@ -751,7 +751,7 @@ class TokenService:
         realm: the address of the service, e.g. ``http://127.0.0.1:1/token``.
         basic: the ``Authorization`` that it wants, empty for none.
         refresh_token: the identity token that a POST must bring, empty where only GET is answered.
-        requests: how many requests a token is good for; 0 for any number.
+        ends: the numbers of the requests, of those that had a token, with which all tokens expire that there are.
         expires_in: what it says of its tokens' seconds, which nothing is done about.
         issued_at: when it says that it has issued them, if it says so.
         given: the tokens so far.
@@ -760,11 +760,12 @@ class TokenService:
     realm: str = ""
     basic: str = ""
     refresh_token: str = ""
-    requests: int = 0
+    ends: Collection[int] = ()
     expires_in: int = 300
     issued_at: str = ""
     given: list[str] = field(default_factory=list)
-    _left: dict[str, int] = field(default_factory=dict)
+    _good: set[str] = field(default_factory=set)
+    _taken: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, asked: Asked) -> Reply | None:
@@ -773,9 +774,11 @@ class TokenService:
             return self._give(asked)
         with self._lock:
             token = asked.authorization.removeprefix("Bearer ")
-            if self._left.get(token, 0) > 0:
-                self._left[token] -= 1
-                return None
+            if token in self._good:
+                self._taken += 1
+                if self._taken not in self.ends:
+                    return None
+                self._good.clear()
         match = re.match(r"/v2/(.+)/(?:blobs|manifests|tags|referrers)/", asked.path)
         scope = f',scope="repository:{match[1]}:pull,push"' if match else ""
         refusal = _error(401, "UNAUTHORIZED", "authentication required")
@@ -794,7 +797,7 @@ class TokenService:
         with self._lock:
             token = f"t0ken-of-the-test-{len(self.given)}-{os.urandom(8).hex()}"
             self.given.append(token)
-            self._left[token] = self.requests or 1 << 60
+            self._good.add(token)
         content: dict[str, object] = {"token": token, "expires_in": self.expires_in}
         if self.issued_at:
             content["issued_at"] = self.issued_at
