@@ -181,6 +181,7 @@ class FaultyProxy:
         guard: asks for credentials.
         seen: the requests that are over, in the order in which they ended.
         sessions: the upload sessions by their names.
+        change_location: makes other addresses of those of uploads.
         on_event: called when a request comes, when a piece of a body has been passed on, and before an answer.
     """
 
@@ -209,6 +210,7 @@ class FaultyProxy:
         self.seen: list[Seen] = []
         self.sessions: dict[str, Session] = {}
         self.on_event: Callable[[], None] = lambda: None
+        self.change_location: Callable[[str], str] = lambda location: location
         self._faults: list[Fault] = []
         self._matched: list[int] = []
         self.lock = threading.Lock()
@@ -363,7 +365,7 @@ class _Handler(LoopbackHandler):
             else:
                 self.connection.shutdown(socket.SHUT_RDWR)
             os.close(self.connection.detach())  # the files of the handler would keep it open
-        self.rfile, self.wfile = io.BufferedReader(io.BytesIO()), io.BytesIO()  # type: ignore[arg-type]
+        self.rfile, self.wfile = io.BufferedReader(io.BytesIO()), io.BytesIO()
         raise _GoneError
 
     def pieces(self) -> Iterator[bytes]:
@@ -385,7 +387,7 @@ class _Handler(LoopbackHandler):
 
     def _read(self, left: int) -> Iterator[bytes]:
         while left:
-            piece = self.rfile.read1(min(left, _PIECE))  # type: ignore[attr-defined]
+            piece = self.rfile.read1(min(left, _PIECE))
             if not piece:
                 raise _GoneError
             left -= len(piece)
@@ -509,7 +511,7 @@ class _Exchange:
     def _pump(self, upstream: http.client.HTTPConnection, chunked: bool, abort: Callable[[], None]) -> None:
         """Pass the body on; what a fault does within it happens there."""
         due = self.fault if self.fault and self.fault.after else None
-        rate = self.fault.action.rate if self.fault and _slows(self.fault, answer=False) else 0
+        rate = _rate(self.fault, answer=False)
         for whole in self.body:
             piece = whole
             while due and self.arrived + len(piece) >= due.after:
@@ -564,6 +566,8 @@ class _Exchange:
         self.proxy.on_event()
         if self.proxy.keeps_sessions and self.method == "POST" and status == 202:
             headers["Location"] = self._keep(headers["Location"])
+        if self.method == "POST" and "Location" in headers:
+            headers["Location"] = self.proxy.change_location(headers["Location"])
         action = self.fault.action if self.fault else None
         if isinstance(action, LoseAnswer):
             self.client.cut(reset=True)
@@ -572,12 +576,13 @@ class _Exchange:
         self.status = status
         self._drain()
         self.client.head(status, headers.items(), None if status == 204 else len(body) if length is None else length)
-        rate = action.rate if isinstance(action, Slow) and action.answer else 0
+        rate = _rate(self.fault, answer=True)
         if isinstance(action, Truncate):
             self._write(body[: action.length])
             self.client.cut(reset=False)
-        for start in range(0, len(body), _PIECE if not rate else max(1, rate // 10)):
-            piece = body[start : start + (_PIECE if not rate else max(1, rate // 10))]
+        size = max(1, rate // 10) if rate else _PIECE
+        for start in range(0, len(body), size):
+            piece = body[start : start + size]
             self._write(piece)
             time.sleep(len(piece) / rate if rate else 0)
 
@@ -586,6 +591,8 @@ class _Exchange:
         digest = parse_qs(urlsplit(path).query).get("digest", [""])[0]
         if self.session and self.method == "PUT" and status == 201:
             self.session.digest, self.session.over = digest, True
+        elif self.session and status >= 500:  # it cannot keep what it fails to store
+            self.session.lost = True
         elif self.method == "POST" and digest and status == 201 and (match := _UPLOAD.match(urlsplit(path).path)):
             with self.proxy.lock:
                 name = f"POST {len(self.proxy.sessions)}"
@@ -704,8 +711,10 @@ class _Exchange:
         }
 
 
-def _slows(fault: Fault, answer: bool) -> bool:
-    return isinstance(fault.action, Slow) and fault.action.answer == answer
+def _rate(fault: Fault | None, answer: bool) -> int:
+    """Return how many bytes a second pass of the body, or of the ``answer``; 0 for all that come."""
+    action = fault.action if fault else None
+    return action.rate if isinstance(action, Slow) and action.answer == answer else 0
 
 
 def _chained(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:

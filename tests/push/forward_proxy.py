@@ -56,7 +56,7 @@ class ForwardProxy:
                 kept = [line for line in headers if not line.lower().startswith(("connection", "proxy-connection"))]
                 lines = [f"{method} /{target.split('/', 3)[3]} HTTP/1.1", *kept, "Connection: close", "", ""]
                 upstream.sendall("\r\n".join(lines).encode("latin-1"))
-                upstream.sendall(stream.read1() if _has_body(headers) else b"")  # type: ignore[attr-defined]
+                upstream.sendall(stream.read1() if _has_body(headers) else b"")
             _exchange(client, upstream)
 
 

@@ -49,7 +49,10 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Registry]]:
     scratch = tmp_path_factory.mktemp("registries")
-    with docker_registry(scratch / "docker", disk=DISK) as docker, crane_registry(scratch / "crane", disk=DISK) as crane:
+    with (
+        docker_registry(scratch / "docker", disk=DISK) as docker,
+        crane_registry(scratch / "crane", disk=DISK) as crane,
+    ):
         yield {"docker": docker, "crane": crane, "docker, sessions kept": docker}
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bench.push_rig import random_content
-from tests.push.fault_rig import Flow, assert_whole, ended, wrong_record, wrong_registry
+from tests.push.fault_rig import Flow, assert_whole, count_events, ended, killed_at, wrong_record, wrong_registry
 from tests.push.faulty_proxy import FaultyProxy
 from tests.push.registries import Registry, crane_registry, docker_registry
 
@@ -55,58 +52,18 @@ def test_a_killed_push_leaves_nothing_wrong_and_the_next_sends_the_rest(
     chance = random.Random(f"{SEED} {turn} {proxy.upstream}")
     flow = Flow(tmp_path, f"{proxy.host}/ml/kill-{turn}")
     build(flow, f"{proxy.host} {turn} before")
-    events = count(proxy)
+    events = count_events(proxy)
     assert flow.push().code == 0
     before = flow.recorded()
     build(flow, f"{proxy.host} {turn}")
     moment = chance.randrange(events[0])
-    killed = kill_at(flow, proxy, moment)
-    assert killed.returncode == -signal.SIGKILL
-    proxy.on_event = lambda: None
-    first = ended(killed)
-    assert first.code
+    first = killed_at(flow, proxy, moment)
+    assert first.code == -signal.SIGKILL
     assert wrong_record(flow, before) == []
     path = flow.repository.partition("/")[2]
     assert wrong_registry(proxy.upstream, path) == []
-    assert_rest(flow, proxy)
-
-
-def assert_rest(flow: Flow, proxy: FaultyProxy) -> None:
-    """The next push completes, and no byte is sent twice where sessions are kept."""
     second = flow.push()
     assert_whole(flow, proxy, second, None, at_first=True)
-
-
-def count(proxy: FaultyProxy) -> list[int]:
-    """Count the events of a proxy from now on, in the list's only element."""
-    events, lock = [0], threading.Lock()
-
-    def on_event() -> None:
-        with lock:
-            events[0] += 1
-
-    proxy.on_event = on_event
-    return events
-
-
-def kill_at(flow: Flow, proxy: FaultyProxy, moment: int) -> subprocess.Popen[str]:
-    """Push in a process, and kill it when the proxy has seen as many events."""
-    events, lock = [0], threading.Lock()
-    started = threading.Event()
-    processes: list[subprocess.Popen[str]] = []
-
-    def on_event() -> None:
-        started.wait()
-        with lock:
-            events[0] += 1
-            if events[0] == moment + 1:
-                os.kill(processes[0].pid, signal.SIGKILL)
-
-    proxy.on_event = on_event
-    processes.append(flow.start())
-    started.set()
-    processes[0].wait(timeout=60)
-    return processes[0]
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["one user", "two users"])
