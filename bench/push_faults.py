@@ -347,10 +347,7 @@ def try_fault(name: str, site: Site, row: Row) -> None:
 def running(scratch: Path) -> Iterator[dict[str, Registry]]:
     """Run the registries, on disks of their own."""
     with ExitStack() as stack:
-        yield {
-            kind: stack.enter_context(start(scratch / kind, disk=_DISK))
-            for kind, start in REGISTRIES.items()
-        }
+        yield {kind: stack.enter_context(start(scratch / kind, disk=_DISK)) for kind, start in REGISTRIES.items()}
 
 
 def main() -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from mfbazel.push.journal import Journal
 from mfbazel.push.report import Reporter
 from mfbazel.registry import Client, Kind, RegistryError
 from mfbazel.registry.upload import Outcome, Source, Uploader
+from tests.push.faulty_proxy import Fault, FaultyProxy, Reply
+from tests.push.registries import docker_registry
 
 BIG = random_content("big", 5_000_000)
 
@@ -37,40 +41,51 @@ def proxy(tmp_path: Path) -> Iterator[Proxy]:
         yield counting
 
 
+@pytest.fixture(scope="module")
+def distribution(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with docker_registry(tmp_path_factory.mktemp("distribution")) as registry:
+        yield registry.host
+
+
 def _flow(root: Path, name: str, repository: str | None, *layers: str) -> FlowPush:
     """Build a flow of one step whose image has these layers."""
     digest = write_layout(root / name / "start", {layer: random_content(layer, 200_000) for layer in layers})
     images = write_images_json(root / name / "images.json", {"start": digest}, repository, f"//{name}:flow")
-    return FlowPush(images, {"start": root / name / "start"}, root, root / "registry", str(find_crane()), artifact=False)
+    return FlowPush(
+        images, {"start": root / name / "start"}, root, root / "registry", str(find_crane()), artifact=False
+    )
 
 
 def _push(*flows: FlowPush, **settings: Any) -> Any:
     return push_flows(flows, Settings(**settings), Reporter(io.StringIO(), io.StringIO()))
 
 
-def test_a_blob_that_flows_of_two_repositories_share_is_sent_once_and_mounted(tmp_path: Path, proxy: Proxy) -> None:
-    one = _flow(tmp_path, "one", f"{proxy.host}/ml/one", "shared", "one")
-    two = _flow(tmp_path, "two", f"{proxy.host}/ml/two", "shared", "two")
-    pushed = _push(one, two)
-    assert [flow.error for flow in pushed.flows] == [None, None]
-    sent = [blob for blob in pushed.blobs if blob.uploaded.outcome is Outcome.SENT]
-    assert proxy.take().blob_bytes == sum({blob.content.digest: blob.content.size for blob in sent}.values())
-    assert len(sent) == len({blob.content.digest for blob in sent}) == 5  # 3 layers, 2 configurations
+def test_a_blob_that_flows_of_two_repositories_share_is_sent_once_and_mounted(
+    tmp_path: Path, distribution: str
+) -> None:
+    with Proxy(distribution) as proxy:
+        one = _flow(tmp_path, "one", f"{proxy.host}/ml/one", "shared", "one")
+        two = _flow(tmp_path, "two", f"{proxy.host}/ml/two", "shared", "two")
+        pushed = _push(one, two)
+        assert [flow.error for flow in pushed.flows] == [None, None]
+        by_outcome = Counter(blob.uploaded.outcome for blob in pushed.blobs)
+        assert by_outcome == {Outcome.SENT: 5, Outcome.MOUNTED: 1}  # 3 layers and 2 configurations; the shared layer
+        sent = sum(blob.content.size for blob in pushed.blobs if blob.uploaded.outcome is Outcome.SENT)
+        assert proxy.take().blob_bytes == sent
 
 
-def test_a_layer_of_an_earlier_pushs_repository_is_mounted_from_there(tmp_path: Path, proxy: Proxy) -> None:
-    first = _flow(tmp_path, "one", f"{proxy.host}/ml/one", "shared")
+def test_a_layer_of_an_earlier_push_is_mounted_from_its_repository(tmp_path: Path, distribution: str) -> None:
+    first = _flow(tmp_path, "one", f"{distribution}/earlier/one", "shared")
     content = json.loads(first.images.read_text())
     layer = json.loads(_manifest(tmp_path / "one" / "start"))["layers"][0]["digest"]
     content["steps"]["start"]["layers"] = {"linux/amd64": [layer]}
     first.images.write_text(json.dumps(content))
     _push(first)
-    with _Sharing(proxy) as hidden:
-        pushed = _push(_flow(tmp_path, "two", f"{proxy.host}/ml/two", "shared"))
+    pushed = _push(_flow(tmp_path, "two", f"{distribution}/earlier/two", "shared"))
     outcomes = {blob.content.digest: blob.uploaded.outcome for blob in pushed.blobs}
     assert outcomes[layer] is Outcome.MOUNTED
-    assert hidden.mounts == [layer]
     assert pushed.summary.mounted_blobs == 1
+    assert Client(distribution).head_blob("earlier/two", layer)
 
 
 def test_a_flow_that_fails_does_not_keep_another_from_being_pushed(tmp_path: Path, proxy: Proxy) -> None:
@@ -113,11 +128,12 @@ def test_a_session_that_holds_other_bytes_is_given_up_and_the_blob_sent_again(tm
 
 
 def test_a_registry_that_takes_no_chunks_gets_the_blob_in_one(tmp_path: Path, proxy: Proxy) -> None:
-    with _Sharing(proxy, chunks=False) as hidden:
-        uploader = Uploader(Client(proxy.host), None, 1 << 20)
-        assert uploader.put("ml/big", _source(BIG, tmp_path), lambda _: None).outcome is Outcome.SENT
+    with FaultyProxy(proxy.host) as refusing:
+        refusing.script(Fault(Reply(416), "PATCH"))
+        uploader = Uploader(Client(refusing.host), None, 1 << 20)
+        for blob in (BIG, BIG[::-1]):
+            assert uploader.put("ml/big", _source(blob, tmp_path), lambda _: None).outcome is Outcome.SENT
     assert uploader.chunk is None
-    assert hidden.refused_chunks == 1
 
 
 def test_a_dry_run_sends_and_starts_nothing_and_names_what_would_be_sent(
@@ -155,7 +171,9 @@ def test_json_names_every_image_and_blob_and_nothing_else_is_on_standard_output(
     assert told["flows"][0]["images"] == {"start": f"{proxy.host}/ml/one@{digest}"}
     assert told["flows"][0]["tags"] == [f"{proxy.host}/ml/one:start-v1"]
     assert {blob["outcome"] for blob in told["blobs"]} == {"sent"}
-    assert told["sent_bytes"] == proxy.take().blob_bytes - len(state.images_path(tmp_path, "//one:flow").read_bytes()) - 2
+    assert (
+        told["sent_bytes"] == proxy.take().blob_bytes - len(state.images_path(tmp_path, "//one:flow").read_bytes()) - 2
+    )
 
 
 def test_json_tells_an_error_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,8 +209,6 @@ def test_an_interruption_ends_a_push_at_once_with_130(tmp_path: Path, proxy: Pro
 
 
 def _source(content: bytes, directory: Path) -> Source:
-    import hashlib
-
     file = directory / "blob"
     file.write_bytes(content)
 
@@ -205,5 +221,5 @@ def _source(content: bytes, directory: Path) -> Source:
 
 
 def _manifest(layout: Path) -> str:
-    digest = json.loads((layout / "index.json").read_bytes())["manifests"][0]["digest"]
+    digest = str(json.loads((layout / "index.json").read_bytes())["manifests"][0]["digest"])
     return (layout / "blobs/sha256" / digest.removeprefix("sha256:")).read_text()
