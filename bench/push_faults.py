@@ -292,7 +292,7 @@ def site_of(run: int, seed: int, registries: dict[str, Registry], scratch: Path)
     for name in ("HOME", "MFBAZEL_STATE_DIR", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "DOCKER_CONFIG"):
         os.environ[name] = str(directory / "user" / name)
     registry = registries[kind.partition(",")[0]]
-    with FaultyProxy(registry.host, keeps_sessions="kept" in kind) as proxy:
+    with FaultyProxy(registry.host, keeps_sessions="kept" in kind, whole_manifests=kind == "crane") as proxy:
         flow = Flow(directory / "flow", f"{proxy.host}/ml/run{run}")
         events = count_events(proxy)
         if chance.random() < 0.5:

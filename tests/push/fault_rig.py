@@ -231,10 +231,15 @@ class _Audit:
         digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
         if digest != headers.get("Docker-Content-Digest", digest) or (_DIGEST.fullmatch(name) and digest != name):
             yield f"{self._path}: the manifest {name} has the digest {digest}"
+            return
         if digest in self._seen:
             return
         self._seen.add(digest)
-        content: dict[str, Any] = json.loads(body)
+        try:
+            content: dict[str, Any] = json.loads(body)
+        except ValueError:
+            yield f"{self._path}: the manifest {name} is none: {body[:200]!r}"
+            return
         for child in content.get("manifests", []):
             yield from self._manifest(child["digest"])
         for blob in [*([content["config"]] if "config" in content else []), *content.get("layers", [])]:

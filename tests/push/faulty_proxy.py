@@ -19,7 +19,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
@@ -192,6 +192,7 @@ class FaultyProxy:
         tls: ssl.SSLContext | None = None,
         guard: Guard = lambda _: None,
         keeps_sessions: bool = False,
+        whole_manifests: bool = False,
     ) -> None:
         """Bind a free port.
 
@@ -202,10 +203,13 @@ class FaultyProxy:
             keeps_sessions: answer for uploads as the distribution specification has it ("Resuming an upload"): what
                 arrived before a cut stays, GET tells how much that is, and a chunk has to begin there. The registry
                 behind has to be docker's.
+            whole_manifests: pass manifests on when all of them has come. Crane's registry keeps what it gets of one
+                when the connection ends, and sets the tag to it.
         """
         self.upstream = upstream
         self.guard = guard
         self.keeps_sessions = keeps_sessions
+        self.whole_manifests = whole_manifests
         self.tls = tls
         self.seen: list[Seen] = []
         self.sessions: dict[str, Session] = {}
@@ -469,6 +473,13 @@ class _Exchange:
 
     def _pass_on(self, path: str) -> None:
         """Pass the request on as it comes, and the answer back."""
+        if self.proxy.whole_manifests and "/manifests/" in path:
+            self.body = iter([b"".join(self.body)])
+            if self.fault and self.fault.after:
+                self._act(self.fault.action)
+                self.fault = replace(self.fault, after=0)
+            if self.status:
+                return
         upstream = self._connect()
         lengths = [(name, self.client.headers[name]) for name in ("Content-Length", "Transfer-Encoding")]
         self._begin(upstream, self.method, path, [(name, value) for name, value in lengths if value])

@@ -15,7 +15,7 @@ import pytest
 
 from bench.push_rig import random_content
 from tests.push.fault_rig import Flow, Outcome
-from tests.push.faulty_proxy import Cut, Fault, FaultyProxy, Reply, TokenService, basic_auth
+from tests.push.faulty_proxy import Fault, FaultyProxy, Reply, TokenService, basic_auth
 from tests.push.registries import PASSWORD, USERNAME, Registry, docker_registry
 
 BASIC64 = base64.b64encode(f"{USERNAME}:{PASSWORD}".encode()).decode()
@@ -160,17 +160,12 @@ def test_a_push_leaves_no_secret_behind_whether_it_fails_or_not(site: Site, kind
     failed = site.push("--json")
     assert failed.code == 1
     assert "418" in failed.error
-    site.proxy.script(Fault(Cut(), "HEAD"), Fault(Reply(403), "PUT", "/manifests/", times=0))
-    cut = site.push()
-    assert cut.code == 1
     site.proxy.script()
     pushed = site.push("--json", "--tag=v1", f"--output={site.home / 'images.json'}")
     assert pushed.code == 0, pushed
     assert json.loads(pushed.out)["flows"][0]["images"]
-    dry = site.push("--dry-run", "--json")
-    assert dry.code == 0
     assert any(seen.authorization for seen in site.proxy.seen)
-    site.assert_nowhere(secrets, failed, cut, pushed, dry)
+    site.assert_nowhere(secrets, failed, pushed)
 
 
 def test_what_a_registry_leads_elsewhere_goes_without_credentials(site: Site, registry: Registry) -> None:

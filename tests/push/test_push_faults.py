@@ -11,7 +11,8 @@ import pytest
 
 from bench.push_rig import random_content
 from mfbazel.registry import transport, upload
-from tests.push.fault_rig import Flow, assert_whole, repository_name
+from mfbazel.registry.tls import Adapter
+from tests.push.fault_rig import Flow, assert_whole, repository_name, wrong_registry
 from tests.push.faulty_proxy import (
     Action,
     Change,
@@ -42,6 +43,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for name in ("MFBAZEL_STATE_DIR", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setattr(transport, "TrustingAdapter", lambda _host, **options: Adapter(**options))  # reads for long
     monkeypatch.setattr(upload, "_FIRST_PAUSE", 0.01)
     monkeypatch.setattr(transport, "_FIRST_PAUSE", 0.01)
 
@@ -58,8 +60,8 @@ def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, R
 
 @pytest.fixture(params=KINDS)
 def proxy(request: pytest.FixtureRequest, registries: dict[str, Registry]) -> Iterator[FaultyProxy]:
-    kept = "kept" in request.param
-    with FaultyProxy(registries[request.param].host, keeps_sessions=kept) as made:
+    kept, crane = "kept" in request.param, request.param == "crane"
+    with FaultyProxy(registries[request.param].host, keeps_sessions=kept, whole_manifests=crane) as made:
         yield made
 
 
@@ -225,6 +227,20 @@ def test_a_registry_that_ends_and_comes_back_gets_the_rest(flow: Flow, proxy: Fa
         first = flow.push()
         own.start()
         assert_whole(flow, proxy, first, before, says=(r"\b50[23]\b",), at_first=False)
+
+
+@pytest.mark.parametrize("proxy", ["crane"], indirect=True)
+def test_a_manifest_that_arrived_in_part_and_was_kept_is_sent_again(flow: Flow, proxy: FaultyProxy) -> None:
+    proxy.whole_manifests = False
+    # The body's length is about 400.
+    proxy.script(Fault(Cut(), "PUT", MANIFESTS, times=NEVER_ENDS, after=200))
+    assert flow.push().code == 1
+    proxy.script()
+    path = flow.repository.partition("/")[2]
+    kept = "".join(wrong_registry(proxy.upstream, path, list(flow.digests.values())))
+    assert "has the digest" in kept, "crane's registry keeps no part of a manifest any more: nothing is tried here"
+    assert flow.push().code == 0
+    assert wrong_registry(proxy.upstream, path, list(flow.digests.values())) == []
 
 
 @pytest.mark.parametrize("kind", ["docker", "crane"])

@@ -34,7 +34,8 @@ def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, R
 
 @pytest.fixture(params=KINDS)
 def proxy(request: pytest.FixtureRequest, registries: dict[str, Registry]) -> Iterator[FaultyProxy]:
-    with FaultyProxy(registries[request.param].host, keeps_sessions="kept" in request.param) as made:
+    kept, crane = "kept" in request.param, request.param == "crane"
+    with FaultyProxy(registries[request.param].host, keeps_sessions=kept, whole_manifests=crane) as made:
         yield made
 
 
@@ -66,7 +67,12 @@ def test_a_killed_push_leaves_nothing_wrong_and_the_next_sends_the_rest(
     assert_whole(flow, proxy, second, None, at_first=True)
 
 
-@pytest.mark.parametrize("together", [True, False], ids=["one user", "two users"])
+@pytest.mark.parametrize(
+    ("proxy", "together"),
+    [("docker", True), ("docker", False), ("crane", True), ("docker, sessions kept", True)],
+    ids=["docker-one user", "docker-two users", "crane-one user", "kept-one user"],
+    indirect=["proxy"],
+)
 def test_two_pushes_of_a_flow_at_once_both_complete(proxy: FaultyProxy, tmp_path: Path, together: bool) -> None:
     flow = Flow(tmp_path, f"{proxy.host}/ml/twice{'-together' if together else ''}")
     build(flow, f"{proxy.host} twice {together}")
