@@ -1,6 +1,6 @@
-"""Pushes during which something goes wrong, at random: what completes, what is sent twice, and that nothing is wrong after.
+"""Pushes during which something goes wrong, at random: what completes, what is sent twice, and what is wrong after it.
 
-Each run pushes a flow of three to six small images that share layers to docker's registry, to crane's, or to docker's
+Each run pushes a flow of three to six small images that share layers, to docker's registry, to crane's, or to docker's
 behind a proxy that keeps upload sessions. During the first push one fault happens, chosen at random with its place and
 its time; then a second push has to complete. A state is wrong when, after either push, images.json is neither what it
 was nor whole, a tag names what is not there whole, an error does not name registry and repository, a blob that had
@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,6 +99,11 @@ class Site:
     until_end: ExitStack = field(default_factory=ExitStack)
     apart: bool = False
 
+    def use(self, registry: AbstractContextManager[Registry]) -> None:
+        """Push to a registry of this run's own."""
+        self.registry = self.until_end.enter_context(registry)
+        self.proxy.upstream = self.registry.host
+
     def somewhere(self, action: Action, method: str = _BODY, path: str = _UPLOADS) -> None:
         """Let ``action`` happen, once or several times, at one of the first requests, after some of the body."""
         times = self.chance.choice((1, 1, 2, 3, 0))
@@ -137,9 +142,7 @@ def _token_expires(site: Site) -> None:
 
 
 def _disk_full(site: Site) -> None:
-    small = REGISTRIES[site.registry.kind](site.scratch / "small", disk=_SMALL_DISK)
-    site.registry = site.until_end.enter_context(small)
-    site.proxy.upstream = site.registry.host
+    site.use(REGISTRIES[site.registry.kind](site.scratch / "small", disk=_SMALL_DISK))
     site.registry.fill()
     if site.chance.random() < 0.5:  # in the middle
         filler = site.registry.filler
@@ -220,6 +223,7 @@ def _registry_ends(site: Site) -> None:
     if site.registry.kind == "crane":  # which would come back without its manifests
         site.somewhere(Cut(), _ANY, "")
         return
+    site.use(REGISTRIES[site.registry.kind](site.scratch / "lasting"))  # whose disk does not end with it
     moment, seen = site.chance.randrange(site.events), [0]
 
     def on_event() -> None:
