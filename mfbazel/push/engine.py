@@ -93,7 +93,13 @@ class Engine:
         def ask(delivery: Delivery) -> bool:
             if delivery.repository.host in self._asleep:
                 return False
-            found = self._client(delivery).head_manifest(delivery.repository.path, delivery.digest)
+            try:
+                found = self._client(delivery).head_manifest(delivery.repository.path, delivery.digest)
+            except RegistryError as error:
+                # A registry may have kept what it got of a manifest whose upload was cut off, as crane's does.
+                if error.problem.kind is not Kind.DIGEST:
+                    raise
+                return False
             return found is not None
 
         for delivery, found, error in self._workers.each(unique.values(), ask):

@@ -14,6 +14,7 @@ from mfbazel.registry.auth import Authorizer, Scope
 from mfbazel.registry.errors import Failure, Kind, Subject, explain
 from mfbazel.registry.transport import Answer, Body, Deadline, Request, Transport, asked_pause
 
+_RENEWALS = 2
 _BY_STATUS = {401: Kind.CREDENTIALS, 403: Kind.DENIED, 413: Kind.TOO_LARGE, 429: Kind.RATE}
 _BY_CODE = {"NAME_INVALID": Kind.NAME, "DIGEST_INVALID": Kind.DIGEST, "SIZE_INVALID": Kind.TOO_LARGE}
 
@@ -82,12 +83,15 @@ class Operation:
         used = self._authorizer.known(self._scope, self._deadline) if own else None
         request = Request(method, url, headers or {}, body, used, limit, once, patience)
         answer = self._transport.exchange(request, self._deadline)
-        if answer.status != 401 or not answer.url.startswith(origin):  # a storage has nothing to ask for
-            return answer
-        renewed = self._authorizer.renew(answer, self._scope, used, self._deadline)
-        if renewed is None:
-            return answer
-        return self._transport.exchange(replace(request, authorization=renewed), self._deadline)
+        # The second one: a token that another thread was given may be over before this one uses it.
+        for _ in range(_RENEWALS):
+            if answer.status != 401 or not answer.url.startswith(origin):  # a storage has nothing to ask for
+                break
+            used = self._authorizer.renew(answer, self._scope, used, self._deadline)
+            if used is None:
+                break
+            answer = self._transport.exchange(replace(request, authorization=used), self._deadline)
+        return answer
 
     def expect(self, answer: Answer, *statuses: int) -> Answer:
         """Return the answer when it has one of ``statuses``.

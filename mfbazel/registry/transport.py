@@ -37,6 +37,7 @@ _CONNECTIONS = 16
 _CHUNK = 1 << 16
 _DEEPEST = 50  # exceptions looked at for a reason
 _PLAIN_HTTP = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
+_OTHER_TIME = ("certificate has expired", "certificate is not yet valid")
 _SENT_TO_TLS = 400  # what TLS servers answer to plain HTTP, where they answer
 
 
@@ -236,9 +237,10 @@ class Transport:
         try:
             self._once(Request("GET", f"{second}/v2/"), deadline)
         except Failure as failure:
-            if refused is None and failure.kind is not Kind.TLS:
+            of_tls = failure.kind in (Kind.TLS, Kind.CLOCK)
+            if refused is None and not of_tls:
                 return first
-            raise (failure if failure.kind is Kind.TLS or refused is None else refused) from None
+            raise (failure if of_tls or refused is None else refused) from None
         return second
 
     def _follow(self, request: Request, deadline: Deadline) -> Answer:
@@ -307,10 +309,18 @@ def asked_pause(answer: Answer) -> float:
     value = answer.headers.get("Retry-After", "").strip()
     if value.isdigit():
         return float(value)
+    # A moment is one of the registry's clock, and so is Date; this machine's may differ.
+    moment = _moment(value)
+    now = _moment(answer.headers.get("Date", ""))
+    return max(0.0, moment - (time.time() if now is None else now)) if moment else 0.0
+
+
+def _moment(text: str) -> float | None:
+    """Return the seconds since 1970 of an HTTP date, ``None`` when it is none."""
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+        return email.utils.parsedate_to_datetime(text).timestamp()
     except (TypeError, ValueError):
-        return 0.0
+        return None
 
 
 def _pauses() -> Iterator[float | None]:
@@ -336,7 +346,7 @@ def _failure(error: requests.RequestException, deadline: Deadline) -> Failure:
     text = str(error)
     if isinstance(error, requests.exceptions.SSLError):
         kind = Kind.PLAIN_HTTP if any(code in text for code in _PLAIN_HTTP) else Kind.TLS
-        return Failure(kind, _reason(error))
+        return Failure(Kind.CLOCK if any(words in text for words in _OTHER_TIME) else kind, _reason(error))
     if isinstance(error, requests.Timeout) or "timed out" in text:
         within = f" within {deadline.seconds:g} s" if deadline.remaining() <= 0 else ": the connection timed out"
         return Failure(Kind.TIMEOUT, f"no answer{within}")
