@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -21,6 +21,7 @@ TARGETS_FAILED = 1
 """Exit code of ``bazel build`` that could not build everything."""
 
 _SHOWN_LINES = 40
+_MANY = ("all", "*", "all-targets")
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,27 @@ def files_of(
             seen.add(key)
             waiting += [reference["id"] for reference in sets[key].get("fileSets", [])]
             yield from sets[key].get("files", [])
+
+
+def of_flow(pattern: str, rename: Callable[[str], str]) -> str:
+    """Return the target pattern for a target that every flow has.
+
+    A pattern for many targets stays; of one that names a single target, ``rename`` gets the last component of the name.
+    """
+    package, colon, name = pattern.rpartition(":")
+    if not colon:
+        if not pattern.startswith("//") or pattern.endswith("..."):
+            return pattern
+        package, name = pattern, pattern.rpartition("/")[2]
+    if name in _MANY:
+        return pattern
+    directory, slash, last = name.rpartition("/")
+    return f"{package}:{directory}{slash}{rename(last)}"
+
+
+def names_many(pattern: str) -> bool:
+    """Whether a target pattern names what there is, and no single target."""
+    return pattern.endswith("...") or pattern.rpartition(":")[2] in _MANY
 
 
 def kinds_in(patterns: Iterable[str], *rules: str) -> str:

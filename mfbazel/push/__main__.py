@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mfbazel.errors import run_front
+from mfbazel.push.all_command import add_all
 from mfbazel.push.crane import Crane, find_crane
 from mfbazel.push.embedded import EmbeddedRegistry
 from mfbazel.push.flow import FlowPush, push_flow
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m mfbazel.push", description=__doc__, fromfile_prefix_chars="@")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_flow(commands)
+    add_all(commands)
     _add_load(commands)
     _add_registry(commands)
     return parser

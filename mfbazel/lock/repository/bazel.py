@@ -12,7 +12,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from mfbazel.inner_bazel import QUIET, SOME_PACKAGES_FAILED, TARGETS_FAILED, InnerBazel, files_of, kinds_in, tail
+from mfbazel.inner_bazel import (
+    QUIET,
+    SOME_PACKAGES_FAILED,
+    TARGETS_FAILED,
+    InnerBazel,
+    files_of,
+    kinds_in,
+    of_flow,
+    tail,
+)
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.resolver.scratch import scratch
 
@@ -128,15 +137,11 @@ def locking_pattern(pattern: str) -> str:
 
     A pattern for many targets stays; the name of a flow, or of its target ``.lock``, becomes that of its private rule.
     """
-    package, colon, name = pattern.rpartition(":")
-    if not colon:
-        if not pattern.startswith("//") or pattern.endswith("..."):
-            return pattern
-        package, name = pattern, pattern.rpartition("/")[2]
-    if name in ("all", "*", "all-targets") or name.endswith(".locking"):
-        return pattern
-    directory, slash, last = name.removesuffix(".lock").rpartition("/")
-    return f"{package}:{directory}{slash}_{last}.locking"
+
+    def rename(name: str) -> str:
+        return name if name.endswith(".locking") else f"_{name.removesuffix('.lock')}.locking"
+
+    return of_flow(pattern, rename)
 
 
 def flow_label(label: str) -> str:
