@@ -174,7 +174,7 @@ def _built(file: Mapping[str, Any]) -> BuiltFlow:
     depth = len(file.get("pathPrefix", ())) + len(PurePosixPath(file["name"]).parts)
     root = path.parents[depth - 1]
     content = json.loads(path.read_bytes())
-    layouts = {step: root / place for step, place in content["layouts"].items()}
+    layouts = {step: root / place for step, place in content["layouts"]}
     return BuiltFlow(content["label"], root / content["images"], layouts)
 
 

@@ -36,7 +36,7 @@ def _flow_images_impl(ctx):
 
     # What //:push_all, which has no runfiles of the flows, reads of each.
     delivery = ctx.actions.declare_file(ctx.label.name + "/push.json")
-    layouts = {step: image.path for step, image in images.items()}
+    layouts = [[step, image.path] for step, image in images.items()]
     ctx.actions.write(delivery, json.encode_indent({"images": output.path, "label": ctx.attr.flow_label, "layouts": layouts}) + "\n")
     return [
         DefaultInfo(files = depset([output] + images.values()), runfiles = runfiles),
