@@ -47,9 +47,9 @@ def changes_since(workspace: Path, revision: str) -> list[Change]:
     differing = _git(root, "diff", *options, base, "--", asked=revision)
     new = _git(root, "ls-files", "--others", "--exclude-standard", "-z", asked=revision)
     found = {**dict(_status(differing)), **{path: "A" for path in new.split("\0") if path}}
-    prefix = os.path.relpath(root, os.path.realpath(workspace))
+    here = os.path.realpath(workspace)
     return [
-        Change(os.path.normpath(os.path.join(prefix, path)), _KINDS.get(status[:1], "changed"))
+        Change(os.path.relpath(root / path, here), _KINDS.get(status[:1], "changed"))
         for path, status in sorted(found.items())
     ]
 
