@@ -8,12 +8,13 @@ from pathlib import Path
 
 from mfbazel.errors import run_front
 from mfbazel.push.all_command import add_all
-from mfbazel.push.crane import Crane, find_crane
-from mfbazel.push.embedded import EmbeddedRegistry
-from mfbazel.push.flow import FlowPush, push_flow
+from mfbazel.push.embedded import EmbeddedRegistry, find_crane
+from mfbazel.push.flow import push_flows
 from mfbazel.push.load import load_images
+from mfbazel.push.options import add_crane, add_sending, add_store, in_working_directory, settings_of, store_of
+from mfbazel.push.prepare import FlowPush
 from mfbazel.push.report import Reporter
-from mfbazel.state import cache_dir, workspace_dir
+from mfbazel.state import workspace_dir
 from mfbazel.usage import show_target
 
 
@@ -33,16 +34,21 @@ def _flow(options: argparse.Namespace) -> int:
     request = FlowPush(
         images=options.images,
         layouts=_by_step(options),
-        crane=Crane(find_crane(options.crane), options.insecure),
         workspace=options.workspace or workspace_dir(),
-        store=_store(options),
+        store=store_of(options),
+        crane=options.crane,
         repository=options.repository,
         label=options.label,
-        output=options.output,
+        output=options.output and in_working_directory(options.output),
         tags=options.tag,
         artifact=options.artifact,
     )
-    push_flow(request, Reporter())
+    reporter = Reporter(results=not options.json)
+    pushed = push_flows([request], settings_of(options), reporter)
+    if options.json:
+        reporter.print_json(pushed.as_json())
+    if error := pushed.flows[0].error:
+        raise error
     return 0
 
 
@@ -54,7 +60,7 @@ def _load(options: argparse.Namespace) -> int:
 
 def _registry(options: argparse.Namespace) -> int:
     """``registry``: prints one line; ``--status`` exits with 1 when none runs."""
-    registry = EmbeddedRegistry(_store(options))
+    registry = EmbeddedRegistry(store_of(options))
     if options.action == "start":
         ensured = registry.ensure(find_crane(options.crane))
         Reporter().embedded(ensured, registry.store)
@@ -84,13 +90,12 @@ def _add_flow(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     flow.set_defaults(run=_flow)
     flow.add_argument("--images", type=Path, required=True, help="the build's images.json")
     _add_image(flow)
-    _add_crane(flow)
+    add_crane(flow)
     flow.add_argument(
         "--repository", help="host[:port]/path for all steps, no template; instead of what images.json says"
     )
     flow.add_argument("--label", help="the flow's Bazel label; instead of what images.json says")
     flow.add_argument("--output", type=Path, metavar="FILE", help="write a copy of the record here")
-    flow.add_argument("--insecure", action="store_true", help="allow plain HTTP and unverifiable certificates")
     flow.add_argument("--tag", action="append", default=[], metavar="T", help="tag each step's image <step>-T as well")
     flow.add_argument(
         "--no-artifact", dest="artifact", action="store_false", help="do not publish images.json beside the images"
@@ -98,7 +103,8 @@ def _add_flow(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     flow.add_argument(
         "--workspace", type=Path, help="the Bazel workspace (default: $BUILD_WORKSPACE_DIRECTORY, or around here)"
     )
-    _add_store(flow)
+    add_sending(flow)
+    add_store(flow)
     show_target(flow, ("images", "image", "crane", "label", "workspace"))
 
 
@@ -117,8 +123,8 @@ def _add_registry(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     action = registry.add_mutually_exclusive_group(required=True)
     for name in ("status", "start", "stop"):
         action.add_argument(f"--{name}", dest="action", action="store_const", const=name)
-    _add_crane(registry)
-    _add_store(registry)
+    add_crane(registry)
+    add_store(registry)
 
 
 def _add_image(parser: argparse.ArgumentParser) -> None:
@@ -130,22 +136,6 @@ def _add_image(parser: argparse.ArgumentParser) -> None:
         metavar="STEP=LAYOUT_DIR",
         help="a step's OCI layout; repeat",
     )
-
-
-def _add_crane(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--crane", metavar="PATH", help="the crane program (default: crane on PATH)")
-
-
-def _add_store(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--registry-store", type=Path, metavar="DIR", help="the embedded registry's directory (default: in the cache)"
-    )
-
-
-def _store(options: argparse.Namespace) -> Path:
-    """Return the embedded registry's directory."""
-    told: Path | None = options.registry_store
-    return told or cache_dir() / "registry"
 
 
 def _step(argument: str) -> tuple[str, Path]:

@@ -7,7 +7,6 @@ others.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,17 +20,18 @@ from mfbazel.push.all_affected import find_affected
 from mfbazel.push.all_bazel import BuiltFlow, Flows, PushBazel
 from mfbazel.push.all_changes import changes_since
 from mfbazel.push.errors import PushError
-from mfbazel.state import parse_label, workspace_dir
+from mfbazel.push.flow import FlowResult
+from mfbazel.push.report import counted
+from mfbazel.state import parse_label
 
 EVERYTHING = "//..."
-_SCHEMA = 1
 _NO_LOCK = "it has no lock, or one that cannot be read: bazel run {label}.lock"
 _NOT_BUILT = "Bazel could not build its images; it says why above"
-_STOPPED = "not tried after another flow failed (--fail-fast)"
+_STOPPED = "not pushed, since another flow failed (--fail-fast)"
 
 
 @dataclass
-class FlowResult:
+class Chosen:
     """What became of one flow.
 
     Attributes:
@@ -68,7 +68,7 @@ class Selection:
         problems: what could not be loaded, in words.
     """
 
-    results: Sequence[FlowResult]
+    results: Sequence[Chosen]
     since: str | None = None
     changes: int = 0
     others: int = 0
@@ -101,12 +101,12 @@ def select(bazel: PushBazel, workspace: Path, patterns: Sequence[str], excluded:
     return Selection(results, since, len(changes), others, list(dict.fromkeys([*found.problems, *problems])))
 
 
-def _results(found: Flows, reasons: Mapping[str, str] | None) -> list[FlowResult]:
+def _results(found: Flows, reasons: Mapping[str, str] | None) -> list[Chosen]:
     """Return the flows that ``reasons``, if there are any, name."""
     errors = {label: _NO_LOCK.format(label=label) for label in found.unlocked}
     labels = sorted([*found.labels, *found.unlocked])
     chosen = labels if reasons is None else [label for label in labels if label in reasons]
-    return [FlowResult(label, reasons[label] if reasons else None, error=errors.get(label)) for label in chosen]
+    return [Chosen(label, reasons[label] if reasons else None, error=errors.get(label)) for label in chosen]
 
 
 def add_all_options(parser: argparse.ArgumentParser) -> None:
@@ -150,41 +150,51 @@ class AllFlows:
         """Say which flows are chosen, and why."""
         chosen = self.selection
         if chosen.since is not None:
-            files = _count(chosen.changes, "changed file")
-            self.screen.print(f"{files} since {chosen.since}: {_count(len(chosen.results), 'flow')} affected, {chosen.others} not")
+            files = counted(chosen.changes, "changed file")
+            self.screen.print(f"{files} since {chosen.since}: {counted(len(chosen.results), 'flow')} affected, {chosen.others} not")
         for result in chosen.results:
             if result.because:
                 self.screen.print(Text(f"{result.label}: because {result.because}"))
 
     def build(self, bazel: PushBazel, options: Sequence[str], *, fail_fast: bool) -> list[BuiltFlow]:
-        """Build the images of the flows that nothing is wrong with; the results say which could not be built."""
-        wanted = {result.label: result for result in self.selection.results if not result.error}
-        if not wanted or (fail_fast and self.failed):
+        """Build the images of the flows that nothing is wrong with; return those that are to be pushed.
+
+        Args:
+            bazel: builds.
+            options: further options of ``bazel build``.
+            fail_fast: return none when one has no lock or cannot be built.
+        """
+        wanted = {chosen.label: chosen for chosen in self.selection.results if not chosen.error}
+        built = {}
+        if wanted and not (fail_fast and self.failed):
+            built = bazel.build(list(wanted), options, keep_going=not fail_fast)
+            for label, chosen in wanted.items():
+                chosen.error = None if label in built else _NOT_BUILT
+        if fail_fast and self.failed:
+            for chosen in wanted.values():
+                chosen.error = chosen.error or _STOPPED
             return []
-        built = bazel.build(list(wanted), options, keep_going=not fail_fast)
-        for label, result in wanted.items():
-            if label not in built:
-                result.error = _NOT_BUILT
         return [built[label] for label in wanted if label in built]
 
+    def enter(self, flows: Sequence[FlowResult]) -> None:
+        """Take over what became of the flows that were pushed."""
+        pushed = {flow.label: flow for flow in flows}
+        for chosen in self.selection.results:
+            if flow := pushed.get(chosen.label):
+                chosen.images = flow.images
+                chosen.error = str(flow.error) if flow.error else None
+
     @property
-    def failed(self) -> list[FlowResult]:
+    def failed(self) -> list[Chosen]:
         """The flows that failed so far."""
         return [result for result in self.selection.results if result.error]
 
-    def finish(self, flows: Sequence[BuiltFlow]) -> None:
-        """Say of flows that were not tried that they were not."""
-        for result in self.selection.results:
-            if not result.error and not result.images and any(flow.label == result.label for flow in flows):
-                result.error = _STOPPED
-
-    def document(self, done: str, more: Mapping[str, Any]) -> str:
+    def document(self, done: str) -> dict[str, Any]:
         """Return the results for other programs."""
         chosen = self.selection
         about = {"since": chosen.since, "changed_files": chosen.changes} if chosen.since is not None else {}
-        flows = [result.to_json(done) for result in chosen.results]
         problems = {"problems": list(chosen.problems)} if chosen.problems else {}
-        return json.dumps({"schema": _SCHEMA, **about, "flows": flows, **problems, **more}, indent=2, ensure_ascii=False)
+        return {**about, "flows": [result.to_json(done) for result in chosen.results], **problems}
 
     def show_summary(self, done: str) -> None:
         """Say what became of each flow, and of all."""
@@ -194,7 +204,7 @@ class AllFlows:
                 self.screen.print(Text(f"{result.label}: failed: {result.error}", "red"))
         states = [result.state(done) for result in results]
         counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states)))
-        self.screen.print(f"{_count(len(results), 'flow')}: {counted or 'nothing to do'}; {time.monotonic() - self._began:.1f} s")
+        self.screen.print(f"{counted(len(results), 'flow')}: {counted or 'nothing to do'}; {time.monotonic() - self._began:.1f} s")
 
     def exit_code(self) -> int:
         """Return 1 when a flow failed, or when there may be flows that could not be found.
@@ -210,7 +220,3 @@ class AllFlows:
 def output_of(directory: Path | None, label: str) -> Path | None:
     """Return where the record of a flow is copied to, below the directory of ``--output``."""
     return directory and Path(directory, *parse_label(label), "images.json")
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
