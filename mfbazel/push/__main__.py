@@ -1,4 +1,4 @@
-"""``python -m mfbazel.push``: push a flow's step images, load them into an engine, look after the embedded registry."""
+"""``python -m mfbazel.push``: push images of flows, promote them, load them, look after the embedded registry."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mfbazel.push.flow import push_flows
 from mfbazel.push.load import load_images
 from mfbazel.push.options import add_crane, add_sending, add_store, in_working_directory, settings_of, store_of
 from mfbazel.push.prepare import FlowPush
+from mfbazel.push.promote_command import add_promote
 from mfbazel.push.report import Reporter
 from mfbazel.state import workspace_dir
 from mfbazel.usage import show_target
@@ -80,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_flow(commands)
     add_all(commands)
+    add_promote(commands)
     _add_load(commands)
     _add_registry(commands)
     return parser

@@ -19,7 +19,9 @@ from mfbazel.push.all_loads import MODULE_FILES, Loads
 
 _BUILD_FILES = ("BUILD.bazel", "BUILD")
 # Files whose targets nobody depends on, and which decide about everything.
-_SETTINGS = frozenset([*MODULE_FILES, "MODULE.bazel.lock", "REPO.bazel", ".bazelversion", ".bazelignore", "mfbazel.toml"])
+_SETTINGS = frozenset(
+    [*MODULE_FILES, "MODULE.bazel.lock", "REPO.bazel", ".bazelversion", ".bazelignore", "mfbazel.toml"]
+)
 _WRAPPERS = ("bazelw", "tools/bazel")
 # It compares a flow with its lock and puts nothing into an image: a flow's code reaches its images in no other way.
 _CHECKS = ("flow_lock_check",)
@@ -53,7 +55,9 @@ def find_affected(workspace: Path, graph: Graph, changes: Sequence[Change]) -> A
     finder = _Finder(workspace, graph, Loads(workspace, graph))
     if reason := finder.reason_for_all(changes):
         return Affected({flow_of(flow): reason for flow in flows})
-    origins = finder.spread({name: change for change in changes for name in finder.roots(change)} | finder.links(changes))
+    origins = finder.spread(
+        {name: change for change in changes for name in finder.roots(change)} | finder.links(changes)
+    )
     for name, change in origins.items():
         if name in graph.nodes and graph.nodes[name].kind in _FOR_ALL:
             return Affected({flow_of(flow): f"{change}, which {name} is made of" for flow in flows})

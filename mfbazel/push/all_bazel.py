@@ -78,7 +78,9 @@ class PushBazel(InnerBazel):
         many = [images_pattern(pattern) for pattern in patterns if names_many(pattern)]
         single = [images_pattern(pattern) for pattern in patterns if not names_many(pattern)]
         without = [images_pattern(pattern) for pattern in excluded]
-        found, problems = self._nodes(kinds_in(many, FLOW_RULE, MISSING_RULE, _SPEC_RULE), without) if many else ([], [])
+        found, problems = (
+            self._nodes(kinds_in(many, FLOW_RULE, MISSING_RULE, _SPEC_RULE), without) if many else ([], [])
+        )
         named, more = self._nodes(kinds_in(single, FLOW_RULE, MISSING_RULE), without) if single else ([], [])
         nodes = [*_not_manual(found), *named]
         labels = sorted({flow_of(node.name) for node in nodes if node.kind == FLOW_RULE})
@@ -97,7 +99,7 @@ class PushBazel(InnerBazel):
         return Graph.of(nodes), problems
 
     def build(self, labels: Sequence[str], options: Sequence[str], *, keep_going: bool) -> dict[str, BuiltFlow]:
-        """Build the images of flows, while the person sees Bazel's progress; return those that could be built, by label.
+        """Build the images of flows, while the person sees Bazel's progress; return those that were built, by label.
 
         Args:
             labels: of the flows.
@@ -138,7 +140,7 @@ class PushBazel(InnerBazel):
 
 
 def images_pattern(pattern: str) -> str:
-    """Return the target pattern for the images of the flows that ``pattern`` names: a flow's own name means the flow."""
+    """Return the target pattern for the images of the flows that ``pattern`` names; a flow's name means the flow."""
 
     def rename(name: str) -> str:
         for suffix in _LAST_PARTS:

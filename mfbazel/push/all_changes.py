@@ -40,7 +40,9 @@ def changes_since(workspace: Path, revision: str) -> list[Change]:
         PushError: there is no git or no repository, ``revision`` is unknown, or the history does not reach back to the
             merge base.
     """
-    commit = _git(workspace, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}", asked=revision)
+    commit = _git(
+        workspace, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}", asked=revision
+    )
     base = _git(workspace, "merge-base", commit.strip(), "HEAD", asked=revision).strip()
     root = Path(_git(workspace, "rev-parse", "--show-toplevel", asked=revision).rstrip("\n"))
     options = ("--name-status", "-z", "--no-renames", "--no-ext-diff", "--ignore-submodules=none")
@@ -77,8 +79,8 @@ def _git(directory: Path, *arguments: str, asked: str) -> str:
     if done.returncode:
         said = f" ({done.stderr.strip()})" if done.stderr.strip() else ""
         raise PushError(
-            f"git cannot say what changed since {asked}{said}: `git {arguments[0]}` failed in {directory}. The revision "
-            "and the commits since the merge base must be there: in CI, fetch the history (fetch-depth: 0, "
+            f"git cannot say what changed since {asked}{said}: `git {arguments[0]}` failed in {directory}. The "
+            "revision and the commits since the merge base must be there: in CI, fetch the history (fetch-depth: 0, "
             "GIT_DEPTH: 0)."
         )
     return done.stdout

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -24,12 +24,17 @@ def add_all(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     text = "push every flow of the repository, or those whose images changes affect"
     parser = commands.add_parser("all", help=text, description=f"{text[0].upper()}{text[1:]}.")
     add_all_options(parser)
-    parser.add_argument("--tag", action="append", default=[], metavar="T", help="tag each step's image <step>-T as well")
+    parser.add_argument(
+        "--tag", action="append", default=[], metavar="T", help="tag each step's image <step>-T as well"
+    )
     parser.add_argument(
         "--no-artifact", dest="artifact", action="store_false", help="do not publish images.json beside the images"
     )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="write a copy of each flow's record to DIR/<package>/<name>/images.json"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="write a copy of each flow's record to DIR/<package>/<name>/images.json",
     )
     add_sending(parser)
     add_crane(parser)
@@ -44,11 +49,12 @@ def push_all(options: argparse.Namespace) -> int:
     Raises:
         PushError: flows could not be found, or Bazel could not build.
     """
+    began = time.monotonic()
     screen = Console(stderr=True, highlight=False, soft_wrap=True)
     patterns = options.patterns or [EVERYTHING]
     bazel, workspace = PushBazel.find(options.bazel), workspace_dir()
     screen.print(f"finding the flows of {', '.join(patterns)}", markup=False)
-    flows = AllFlows(select(bazel, workspace, patterns, options.exclude, options.since), screen)
+    flows = AllFlows(select(bazel, workspace, patterns, options.exclude, options.since), screen, began)
     flows.show_selection()
     reporter = Reporter(results=not options.json)
     if options.list:
@@ -56,11 +62,11 @@ def push_all(options: argparse.Namespace) -> int:
     built = flows.build(
         bazel, [*(["--stamp"] if options.stamp else []), *options.build_option], fail_fast=options.fail_fast
     )
-    pushed = _push(built, options, workspace, reporter) if built else None
-    flows.enter(pushed.flows if pushed else ())
+    pushed = _push(built, options, workspace, reporter).as_json() if built else {}
+    flows.enter(pushed.pop("flows", ()))
     done = "checked" if options.dry_run else "pushed"
     if options.json:
-        reporter.print_json({**_figures(pushed), **flows.document(done)})
+        reporter.print_json({**flows.document(done), **pushed})
     flows.show_summary(done)
     return flows.exit_code()
 
@@ -92,10 +98,3 @@ def _push(built: Sequence[BuiltFlow], options: argparse.Namespace, workspace: Pa
         for flow in built
     ]
     return push_flows(requests, settings_of(options), reporter)
-
-
-def _figures(pushed: Pushed | None) -> dict[str, Any]:
-    """Return what the push says of blobs and bytes."""
-    if not pushed:
-        return {}
-    return {name: value for name, value in pushed.as_json().items() if name != "flows"}

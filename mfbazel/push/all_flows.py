@@ -1,7 +1,7 @@
 """Pushing every flow of a repository, or those that changes affect: ``bazel run //:push_all``.
 
-Bazel finds the flows and builds their images; then all of them are pushed in one run. One flow's error does not stop the
-others.
+Bazel finds the flows and builds their images; then all of them are pushed in one run. One flow's error does not stop
+the others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from mfbazel.push.all_affected import find_affected
 from mfbazel.push.all_bazel import BuiltFlow, Flows, PushBazel
 from mfbazel.push.all_changes import changes_since
 from mfbazel.push.errors import PushError
-from mfbazel.push.flow import FlowResult
 from mfbazel.push.report import counted
 from mfbazel.state import parse_label
 
@@ -32,28 +31,29 @@ _STOPPED = "not pushed, since another flow failed (--fail-fast)"
 
 @dataclass
 class Chosen:
-    """What became of one flow.
+    """One flow, and what became of it.
 
     Attributes:
         label: the flow.
         because: why it was chosen; ``None`` where every flow is.
-        images: step to ``repository@sha256:…``, of what is confirmed.
         error: why it failed, a complete message.
+        pushed: what its push says of it, as JSON.
     """
 
     label: str
     because: str | None = None
-    images: Mapping[str, str] = field(default_factory=dict)
     error: str | None = None
+    pushed: Mapping[str, Any] = field(default_factory=dict)
 
     def state(self, done: str) -> str:
         """Return a word for it, ``done`` where nothing failed."""
         return "failed" if self.error else done
 
     def to_json(self, done: str) -> dict[str, Any]:
-        """Return it for other programs."""
-        said = {"label": self.label, "state": self.state(done), "because": self.because, "error": self.error}
-        return {**{name: value for name, value in said.items() if value}, **({"images": dict(self.images)} if self.images else {})}
+        """Return it for other programs; ``because`` and ``error`` are there where there are any."""
+        said = {"because": self.because, "error": self.error}
+        about = {"label": self.label, "state": self.state(done)}
+        return {**self.pushed, **about, **{name: text for name, text in said.items() if text}}
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,9 @@ class Selection:
     problems: Sequence[str] = ()
 
 
-def select(bazel: PushBazel, workspace: Path, patterns: Sequence[str], excluded: Sequence[str], since: str | None) -> Selection:
+def select(
+    bazel: PushBazel, workspace: Path, patterns: Sequence[str], excluded: Sequence[str], since: str | None
+) -> Selection:
     """Choose flows.
 
     Args:
@@ -139,19 +141,22 @@ class AllFlows:
     Attributes:
         selection: the flows.
         screen: where progress goes, standard error.
+        began: when the command was given, of the monotonic clock.
     """
 
-    def __init__(self, selection: Selection, screen: Console) -> None:
+    def __init__(self, selection: Selection, screen: Console, began: float) -> None:
         self.selection = selection
         self.screen = screen
-        self._began = time.monotonic()
+        self.began = began
 
     def show_selection(self) -> None:
         """Say which flows are chosen, and why."""
         chosen = self.selection
         if chosen.since is not None:
             files = counted(chosen.changes, "changed file")
-            self.screen.print(f"{files} since {chosen.since}: {counted(len(chosen.results), 'flow')} affected, {chosen.others} not")
+            self.screen.print(
+                f"{files} since {chosen.since}: {counted(len(chosen.results), 'flow')} affected, {chosen.others} not"
+            )
         for result in chosen.results:
             if result.because:
                 self.screen.print(Text(f"{result.label}: because {result.because}"))
@@ -176,13 +181,13 @@ class AllFlows:
             return []
         return [built[label] for label in wanted if label in built]
 
-    def enter(self, flows: Sequence[FlowResult]) -> None:
-        """Take over what became of the flows that were pushed."""
-        pushed = {flow.label: flow for flow in flows}
+    def enter(self, flows: Sequence[Mapping[str, Any]]) -> None:
+        """Take over what became of the flows that were pushed, as :meth:`Pushed.as_json` says it."""
+        pushed = {flow["label"]: flow for flow in flows}
         for chosen in self.selection.results:
             if flow := pushed.get(chosen.label):
-                chosen.images = flow.images
-                chosen.error = str(flow.error) if flow.error else None
+                chosen.error = flow["error"]
+                chosen.pushed = {name: value for name, value in flow.items() if name != "error" and value}
 
     @property
     def failed(self) -> list[Chosen]:
@@ -203,8 +208,10 @@ class AllFlows:
             if result.error:
                 self.screen.print(Text(f"{result.label}: failed: {result.error}", "red"))
         states = [result.state(done) for result in results]
-        counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states)))
-        self.screen.print(f"{counted(len(results), 'flow')}: {counted or 'nothing to do'}; {time.monotonic() - self._began:.1f} s")
+        summary = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states)))
+        self.screen.print(
+            f"{counted(len(results), 'flow')}: {summary or 'nothing to do'}; {time.monotonic() - self.began:.1f} s"
+        )
 
     def exit_code(self) -> int:
         """Return 1 when a flow failed, or when there may be flows that could not be found.

@@ -109,7 +109,9 @@ def flow_of(label: str) -> str:
 
 def _rule(entry: Mapping[str, Any]) -> Node:
     rule = entry["rule"]
-    tags = [tag for item in rule.get("attribute", ()) if item["name"] == "tags" for tag in item.get("stringListValue", ())]
+    tags = [
+        tag for item in rule.get("attribute", ()) if item["name"] == "tags" for tag in item.get("stringListValue", ())
+    ]
     inputs = tuple(_short(name) for name in rule.get("ruleInput", ()))
     return Node(_short(rule["name"]), rule["ruleClass"], inputs, tags=tuple(tags))
 

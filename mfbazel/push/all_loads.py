@@ -59,7 +59,7 @@ class Loads:
     def local_repositories(self) -> set[str]:
         """Return the directories that MODULE.bazel takes other repositories from, from the workspace's root."""
         found = {
-            os.path.normpath(os.path.relpath(os.path.join(self.workspace, place), self.workspace))
+            os.path.relpath(self.workspace / place, self.workspace)
             for name in MODULE_FILES
             for place in _DIRECTORY.findall(self._read(name))
             if (self.workspace / place).is_dir()

@@ -117,7 +117,5 @@ class Registries:
         with self._lock:
             if host not in self._registries:
                 kind = self._types(host)
-                self._registries[host] = Registry(
-                    host, kind, self.insecure, self._journal, self._chunk, self._create
-                )
+                self._registries[host] = Registry(host, kind, self.insecure, self._journal, self._chunk, self._create)
             return self._registries[host]

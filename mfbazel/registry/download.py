@@ -1,7 +1,7 @@
 """Reading blobs of any size from a registry: from any offset, taken up again after what passes, verified.
 
-OCI distribution-spec 1.1, "Pulling blobs"; RFC 9110, section 14, for parts of one. Where a registry, or the storage that
-it redirects to, gives no parts, what was read already is read again and dropped.
+OCI distribution-spec 1.1, "Pulling blobs"; RFC 9110, section 14, for parts of one. Where a registry, or the storage
+that it redirects to, gives no parts, what was read already is read again and dropped.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import BinaryIO, cast
 import requests
 import urllib3
 
+from mfbazel.errors import MfbazelError
 from mfbazel.registry.client import Client
-from mfbazel.registry.errors import Failure, Kind
+from mfbazel.registry.errors import Failure, Kind, Problem, RegistryError
 from mfbazel.registry.operation import Operation
 from mfbazel.registry.transport import PASSING
 
@@ -27,13 +28,29 @@ _ATTEMPTS = 6  # without progress
 _FIRST_PAUSE = 0.2  # seconds; doubled each time
 _LONGEST_PAUSE = 120.0  # seconds; who asks for more is not waited for
 _PASSING_KINDS = (Kind.UNREACHABLE, Kind.TIMEOUT, Kind.RATE, Kind.FAILED)
+_NO_PARTS = 416
 _PART = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
+
+
+class SourceError(MfbazelError):
+    """A blob cannot be read.
+
+    It is no :class:`RegistryError`, since who sends the blob elsewhere would take that for the other registry's.
+
+    Attributes:
+        problem: what is wrong, and with which registry.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        super().__init__(problem.message)
 
 
 class BlobSource:
     """A blob of a registry, as a source of an upload.
 
-    Its bytes are hashed as far as they are read from the first on without a gap; at the last one the digest is compared.
+    Its bytes are hashed as far as they are read from the first on without a gap; after the last one the digest is
+    compared.
 
     Attributes:
         client: of the registry.
@@ -54,7 +71,7 @@ class BlobSource:
     def open(self, offset: int) -> BinaryIO:
         """Return the bytes from ``offset`` on; nothing is requested before they are read.
 
-        Reading raises a :class:`RegistryError` when the registry does not have the blob, fails again and again, or has
+        Reading raises a :class:`SourceError` when the registry does not have the blob, fails again and again, or has
         other bytes than the digest says.
         """
         return cast(BinaryIO, _Reader(self, offset))
@@ -107,16 +124,22 @@ class _Reader(io.RawIOBase):
 
     def _read(self, wanted: int) -> bytes:
         """Return at least one byte and at most ``wanted``."""
-        with self._about:
-            while True:
-                try:
-                    data = self._some(min(wanted, _BLOCK))
-                    self._source.note(self._position, data)
-                    self._position += len(data)
-                    self._failures = 0
-                    return data
-                except Failure as failure:
-                    self._bear(failure)
+        try:
+            with self._about:
+                return self._next(min(wanted, _BLOCK))
+        except RegistryError as error:
+            raise SourceError(error.problem) from error
+
+    def _next(self, wanted: int) -> bytes:
+        while True:
+            try:
+                data = self._some(wanted)
+                self._source.note(self._position, data)
+                self._position += len(data)
+                self._failures = 0
+                return data
+            except Failure as failure:
+                self._bear(failure)
 
     def _some(self, wanted: int) -> bytes:
         response = self._response or self._begin()
@@ -128,8 +151,7 @@ class _Reader(io.RawIOBase):
     def _begin(self) -> requests.Response:
         """Ask for the rest of the blob."""
         start = self._position
-        headers = {"Range": f"bytes={start}-"} if start else {}
-        response = self._response = self._about.stream(f"blobs/{self._source.digest}", headers)
+        response = self._response = self._asked(start)
         if response.status_code == 206:
             part = _PART.fullmatch(response.headers.get("Content-Range", ""))
             if not part or int(part[1]) != start:
@@ -141,6 +163,17 @@ class _Reader(io.RawIOBase):
                     raise Failure(Kind.UNREACHABLE, "the blob ended before the part that is wanted")
                 start -= len(data)
         return response
+
+    def _asked(self, start: int) -> requests.Response:
+        """Ask for the blob from ``start`` on; for all of it where the registry refuses that."""
+        what = f"blobs/{self._source.digest}"
+        try:
+            # Not every registry takes a range without an end.
+            return self._about.stream(what, {"Range": f"bytes={start}-{self._source.size - 1}"} if start else {})
+        except Failure as failure:
+            if not start or failure.status != _NO_PARTS:
+                raise
+        return self._about.stream(what, {})
 
     def _bear(self, failure: Failure) -> None:
         """Prepare for another attempt.

@@ -90,7 +90,12 @@ KNOWN = (
     # Chunks after the first one are acknowledged and dropped: all in one request.
     RegistryType(
         "ecr",
-        ("*.dkr.ecr.*.amazonaws.com", "*.dkr.ecr.*.amazonaws.com.cn", "*.dkr.ecr-fips.*.amazonaws.com", "*.dkr-ecr.*.on.aws"),
+        (
+            "*.dkr.ecr.*.amazonaws.com",
+            "*.dkr.ecr.*.amazonaws.com.cn",
+            "*.dkr.ecr-fips.*.amazonaws.com",
+            "*.dkr-ecr.*.on.aws",
+        ),
         largest_blob=52_000 * _MIB,
         chunk=None,
         create_repository=ecr.create_repository,

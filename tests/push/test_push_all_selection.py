@@ -148,7 +148,15 @@ def test_the_target_of_a_link_affects_the_flows_of_the_link(workspace: Workspace
 
 @pytest.mark.parametrize(
     "path",
-    ["MODULE.bazel", "mfbazel.toml", ".bazelrc", "ci/remote.bazelrc", ".bazelversion", "tools/setup.bzl", "tools/more.bzl"],
+    [
+        "MODULE.bazel",
+        "mfbazel.toml",
+        ".bazelrc",
+        "ci/remote.bazelrc",
+        ".bazelversion",
+        "tools/setup.bzl",
+        "tools/more.bzl",
+    ],
 )
 def test_what_decides_about_everything_affects_every_flow(workspace: Workspace, path: str) -> None:
     found = workspace.affected(Change(path))

@@ -91,7 +91,12 @@ def test_a_plug_in_of_a_team_takes_precedence(site: Path) -> None:
 
 
 def test_a_plug_in_may_have_several_types(site: Path) -> None:
-    install(site, "several", "all = several:ALL", "ALL = [RegistryType('a', ('a.example',)), RegistryType('b', ('b.example',))]")
+    install(
+        site,
+        "several",
+        "all = several:ALL",
+        "ALL = [RegistryType('a', ('a.example',)), RegistryType('b', ('b.example',))]",
+    )
     assert registry_type("b.example").name == "b"
 
 
@@ -167,7 +172,7 @@ def test_a_repository_that_somebody_made_meanwhile_is_fine(monkeypatch: pytest.M
 
 def test_what_aws_says_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "boto3", Boto3(ValueError("not allowed")))
-    with pytest.raises(ecr.RepositoryError, match="not allowed.*`aws ecr create-repository .*ecr:CreateRepository"):
+    with pytest.raises(ecr.RepositoryError, match=r"not allowed.*`aws ecr create-repository .*ecr:CreateRepository"):
         ecr.create_repository(ECR, "ml/churn")
 
 
@@ -186,13 +191,11 @@ def test_without_boto3_the_command_line_does_it(
     else:
         ecr.create_repository(ECR, "ml/churn")
     asked = (tmp_path / "asked").read_text()
-    assert asked == (
-        "ecr create-repository --registry-id 123456789012 --region eu-west-1 --repository-name ml/churn\n"
-    )
+    assert asked == ("ecr create-repository --registry-id 123456789012 --region eu-west-1 --repository-name ml/churn\n")
 
 
 def test_without_either_the_error_says_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "boto3", None)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ecr.RepositoryError, match="neither .* boto3 nor the program aws .*`aws ecr create-repository"):
+    with pytest.raises(ecr.RepositoryError, match=r"neither .* boto3 nor the program aws .*`aws ecr create-repository"):
         ecr.create_repository(ECR, "ml/churn")
