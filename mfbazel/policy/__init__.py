@@ -20,7 +20,7 @@ Only the standard library and ``packaging`` are used: Metaflow's launching proce
 
 from mfbazel.policy.checks import Violation, check_base, check_index, check_packages, check_registry, refuse
 from mfbazel.policy.errors import PolicyError
-from mfbazel.policy.rules import FILE, TABLES, Rules, parse_rules, read_rules, workspace_rules
+from mfbazel.policy.rules import FILE, TABLES, Rules, parse_rules, read_rules, workspace_registries, workspace_rules
 
 __all__ = [
     "FILE",
@@ -35,5 +35,6 @@ __all__ = [
     "parse_rules",
     "read_rules",
     "refuse",
+    "workspace_registries",
     "workspace_rules",
 ]

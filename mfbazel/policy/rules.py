@@ -17,7 +17,7 @@ FILE = "mfbazel.toml"
 KEYS = ("bases", "registries", "indexes", "licences", "packages")
 """What can be allowed and refused."""
 
-TABLES = ("allowed", "refused", "exempt", "contact")
+TABLES = ("allowed", "refused", "exempt", "contact", "registries")
 """The tables and keys of ``mfbazel.toml`` that this package reads."""
 
 
@@ -63,16 +63,33 @@ def workspace_rules(workspace: Path) -> Rules:
     return read_rules(path) if path.is_file() else Rules()
 
 
+def workspace_registries(workspace: Path) -> dict[str, str]:
+    """Return the table ``[registries]`` of the workspace's policy: the name of a type by host, or pattern of hosts.
+
+    Raises:
+        PolicyError: the policy cannot be read, or the table says something else.
+    """
+    path = workspace / FILE
+    table = _document(path).get("registries", {}) if path.is_file() else {}
+    if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
+        raise PolicyError(
+            f'{FILE}: [registries] is not a table of types by host; write "registry.example.com" = "harbor"'
+        )
+    return dict(table)
+
+
 def read_rules(path: Path | None) -> Rules:
     """Read the policy ``path``; without one, everything is allowed.
 
     Raises:
         PolicyError: the file cannot be read, is not TOML, or one of the tables says something else.
     """
-    if path is None:
-        return Rules()
+    return Rules() if path is None else parse_rules(_document(path))
+
+
+def _document(path: Path) -> dict[str, Any]:
     try:
-        return parse_rules(tomllib.loads(path.read_text(encoding="utf-8")))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise PolicyError(f"cannot read the policy {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

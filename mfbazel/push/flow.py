@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mfbazel.errors import MfbazelError
+from mfbazel.policy import workspace_registries
 from mfbazel.push.artifact import publish
 from mfbazel.push.delivery import Content, Delivery
 from mfbazel.push.embedded import EmbeddedRegistry, find_crane
@@ -21,6 +23,7 @@ from mfbazel.push.registries import Registries
 from mfbazel.push.report import Reporter, Summary
 from mfbazel.push.repository import Repository
 from mfbazel.push.workers import Workers
+from mfbazel.registry.types import registry_type
 from mfbazel.registry.upload import Outcome
 from mfbazel.state import cache_dir, write_atomically
 
@@ -173,7 +176,8 @@ class _Run:
             self._add(request)
         journal = Journal(cache_dir() / "uploads")
         journal.sweep()
-        self._registries = Registries(journal, settings.insecure, settings.chunk, settings.create)
+        types = partial(registry_type, named=workspace_registries(requests[0].workspace))
+        self._registries = Registries(journal, settings.insecure, settings.chunk, settings.create, types)
         places = Places(requests[0].workspace)
         self.engine = Engine(self._registries, reporter, Workers(settings.jobs), self._kept, places, (_NOT_STARTED,))
 

@@ -248,8 +248,8 @@ class _Upload:
             session = self._send_chunk(session)
 
     def _is_small(self, session: Session) -> bool:
-        """Whether the last request carries the whole blob."""
-        return session.offset == 0 and self._source.size <= _WHOLE
+        """Whether the last request carries the whole blob, which every registry without chunks takes."""
+        return session.offset == 0 and (self._source.size <= _WHOLE or self._uploader.chunk is None)
 
     def _send_chunk(self, session: Session) -> Session:
         """Send a chunk, or all that is left."""

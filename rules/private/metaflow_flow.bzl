@@ -108,7 +108,7 @@ def metaflow_flow(
         NAME.images: all of them, and images.json.
         NAME.sboms: what is in each of them (SPDX, CycloneDX) and how it was made (SLSA provenance); output groups spdx, cyclonedx, provenance.
         NAME.shell: a shell in the image of a step: `bazel run :NAME.shell -- train`; `-- --help`.
-        NAME.push: pushes them. NAME.load: loads them into a container engine of this machine.
+        NAME.push: pushes them. NAME.promote: copies what was pushed to another repository, by digest. NAME.load: loads them into a container engine of this machine.
     """
     if resolver not in (None, "uv", "pip-tools"):
         fail("metaflow_flow {}: resolver = {} is neither \"uv\" nor \"pip-tools\"".format(name, repr(resolver)))
@@ -160,6 +160,7 @@ def metaflow_flow(
         _reader(py_test, name, "imports_test", "lock", ["imports"] + locked, [locking] + lock_files, common)
     known = ["--advisories", "$(rootpath {})".format(advisories)] if advisories else []
     _reader(py_binary, name, "audit", "audit", ["--lock-dir", _path(name + ".lock"), "--label", label] + known, lock_files + ([advisories] if advisories else []), common)
+    _reader(py_binary, name, "promote", "push", ["promote", "--label", label], [], common)
     package = lock_package(native.package_relative_label(name))
     lock = LOCKS.get(package)
     if lock == None or "unusable" in lock:
