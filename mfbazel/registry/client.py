@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from mfbazel.registry.transport import Answer, Deadline, Request, Transport, ask
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 """Media type of an image manifest (OCI image-spec 1.1)."""
+INDEX = "application/vnd.oci.image.index.v1+json"
+"""Media type of an image index (OCI image-spec 1.1)."""
 DEFAULT_TIMEOUT = 30.0
 """Seconds that one operation may take, with all its retries."""
 MOST_BLOB_BYTES = 64 << 20
@@ -25,12 +28,15 @@ MOST_BLOB_BYTES = 64 << 20
 _MANIFESTS = ", ".join(
     (
         MANIFEST,
-        "application/vnd.oci.image.index.v1+json",
+        INDEX,
         "application/vnd.docker.distribution.manifest.v2+json",
         "application/vnd.docker.distribution.manifest.list.v2+json",
     )
 )
 _ASKED_AGAIN = (400, 401, 403, 405)  # statuses of a HEAD whose reasons only a GET tells
+_NO_REFERRERS = (400, 404, 405)  # of registries that do not know the address
+_MOST_PAGES = 100
+_NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?')
 _BY_STATUS = {401: Kind.CREDENTIALS, 403: Kind.DENIED, 413: Kind.TOO_LARGE, 429: Kind.RATE}
 _BY_CODE = {"NAME_INVALID": Kind.NAME, "DIGEST_INVALID": Kind.DIGEST, "SIZE_INVALID": Kind.TOO_LARGE}
 
@@ -131,6 +137,44 @@ class Client:
             answer = about.expect(about.call("PUT", f"manifests/{name}", {"Content-Type": media_type}, data), 201)
             _same(digest, answer.headers.get("Docker-Content-Digest", ""))
         return digest
+
+    def get_referrers(self, path: str, digest: str) -> list[dict[str, Any]] | None:
+        """Return the descriptors of the manifests that refer to ``digest``; ``None`` where the registry lists none.
+
+        That is the referrers API (OCI distribution-spec 1.1, "Listing Referrers"); registries without it answer 404.
+
+        Raises:
+            RegistryError: it did not answer, refused, or answers with something else.
+        """
+        with self._about(path, digest, "listing what refers to it") as about:
+            found: list[dict[str, Any]] = []
+            what, seen = f"referrers/{digest}", 0
+            answer = about.call("GET", what, {"Accept": INDEX})
+            if answer.status in _NO_REFERRERS:
+                return None
+            while True:
+                found += _descriptors(about.expect(answer, 200))
+                following, seen = _next_page(answer), seen + 1
+                if not following or seen == _MOST_PAGES:
+                    return found
+                answer = about.send("GET", following, {"Accept": INDEX})
+
+    def speaks_plain_http(self) -> bool:
+        """Whether the registry is spoken to without TLS, which :class:`Transport` allows for few.
+
+        Raises:
+            RegistryError: it cannot be reached.
+        """
+        deadline = self._deadline or Deadline(self.timeout)
+        try:
+            return self._transport.origin(deadline).startswith("http://")
+        except Failure as failure:
+            raise explain(failure, Subject(self.host, self.host, "asking how it is spoken to")) from None
+
+    @property
+    def insecure(self) -> bool:
+        """Whether plain HTTP and unverifiable certificates are allowed."""
+        return self._transport.insecure
 
     def head_blob(self, path: str, digest: str) -> bool:
         """Whether the repository has a blob.
@@ -275,6 +319,23 @@ def _same(found: str, expected: str) -> None:
     """Compare two digests; an ``expected`` that is no sha256 digest (a tag, nothing) agrees with all."""
     if DIGEST.fullmatch(expected) and found != expected:
         raise Failure(Kind.DIGEST, f"digest mismatch: {found} instead of {expected}")
+
+
+def _descriptors(answer: Answer) -> list[dict[str, Any]]:
+    """Return the entries of an index."""
+    try:
+        entries = json.loads(answer.body)["manifests"]
+    except (ValueError, LookupError, TypeError):
+        entries = None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise Failure(Kind.MALFORMED, "it lists referrers, but gives no image index")
+    return entries
+
+
+def _next_page(answer: Answer) -> str | None:
+    """Return the address of the next page (RFC 8288, as the specification's "Listing Referrers" has it)."""
+    match = _NEXT.search(answer.headers.get("Link", ""))
+    return urljoin(answer.url, match[1]) if match else None
 
 
 def _said(answer: Answer) -> tuple[str, str]:
