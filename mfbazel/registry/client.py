@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote as quote_path
@@ -34,6 +34,7 @@ _MANIFESTS = ", ".join(
     )
 )
 _ASKED_AGAIN = (400, 401, 403, 405)  # statuses of a HEAD whose reasons only a GET tells
+_PIECE = 16 << 20  # bytes
 _NO_REFERRERS = (400, 404, 405)  # of registries that do not know the address
 _MOST_PAGES = 100
 _NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?')
@@ -196,6 +197,27 @@ class Client:
             data = about.expect(about.call("GET", f"blobs/{digest}", limit=limit), 200).body
             _same(digest_of(data), digest)
             return data
+
+    def read_blob(self, path: str, digest: str, size: int) -> Iterator[bytes]:
+        """Yield the bytes of a blob of ``size`` bytes, in pieces that are requested one after the other.
+
+        Nothing is compared with the digest. A registry that does not know ranges (RFC 9110, 14) gives it in one piece.
+
+        Raises:
+            RegistryError: it is missing, or the registry did not answer, refused, or gives more or less than ``size``.
+        """
+        position = 0
+        while position < size:
+            last = min(size, position + _PIECE) - 1
+            with self._about(path, digest, "reading the blob") as about:
+                answer = about.call("GET", f"blobs/{digest}", {"Range": f"bytes={position}-{last}"}, limit=size)
+                if answer.status != 206:
+                    about.expect(answer, 200)
+                    last = size - 1
+                if len(answer.body) != last - position + 1:
+                    raise Failure(Kind.DIGEST, f"{len(answer.body)} bytes where there should be {last - position + 1}")
+            yield answer.body
+            position = last + 1
 
     def put_blob(self, path: str, data: bytes) -> bool:
         """Upload a blob in one piece, unless the repository has it; return whether it was sent.

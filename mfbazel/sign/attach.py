@@ -58,9 +58,9 @@ def attach(
 ) -> Outcome:
     """Attach and sign ``items``, whose manifests the repository ``path`` has; return what was done.
 
-    What a mark says is done to a manifest that the registry had before is not asked for. Otherwise the registry is asked
-    what refers to the manifest, and what lacks is sent. What was there, and whose signature the signer's own options
-    accept, is not signed again.
+    What a mark says is done to a manifest that the registry had before is not asked for. Otherwise the registry is
+    asked what refers to the manifest, and what lacks is sent. What was there, and whose signature the signer's own
+    options accept, is not signed again.
 
     Args:
         signing: who signs; ``None``: nobody.

@@ -117,7 +117,8 @@ class Cosign:
         self._certificate_log = given.flag("certificate_log", True)
         if given.any("key", "public_key") and self._identity:
             raise SignError(
-                f"the options of cosign name a key and {', '.join(self._identity)}, which is of keyless signing: take one away."
+                f"the options of cosign name a key and {', '.join(self._identity)}, which is of keyless signing: take "
+                "one away."
             )
         if self._config and self._urls:
             raise SignError(
@@ -158,8 +159,8 @@ class Cosign:
         named = {name.partition("_")[0] for name in self._identity}
         if named != {"identity", "issuer"}:
             raise SignError(
-                "verifying with cosign needs the option public_key, or, for keyless signatures, identity and issuer (or "
-                "identity_regexp, issuer_regexp): without them, anybody's signature would do."
+                "verifying with cosign needs the option public_key, or, for keyless signatures, identity and issuer "
+                "(or identity_regexp, issuer_regexp): without them, anybody's signature would do."
             )
         flags = {"identity": "--certificate-identity", "issuer": "--certificate-oidc-issuer"}
         arguments: list[str] = []

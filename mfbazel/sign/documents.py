@@ -1,4 +1,4 @@
-"""Documents about an image: SBOMs (SPDX, CycloneDX) and provenance statements (in-toto), as ``mfbazel.sbom`` makes them."""
+"""Documents about an image, as ``mfbazel.sbom`` makes them: SBOMs (SPDX, CycloneDX) and provenance (in-toto)."""
 
 from __future__ import annotations
 
@@ -86,9 +86,7 @@ def parse_document(data: bytes) -> Document:
         content = json.loads(data)
     except ValueError:
         raise ValueError("it is not JSON") from None
-    if not isinstance(content, dict):
-        raise ValueError("it is no JSON object")
-    media_type = _media_type(content)
+    media_type = _media_type(content) if isinstance(content, dict) else None
     if media_type is None:
         raise ValueError("it is no SPDX or CycloneDX document and no in-toto statement")
     try:

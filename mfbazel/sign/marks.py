@@ -50,8 +50,8 @@ class Marks:
             write_atomically(self._file, json.dumps(content, indent=2, sort_keys=True) + "\n")
         except OSError as error:
             raise SignError(
-                f"everything is attached and signed, but {self._file} cannot be written: {error.strerror or error}. Make "
-                "room or allow writing there."
+                f"everything is attached and signed, but {self._file} cannot be written: {error.strerror or error}. "
+                "Make room or allow writing there."
             ) from error
 
 

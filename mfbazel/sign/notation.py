@@ -18,8 +18,8 @@ _OPTIONS = {
     "expiry": "how long the signature is good, such as 8760h",
     "timestamp_url": "a timestamping authority (RFC 3161), with `timestamp_root_cert`",
     "timestamp_root_cert": "file with its root certificate",
-    "config_home": "directory that holds notation's configuration, `notation/`: trust policy, trust store, keys; default: "
-    "the user's",
+    "config_home": "directory that holds notation's configuration, `notation/`: trust policy, trust store, keys; "
+    "default: the user's",
     "program": "path or name of notation",
 }
 _REGISTRY = (

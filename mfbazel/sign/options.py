@@ -73,6 +73,6 @@ def check_references(signer: str, options: Mapping[str, str]) -> None:
     for name, value in options.items():
         if _PEM in value:
             raise SignError(
-                f"the option {name} of the signer {signer} holds a key: options are no secrets, they are checked in and "
-                "printed. Name the key instead: a file, env://VARIABLE, or the address of a key service."
+                f"the option {name} of the signer {signer} holds a key: options are no secrets, they are checked in "
+                "and printed. Name the key instead: a file, env://VARIABLE, or the address of a key service."
             )

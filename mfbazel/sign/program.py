@@ -63,8 +63,8 @@ class Program:
             raise SignError(f"{self.path} cannot be started: {error.strerror}. Name a working {name}.") from error
         except subprocess.TimeoutExpired:
             raise SignError(
-                f"{name} {arguments[0]} did not end within {_SECONDS:.0f} s. Look whether the key service, the registry "
-                "or the transparency log answers."
+                f"{name} {arguments[0]} did not end within {_SECONDS:.0f} s. Look whether the key service, the "
+                "registry or the transparency log answers."
             ) from None
         return Finished(done.returncode, _said(done.stderr), done.stdout)
 

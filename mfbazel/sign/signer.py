@@ -86,8 +86,8 @@ def load_signer(name: str, options: Mapping[str, str], directory: Path) -> Signi
     else:
         known = ", ".join(sorted({*BUILT_IN, *plugins}))
         raise SignError(
-            f"there is no signer {name!r}; there are {known}. One of your own is an entry point of the group {GROUP} in "
-            "a package that the attribute `plugins` of metaflow_flow names, or that is installed."
+            f"there is no signer {name!r}; there are {known}. One of your own is an entry point of the group {GROUP} "
+            "in a package that the attribute `plugins` of metaflow_flow names, or that is installed."
         )
     signer = factory(options, directory)
     if not isinstance(signer, Signer):

@@ -138,7 +138,8 @@ class Fulcio:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                body: Any = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                answer: dict[str, Any]
                 try:
                     if self.path != "/api/v2/signingCert":
                         raise ValueError(f"no such address: {self.path}")
@@ -176,9 +177,11 @@ def _builder(
 
 
 def _usage(**used: bool) -> x509.KeyUsage:
-    names = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
-    names += ("key_cert_sign", "crl_sign", "encipher_only", "decipher_only")
-    return x509.KeyUsage(**{name: used.get(name, False) for name in names})
+    names = (
+        "digital_signature content_commitment key_encipherment data_encipherment key_agreement key_cert_sign crl_sign"
+    )
+    names += " encipher_only decipher_only"
+    return x509.KeyUsage(**{name: used.get(name, False) for name in names.split()})
 
 
 def _json(content: object) -> bytes:

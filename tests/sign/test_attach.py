@@ -1,4 +1,4 @@
-"""Attaching documents and signatures to manifests in real registries: what is sent, what is listed, what is not repeated."""
+"""Attaching documents and signatures in real registries: what is sent, what is listed, what is not repeated."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def fallback(request: pytest.FixtureRequest, tmp_path: Path, upstream: str) -> I
 @pytest.fixture
 def listing(upstream: str) -> Iterator[ListingGate]:
     """A registry with the referrers API."""
-    with ListingGate(upstream) as gate:
+    gate = ListingGate(upstream)
+    with gate:
         yield gate
 
 
@@ -169,7 +170,7 @@ def test_a_damaged_file_of_marks_counts_as_none(fallback: Proxy, tmp_path: Path)
 def test_an_image_that_could_not_be_signed_is_named_and_tried_again(fallback: Proxy, tmp_path: Path) -> None:
     class Refuses(Notes):
         def sign(self, target: Target) -> None:
-            raise SignError("the key service says no.")
+            raise SignError(f"the key service says no to {target.reference[:3]}.")
 
     client = Client(fallback.host)
     item = with_sbom(client, "refused")
@@ -236,7 +237,7 @@ def test_a_plug_in_that_cannot_be_imported_is_named(tmp_path: Path, monkeypatch:
     ("data", "words"),
     [
         (b"{", "it is not JSON"),
-        (b"[]", "it is no JSON object"),
+        (b"[]", "no SPDX or CycloneDX document"),
         (b'{"name": "x"}', "no SPDX or CycloneDX document"),
         (b'{"spdxVersion": "SPDX-2.3"}', "does not say which image"),
         (b'{"bomFormat": "CycloneDX", "metadata": {}}', "does not say which image"),
