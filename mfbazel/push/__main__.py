@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mfbazel.errors import run_front
-from mfbazel.push.crane import Crane, find_crane
-from mfbazel.push.embedded import EmbeddedRegistry
-from mfbazel.push.flow import FlowPush, push_flow
+from mfbazel.push.embedded import EmbeddedRegistry, find_crane
+from mfbazel.push.flow import Settings, push_flows
 from mfbazel.push.load import load_images
+from mfbazel.push.prepare import FlowPush
 from mfbazel.push.report import Reporter
 from mfbazel.state import cache_dir, workspace_dir
 from mfbazel.usage import show_target
@@ -32,16 +32,28 @@ def _flow(options: argparse.Namespace) -> int:
     request = FlowPush(
         images=options.images,
         layouts=_by_step(options),
-        crane=Crane(find_crane(options.crane), options.insecure),
         workspace=options.workspace or workspace_dir(),
         store=_store(options),
+        crane=options.crane,
         repository=options.repository,
         label=options.label,
         output=options.output,
         tags=options.tag,
         artifact=options.artifact,
     )
-    push_flow(request, Reporter())
+    settings = Settings(
+        insecure=options.insecure,
+        jobs=options.jobs,
+        chunk=options.chunk and options.chunk << 20,
+        create=options.create_repositories,
+        dry_run=options.dry_run,
+    )
+    reporter = Reporter(results=not options.json)
+    pushed = push_flows([request], settings, reporter)
+    if options.json:
+        reporter.print_json(pushed.as_json())
+    if error := pushed.flows[0].error:
+        raise error
     return 0
 
 
@@ -88,7 +100,6 @@ def _add_flow(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     flow.add_argument("--label", help="the flow's Bazel label; instead of what images.json says")
     flow.add_argument("--output", type=Path, metavar="FILE", help="write a copy of the record here")
-    flow.add_argument("--insecure", action="store_true", help="allow plain HTTP and unverifiable certificates")
     flow.add_argument("--tag", action="append", default=[], metavar="T", help="tag each step's image <step>-T as well")
     flow.add_argument(
         "--no-artifact", dest="artifact", action="store_false", help="do not publish images.json beside the images"
@@ -96,8 +107,36 @@ def _add_flow(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     flow.add_argument(
         "--workspace", type=Path, help="the Bazel workspace (default: $BUILD_WORKSPACE_DIRECTORY, or around here)"
     )
+    _add_sending(flow)
     _add_store(flow)
     show_target(flow, ("images", "image", "crane", "label", "workspace"))
+
+
+def _add_sending(parser: argparse.ArgumentParser) -> None:
+    """Add what says how to push."""
+    parser.add_argument("--dry-run", action="store_true", help="send nothing; say what would be sent, and where to")
+    parser.add_argument("--json", action="store_true", help="print what was done as JSON on standard output")
+    parser.add_argument(
+        "--jobs", type=_positive, default=Settings.jobs, metavar="N", help="requests at once (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--chunk",
+        type=_positive,
+        metavar="MB",
+        help="send blobs in requests of at most this many MiB, as the type of "
+        "the registry allows; whole ones survive an interruption (default: what the type says, mostly 32)",
+    )
+    parser.add_argument(
+        "--create-repositories", action="store_true", help="make repositories that a registry wants to exist before"
+    )
+    parser.add_argument("--insecure", action="store_true", help="allow plain HTTP and unverifiable certificates")
+
+
+def _positive(argument: str) -> int:
+    """Read a number above 0."""
+    if not argument.isdecimal() or int(argument) < 1:
+        raise argparse.ArgumentTypeError(f"{argument!r} is not a number above 0")
+    return int(argument)
 
 
 def _add_load(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -131,7 +170,9 @@ def _add_image(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_crane(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--crane", metavar="PATH", help="the crane program (default: crane on PATH)")
+    parser.add_argument(
+        "--crane", metavar="PATH", help="the crane that serves the embedded registry (default: crane on PATH)"
+    )
 
 
 def _add_store(parser: argparse.ArgumentParser) -> None:

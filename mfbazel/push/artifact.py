@@ -60,13 +60,13 @@ def plan_artifact(images: Images, label: str, repository: Repository, given: Seq
     return Artifact(repository, tuple(dict.fromkeys(tags)))
 
 
-def publish(artifact: Artifact, content: str, insecure: bool, kept: EmbeddedRegistry | None) -> Published:
+def publish(artifact: Artifact, content: str, client: Client, kept: EmbeddedRegistry | None) -> Published:
     """Let the tags name the artifact of ``content``.
 
     Args:
         artifact: see :func:`plan_artifact`.
         content: the record of the push.
-        insecure: allow plain HTTP and unverifiable certificates.
+        client: of the artifact's registry.
         kept: the embedded registry, if it is the one pushed to.
 
     Raises:
@@ -75,7 +75,7 @@ def publish(artifact: Artifact, content: str, insecure: bool, kept: EmbeddedRegi
     data = content.encode()
     repository = artifact.repository
     try:
-        published = publish_images(Client(repository.host, insecure), repository.path, artifact.tags, data)
+        published = publish_images(client, repository.path, artifact.tags, data)
     except RegistryError as error:
         raise PushError(
             f"the images are pushed, but their images.json cannot be published as {repository}:{artifact.tags[0]}: "

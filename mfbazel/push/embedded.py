@@ -5,8 +5,8 @@ It runs detached and stays until it is stopped. crane keeps blobs on disk, in th
 references by digest stay valid as long as the port does.
 
 crane's registry holds every upload in memory until it is whole, at up to three times its size; blobs are therefore
-copied into the store before the push, and crane then finds them there (a HEAD of the blob). Were a later crane to keep
-its blobs elsewhere, it would not find them, and the push would upload them.
+copied into the store, and the push then finds them there (a HEAD of the blob). Were a later crane to keep its blobs
+elsewhere, it would not find them, and the push would upload them.
 
 The store directory holds ``blobs/`` (crane's), ``manifests/<repository path>/<hex>``, ``registry.json`` (which process
 serves, on which port), ``registry.log``, ``lock`` and ``incoming/`` (blobs being copied).
@@ -32,11 +32,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from mfbazel.docker_load import Blob
 from mfbazel.push.errors import PushError
-from mfbazel.push.layout import Layout
+from mfbazel.registry.upload import OnPosition, Source
 from mfbazel.state import write_atomically
 
 _HOST = "127.0.0.1"
@@ -133,51 +132,42 @@ class EmbeddedRegistry:
                 )
             return recorded
 
-    def keep_manifests(self, repository_path: str, layout: Layout) -> None:
-        """Remember the manifests of ``layout``, which were pushed to ``repository_path``, for the next start."""
-        for manifest in layout.manifests:
-            self.keep_manifest(repository_path, manifest.digest, manifest.path.read_bytes())
-
     def keep_manifest(self, repository_path: str, digest: str, content: bytes) -> None:
         """Remember one manifest, which was pushed to ``repository_path``, for the next start."""
         directory = self.store / "manifests" / repository_path
         write_atomically(directory / digest.removeprefix("sha256:"), content.decode())
 
-    def place_blobs(self, layout: Layout) -> dict[str, int]:
-        """Copy the blobs of ``layout`` that the store lacks into it; return their digests and sizes in bytes.
+    def has_blob(self, digest: str, size: int) -> bool:
+        """Whether the store has a blob, of this size in bytes."""
+        target = self._blob(digest)
+        return target.exists() and target.stat().st_size == size
+
+    def place_blob(self, source: Source, on_position: OnPosition) -> bool:
+        """Copy a blob that the store lacks into it; return whether that was done.
 
         A blob whose bytes do not have its digest is left out: the registry will refuse it by name.
 
         Raises:
             PushError: the store cannot be written, or its disk is full.
         """
-        directory = self.store / "blobs" / "sha256"
-        placed = {}
+        if self.has_blob(source.digest, source.size):
+            return False
+        target, incoming = self._blob(source.digest), self.store / "incoming"
         with self._usable():
-            for blob in layout.blobs:
-                target = directory / blob.digest.removeprefix("sha256:")
-                present = target.exists() and target.stat().st_size == blob.size
-                if not present and self._place(blob, target):
-                    placed[blob.digest] = blob.size
-        return placed
+            for needed in (incoming, target.parent):
+                needed.mkdir(parents=True, exist_ok=True)
+            descriptor, beside = tempfile.mkstemp(dir=incoming)
+            try:
+                with os.fdopen(descriptor, "wb") as output, source.open(0) as content:
+                    right = _copy(content, output, on_position) == source.digest
+                if right:
+                    Path(beside).replace(target)
+                return right
+            finally:
+                Path(beside).unlink(missing_ok=True)
 
-    def _place(self, blob: Blob, target: Path) -> bool:
-        """Copy one blob, hashing it on the way; return whether its digest is right and it is in its place."""
-        incoming = self.store / "incoming"
-        for needed in (incoming, target.parent):
-            needed.mkdir(parents=True, exist_ok=True)
-        digest = hashlib.sha256()
-        descriptor, beside = tempfile.mkstemp(dir=incoming)
-        try:
-            with os.fdopen(descriptor, "wb") as output, blob.path.open("rb") as content:
-                while data := content.read(_COPY_BYTES):
-                    digest.update(data)
-                    output.write(data)
-            if right := f"sha256:{digest.hexdigest()}" == blob.digest:
-                Path(beside).replace(target)
-            return right
-        finally:
-            Path(beside).unlink(missing_ok=True)
+    def _blob(self, digest: str) -> Path:
+        return self.store / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
     @contextmanager
     def _usable(self) -> Iterator[None]:
@@ -276,6 +266,18 @@ class EmbeddedRegistry:
         return lines[-1] if lines else ""
 
 
+def _copy(content: BinaryIO, output: BinaryIO, on_position: OnPosition) -> str:
+    """Copy a stream; return the digest of its bytes."""
+    digest = hashlib.sha256()
+    position = 0
+    while data := content.read(_COPY_BYTES):
+        digest.update(data)
+        output.write(data)
+        position += len(data)
+        on_position(position)
+    return f"sha256:{digest.hexdigest()}"
+
+
 def _give_back(address: str, file: Path, content: dict[str, Any]) -> bool:
     """Upload one kept manifest to the repository at ``address``, if the registry has all that it refers to."""
     if "manifests" in content:
@@ -289,6 +291,22 @@ def _give_back(address: str, file: Path, content: dict[str, Any]) -> bool:
         or f"application/vnd.oci.image.{'index' if kind == 'manifests' else 'manifest'}.v1+json"
     )
     return _status("PUT", f"{address}/manifests/sha256:{file.name}", file.read_bytes(), media_type) == 201
+
+
+def find_crane(told: str | None) -> Path:
+    """Return the absolute path of crane: ``told`` (a path or a name on PATH), else ``crane`` on PATH.
+
+    Raises:
+        PushError: there is none.
+    """
+    found = shutil.which(told or "crane")
+    if not found:
+        raise PushError(
+            f"crane, which serves the embedded registry, was not found: {told or 'crane'!r} is not an executable file "
+            "or a program on PATH. Install crane (Debian: `apt install crane`), name it with --crane, or configure a "
+            "repository."
+        )
+    return Path(os.path.abspath(found))  # noqa: PTH100 - a symlink to crane must stay one
 
 
 def _serves(running: Running) -> bool:

@@ -1,252 +1,281 @@
-"""Pushing the step images of one flow, and recording them once the registry has confirmed every digest."""
+"""Pushing the step images of flows, and recording them once the registries have confirmed every digest."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from mfbazel.policy import check_registry, refuse, workspace_rules
-from mfbazel.push.artifact import plan_artifact, publish
-from mfbazel.push.crane import Crane, CraneError, Event
-from mfbazel.push.diagnosis import explain
-from mfbazel.push.embedded import EmbeddedRegistry
+from mfbazel.errors import MfbazelError
+from mfbazel.push.artifact import publish
+from mfbazel.push.delivery import Content, Delivery
+from mfbazel.push.embedded import EmbeddedRegistry, find_crane
+from mfbazel.push.engine import BlobResult, Engine
 from mfbazel.push.errors import PushError
-from mfbazel.push.images import Images, read_images
-from mfbazel.push.layout import Layout, read_layout
+from mfbazel.push.journal import Journal
+from mfbazel.push.places import Places
+from mfbazel.push.prepare import FlowPush, Prepared, prepare, read_flow, wants_embedded
+from mfbazel.push.registries import Registries
 from mfbazel.push.report import Reporter, Summary
-from mfbazel.push.repository import Repository, clean_path, parse_repository, parse_tag
-from mfbazel.state import images_path, parse_label, write_atomically
+from mfbazel.push.repository import Repository
+from mfbazel.push.workers import Workers
+from mfbazel.registry.upload import Outcome
+from mfbazel.state import cache_dir, write_atomically
 
-_CONFIRMATIONS_AT_ONCE = 4
+_NOT_STARTED = "127.0.0.1:0"
+"""Stands for the embedded registry in a dry run, which does not start it."""
 
 
 @dataclass(frozen=True)
-class FlowPush:
-    """What to push, and where to.
+class Settings:
+    """How to push.
 
     Attributes:
-        images: the build's ``images.json``.
-        layouts: step to OCI layout directory, in the order to print them; the same steps as in ``images``.
-        crane: the program that pushes.
-        workspace: the Bazel workspace, for the record's place.
-        store: the embedded registry's directory.
-        repository: takes precedence over what ``images`` says.
-        label: takes precedence over what ``images`` says.
-        output: where a copy of the record goes.
-        tags: each step's image is also tagged ``<step>-<tag>``, besides the tags that ``images`` names.
-        artifact: whether the record is published beside the images.
+        insecure: allow plain HTTP and unverifiable certificates.
+        jobs: how many requests are made at once; a registry's type may allow fewer uploads.
+        chunk: the most bytes of one request of an upload, ``None`` for what the registry's type says.
+        create: make repositories that are missing, where the registry's type can.
+        dry_run: send nothing; say what would be sent.
     """
 
-    images: Path
-    layouts: Mapping[str, Path]
-    crane: Crane
-    workspace: Path
-    store: Path
-    repository: str | None = None
-    label: str | None = None
-    output: Path | None = None
-    tags: Sequence[str] = ()
-    artifact: bool = True
+    insecure: bool = False
+    jobs: int = 8
+    chunk: int | None = None
+    create: bool = False
+    dry_run: bool = False
 
 
-@dataclass
-class _Progress:
-    """Counts while pushing; ``kept`` is the embedded registry, if it is the one pushed to."""
+@dataclass(frozen=True)
+class FlowResult:
+    """What became of one flow.
 
-    reporter: Reporter
-    kept: EmbeddedRegistry | None = None
-    pushed: int = 0
-    sent: dict[str, int] = field(default_factory=dict)
+    Attributes:
+        label: of the flow.
+        images: step to ``repository@sha256:…``.
+        error: why it is not pushed; nothing is recorded then.
+        tags: tags that were set, ``repository:tag``.
+        published: what ``MFBAZEL_IMAGES`` takes, when the record is published.
+        record: the file that was written.
+    """
+
+    label: str
+    images: dict[str, str] = field(default_factory=dict)
+    error: MfbazelError | None = None
+    tags: tuple[str, ...] = ()
+    published: str | None = None
+    record: Path | None = None
 
 
-def push_flow(request: FlowPush, reporter: Reporter) -> dict[str, str]:
-    """Push all step images of a flow and record them; return step to ``repository@sha256:…``.
+@dataclass(frozen=True)
+class Pushed:
+    """What a push did, or in a dry run would do.
 
-    Images that the last record names are asked for by digest and, when the registry has them, left alone. The others
-    are pushed one after the other, so that a blob shared by steps is sent once. Then the registry is asked for the
-    digest of each, and only when all agree with the layouts is the record published beside them, and written.
+    Attributes:
+        flows: in the order of the requests.
+        blobs: what became of each blob; not of those of images that the registries had already.
+        absent: blobs that a dry run would send, and where to.
+        summary: figures.
+    """
+
+    flows: tuple[FlowResult, ...]
+    blobs: tuple[BlobResult, ...]
+    absent: tuple[tuple[Repository, Content], ...]
+    summary: Summary
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for programs (``docs/push.md``)."""
+        blobs = [
+            {
+                "repository": str(blob.repository),
+                "digest": blob.content.digest,
+                "size": blob.content.size,
+                "outcome": blob.uploaded.outcome.value,
+                "sent": blob.uploaded.sent,
+                "resumed": blob.uploaded.resumed,
+            }
+            for blob in self.blobs
+        ]
+        absent = [
+            {"repository": str(repository), "digest": content.digest, "size": content.size, "outcome": "would be sent"}
+            for repository, content in self.absent
+        ]
+        return {
+            "flows": [_flow_json(flow) for flow in self.flows],
+            "blobs": [*blobs, *absent],
+            "sent_bytes": self.summary.sent_bytes,
+            "seconds": round(self.summary.seconds, 3),
+        }
+
+
+def push_flow(request: FlowPush, settings: Settings, reporter: Reporter) -> Pushed:
+    """Push all step images of a flow and record them; see :func:`push_flows`.
 
     Raises:
         PushError: the input does not fit together, the repository's name is invalid, or the registry cannot be reached,
             refuses, or has another digest. Nothing is recorded then; what an earlier push recorded stays.
     """
+    pushed = push_flows([request], settings, reporter)
+    if error := pushed.flows[0].error:
+        raise error
+    return pushed
+
+
+def push_flows(requests: Sequence[FlowPush], settings: Settings, reporter: Reporter) -> Pushed:
+    """Push the step images of several flows in one run, and record each flow whose images are all there.
+
+    Every image is asked for by digest and, when the registry has it, left alone. Of the others, blobs are sent first,
+    each once for all images of all flows, then manifests and indexes, then tags; at last the record of each flow is
+    published beside its images, and written. A flow that fails does not keep the others from being pushed.
+    """
     began = time.monotonic()
-    images = read_images(request.images)
-    layouts = _layouts(request, images)
-    tags = {step: _tags(step, images, layout, request.tags) for step, layout in layouts.items()}
-    label = request.label or images.label
-    if not label:
-        raise PushError(f"{request.images} names no label; say which flow it is with --label //package:name.")
-    record = images_path(request.workspace, label)
-    progress = _Progress(reporter)
-    repositories = _repositories(request, images, label, progress)
-    _check_registries(request.workspace, repositories, progress)
-    first = next(iter(repositories.values()))
-    artifact = plan_artifact(images, label, first, request.tags) if request.artifact else None
-    reporter.begin(", ".join(dict.fromkeys(map(str, repositories.values()))), list(layouts))
-    for repository in dict.fromkeys(repositories.values()):
-        there = {step: layout for step, layout in layouts.items() if repositories[step] == repository}
-        _push_missing(request.crane, repository, there, _recorded(record, repository), progress)
-        wanted = {tag: digest for step in there for tag, digest in tags[step].items()}
-        for tag in _tag(request.crane, repository, wanted):
-            reporter.note(f"tagged {repository}:{tag}")
-    for template in images.unstamped:
-        reporter.note(
-            f"the tag {template} is not set, since this build is not stamped: bazel run --stamp {label}.push", "yellow"
-        )
-    content = images.pushed_to({step: str(repository) for step, repository in repositories.items()})
-    if artifact:
-        published = publish(artifact, content, request.crane.insecure, progress.kept)
-        reporter.published(artifact.reference(published), published)
-    return _record(request, images, repositories, content, record, progress, began)
+    run = _Run(requests, settings, reporter)
+    lacking = run.engine.lacking(run.deliveries())
+    reporter.lacking(lacking)
+    absent: list[tuple[Repository, Content]] = []
+    if settings.dry_run:
+        absent = run.engine.absent(lacking)
+        results = [run.preview(flow) for flow in run.flows]
+    else:
+        run.engine.send_blobs(lacking)
+        run.engine.send_manifests(lacking)
+        tagged = run.engine.set_tags(run.deliveries())
+        for tag in tagged:
+            reporter.note(f"tagged {tag}")
+        results = [run.finish(flow, tagged) for flow in run.flows]
+    summary = run.summary(lacking, absent, time.monotonic() - began)
+    ordered = sorted([*run.refused, *results], key=lambda result: run.order[result.label])
+    if any(not result.error for result in ordered):
+        reporter.end(summary, settings.dry_run)
+    return Pushed(tuple(ordered), tuple(run.engine.blobs), tuple(absent), summary)
 
 
-def _tags(step: str, images: Images, layout: Layout, given: Sequence[str]) -> dict[str, str]:
-    """Return the tags of a step's image, and of the images of its platforms, with their digests."""
-    tags = {parse_tag(tag, "attribute `remote_tags`"): digest for tag, digest in images.tags[step].items()}
-    return {**tags, **{parse_tag(f"{step}-{tag}", "--tag"): layout.digest for tag in given}}
+class _Run:
+    """One run over several flows.
 
+    Attributes:
+        flows: those that are ready to be pushed.
+        refused: those that are not, with the reason.
+        order: label to position.
+        engine: sends.
+    """
 
-def _layouts(request: FlowPush, images: Images) -> dict[str, Layout]:
-    """Read the layouts and compare them with ``images.json``; steps in the order of the layouts."""
-    problems = [f"no --image for the step {step!r}" for step in images.digests if step not in request.layouts]
-    problems += [f"--image for the unknown step {step!r}" for step in request.layouts if step not in images.digests]
-    if problems:
-        raise PushError(f"{request.images} and the --image options do not fit: {'; '.join(problems)}.")
-    layouts = {step: read_layout(path) for step, path in request.layouts.items()}
-    for step, layout in layouts.items():
-        if layout.digest != images.digests[step]:
-            raise PushError(
-                f"digest mismatch for the step {step!r}: {request.images} says {images.digests[step]}, but the layout "
-                f"{layout.path} holds {layout.digest}. They are of different builds; build the flow again."
+    def __init__(self, requests: Sequence[FlowPush], settings: Settings, reporter: Reporter) -> None:
+        self._settings = settings
+        self._reporter = reporter
+        self._kept: dict[str, EmbeddedRegistry] = {}
+        self._stores: dict[Path, str] = {}
+        self.flows: list[Prepared] = []
+        self.refused: list[FlowResult] = []
+        self.order: dict[str, int] = {}
+        for request in requests:
+            self._add(request)
+        journal = Journal(cache_dir() / "uploads")
+        journal.sweep()
+        self._registries = Registries(journal, settings.insecure, settings.chunk, settings.create)
+        places = Places(requests[0].workspace)
+        self.engine = Engine(self._registries, reporter, Workers(settings.jobs), self._kept, places, (_NOT_STARTED,))
+
+    def deliveries(self) -> list[Delivery]:
+        """Return what is pushed of the flows that nothing is known to be wrong with."""
+        return [delivery for flow in self.flows if not self._error(flow) for delivery in flow.deliveries.values()]
+
+    def preview(self, flow: Prepared) -> FlowResult:
+        """Say what would be pushed of a flow."""
+        if error := self._error(flow):
+            return FlowResult(flow.label, error=error)
+        images = {step: delivery.reference for step, delivery in flow.deliveries.items()}
+        for step, image in images.items():
+            self._reporter.result(step, image)
+        return FlowResult(flow.label, images)
+
+    def finish(self, flow: Prepared, tagged: Sequence[str]) -> FlowResult:
+        """Publish and record a flow whose images are all there."""
+        try:
+            return self._finish(flow, tagged)
+        except MfbazelError as error:
+            return FlowResult(flow.label, error=error)
+
+    def summary(
+        self, lacking: Sequence[Delivery], absent: Sequence[tuple[Repository, Content]], seconds: float
+    ) -> Summary:
+        """Return the figures."""
+        complete = self.engine.complete
+        sent = [blob for blob in self.engine.blobs if blob.uploaded.outcome is Outcome.SENT]
+        mounted = [blob for blob in self.engine.blobs if blob.uploaded.outcome is Outcome.MOUNTED]
+        size = sum(blob.uploaded.sent for blob in sent) + sum(content.size for _, content in absent)
+        images = {delivery.reference for delivery in complete(self.deliveries())}
+        return Summary(len(images), len(complete(lacking)), len(sent) + len(absent), size, len(mounted), seconds)
+
+    def _add(self, request: FlowPush) -> None:
+        """Prepare a flow, or record why that cannot be."""
+        label = request.label or str(request.images)
+        try:
+            images, label = read_flow(request)
+            embedded = self._embedded(request) if wants_embedded(request, images) else None
+            flow = prepare(request, images, label, embedded)
+        except MfbazelError as error:
+            self.refused.append(FlowResult(label, error=error))
+        else:
+            self.flows.append(flow)
+            where = ", ".join(map(str, flow.repositories)).replace(_NOT_STARTED, "the embedded registry")
+            self._reporter.begin(where, list(flow.deliveries))
+        self.order[label] = len(self.order)
+
+    def _embedded(self, request: FlowPush) -> str:
+        """Return ``host:port`` of the embedded registry, started if need be."""
+        if request.store not in self._stores:
+            registry = EmbeddedRegistry(request.store)
+            if self._settings.dry_run:
+                running = registry.status()
+                host = running.host if running else _NOT_STARTED
+            else:
+                ensured = registry.ensure(find_crane(request.crane))
+                self._reporter.embedded(ensured, registry.store)
+                host = ensured.running.host
+            self._stores[request.store] = host
+            self._kept[host] = registry
+        return self._stores[request.store]
+
+    def _error(self, flow: Prepared) -> MfbazelError | None:
+        """Return why a flow cannot be completed."""
+        failures = (self.engine.failures.get(delivery.reference) for delivery in flow.deliveries.values())
+        return next((error for error in failures if error), None)
+
+    def _finish(self, flow: Prepared, tagged: Sequence[str]) -> FlowResult:
+        if error := self._error(flow):
+            raise error
+        for template in flow.images.unstamped:
+            self._reporter.note(
+                f"the tag {template} is not set, since this build is not stamped: bazel run --stamp {flow.label}.push",
+                "yellow",
             )
-    return layouts
+        repositories = {step: str(delivery.repository) for step, delivery in flow.deliveries.items()}
+        content = flow.images.pushed_to(repositories)
+        published = self._publish(flow, content)
+        _record(flow, content)
+        images = {step: delivery.reference for step, delivery in flow.deliveries.items()}
+        for step, image in images.items():
+            self._reporter.result(step, image)
+        self._reporter.note(f"recorded in {flow.record}")
+        own = {f"{delivery.repository}:{tag}" for delivery in flow.deliveries.values() for tag in delivery.tags}
+        return FlowResult(flow.label, images, None, tuple(tag for tag in tagged if tag in own), published, flow.record)
+
+    def _publish(self, flow: Prepared, content: str) -> str | None:
+        """Publish the record beside the images; return its reference."""
+        if not flow.artifact:
+            return None
+        host = flow.artifact.repository.host
+        published = publish(flow.artifact, content, self._registries.of(host).client, self._kept.get(host))
+        reference = flow.artifact.reference(published)
+        self._reporter.published(reference, published)
+        return reference
 
 
-def _repositories(request: FlowPush, images: Images, label: str, progress: _Progress) -> dict[str, Repository]:
-    """Return where to push each image: as told, as configured, else the embedded registry, started if need be."""
-    if request.repository is not None:
-        return dict.fromkeys(request.layouts, parse_repository(request.repository, "option --repository"))
-    configured = {step: images.repositories[step] for step in request.layouts}
-    if None not in configured.values():
-        origin = f"attribute `repository` of {label}"
-        return {step: parse_repository(str(value), origin) for step, value in configured.items()}
-    registry = EmbeddedRegistry(request.store)
-    ensured = registry.ensure(request.crane.program)
-    progress.reporter.embedded(ensured, registry.store)
-    progress.kept = registry
-    return dict.fromkeys(request.layouts, Repository(ensured.running.host, clean_path(*parse_label(label))))
-
-
-def _check_registries(workspace: Path, repositories: Mapping[str, Repository], progress: _Progress) -> None:
-    """Refuse a registry that the policy of the workspace does not allow; the embedded one leaves no machine."""
-    if progress.kept:
-        return
-    rules = workspace_rules(workspace)
-    named = dict.fromkeys(map(str, repositories.values()))
-    found = [item for repository in named for item in check_registry(rules, "the repository", repository)]
-    refuse(rules, "registries", found)
-
-
-def _recorded(record: Path, repository: Repository) -> set[str]:
-    """Return the digests that the last push recorded for this repository; an unreadable record counts as none."""
-    if not record.is_file():
-        return set()
-    try:
-        images = read_images(record)
-    except PushError:
-        return set()
-    recorded = images.recorded_images()
-    return {digest for step, digest in images.digests.items() if recorded.get(step) == repository.by_digest(digest)}
-
-
-def _push_missing(
-    crane: Crane, repository: Repository, layouts: Mapping[str, Layout], recorded: set[str], progress: _Progress
-) -> None:
-    """Push what the registry does not confirm, then ask it to confirm that."""
-    steps: dict[str, list[str]] = {}
-    for step, layout in layouts.items():
-        steps.setdefault(layout.digest, []).append(step)
-    known = [digest for digest in steps if digest in recorded]
-    present = _confirmed(crane, repository, known)
-    missing = [digest for digest in steps if digest not in present]
-    for digest in missing:
-        _push_one(crane, repository, layouts[steps[digest][0]], steps[digest], progress)
-    unconfirmed = sorted(set(missing) - _confirmed(crane, repository, missing))
-    if unconfirmed:
-        names = ", ".join(step for digest in unconfirmed for step in steps[digest])
-        raise PushError(
-            f"the registry {repository.host} accepted the images of {names}, but does not have "
-            f"{repository.by_digest(unconfirmed[0])} afterwards. Nothing was recorded. Look at the registry's log, and "
-            "whether it removes or rewrites images."
-        )
-
-
-def _push_one(crane: Crane, repository: Repository, layout: Layout, steps: Sequence[str], progress: _Progress) -> None:
-    """Push the image of ``steps``."""
-    sizes = {blob.digest: blob.size for blob in layout.blobs}
-
-    def on_blob(event: Event, digest: str) -> None:
-        size = sizes.get(digest, 0)
-        if event is Event.PUSHED:
-            progress.sent[digest] = size
-        progress.reporter.blob(event, size, layout)
-
-    progress.reporter.image_begins(steps, layout)
-    try:
-        if progress.kept:
-            progress.sent.update(progress.kept.place_blobs(layout))
-        crane.push(layout, repository.by_digest(layout.digest), on_blob)
-    except CraneError as error:
-        raise explain(error, f"pushing the image of {_named(steps)}", repository, layout) from error
-    finally:
-        progress.reporter.image_ends()
-    progress.pushed += 1
-    if progress.kept:
-        progress.kept.keep_manifests(repository.path, layout)
-
-
-def _confirmed(crane: Crane, repository: Repository, digests: Iterable[str]) -> set[str]:
-    """Ask the registry for each digest; return those that it has."""
-
-    def has(digest: str) -> bool:
-        try:
-            return crane.digest(repository.by_digest(digest)) == digest
-        except CraneError as error:
-            raise explain(error, "asking whether it has the images", repository) from error
-
-    wanted = list(digests)
-    with ThreadPoolExecutor(_CONFIRMATIONS_AT_ONCE) as pool:
-        return {digest for digest, found in zip(wanted, pool.map(has, wanted), strict=True) if found}
-
-
-def _tag(crane: Crane, repository: Repository, tags: Mapping[str, str]) -> list[str]:
-    """Set the tags, tag to digest, that do not name the right image yet; return those."""
-    done = []
-    for tag, digest in tags.items():
-        try:
-            if crane.digest(f"{repository}:{tag}") != digest:
-                crane.tag(repository, digest, tag)
-                done.append(tag)
-        except CraneError as error:
-            raise explain(error, f"setting the tag {tag!r}", repository) from error
-    return done
-
-
-def _record(
-    request: FlowPush,
-    images: Images,
-    repositories: Mapping[str, Repository],
-    content: str,
-    record: Path,
-    progress: _Progress,
-    began: float,
-) -> dict[str, str]:
-    """Write the record and its copy, print the results and return them."""
-    for path in (record, *([request.output] if request.output else [])):
+def _record(flow: Prepared, content: str) -> None:
+    """Write the record."""
+    for path in (flow.record, *([flow.request.output] if flow.request.output else [])):
         try:
             write_atomically(path, content)
         except OSError as error:
@@ -254,16 +283,14 @@ def _record(
                 f"the images are pushed, but the record {path} cannot be written: {error.strerror or error}. Make room "
                 "or allow writing there, then push again (nothing is sent twice)."
             ) from error
-    results = {step: repositories[step].by_digest(images.digests[step]) for step in request.layouts}
-    for step, image in results.items():
-        progress.reporter.result(step, image)
-    seconds = time.monotonic() - began
-    confirmed = len(set(images.digests.values()))
-    summary = Summary(progress.pushed, confirmed, len(progress.sent), sum(progress.sent.values()), seconds)
-    progress.reporter.end(summary, record)
-    return results
 
 
-def _named(steps: Sequence[str]) -> str:
-    """Return ``the step 'a'`` or ``the steps 'a', 'b'``."""
-    return f"the step{'s' if len(steps) > 1 else ''} {', '.join(repr(step) for step in steps)}"
+def _flow_json(flow: FlowResult) -> dict[str, Any]:
+    return {
+        "label": flow.label,
+        "images": flow.images,
+        "tags": list(flow.tags),
+        "published": flow.published,
+        "record": str(flow.record) if flow.record else None,
+        "error": str(flow.error) if flow.error else None,
+    }

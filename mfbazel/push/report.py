@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, Protocol, TextIO
 
 from rich.console import Console
-from rich.status import Status
+from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TransferSpeedColumn
+from rich.progress import Progress as Bars
 from rich.text import Text
 
-from mfbazel.push.crane import Event
+from mfbazel.push.delivery import Content, Delivery
 from mfbazel.push.embedded import Ensured
-from mfbazel.push.layout import Layout
 from mfbazel.registry.artifact import Published
+from mfbazel.registry.upload import Outcome, Uploaded
+
+_LINES_EVERY = 15.0  # seconds without a line, where there is no terminal
+_BAR_BYTES = 1 << 20  # smaller blobs get no bar of their own
+_JSON_SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -23,38 +32,68 @@ class Summary:
     """Figures of one push.
 
     Attributes:
-        pushed: images whose manifest or blobs were offered to the registry.
-        confirmed: images that the registry confirmed, the pushed ones included.
+        images: images that the registries confirmed.
+        pushed: those of them that they lacked.
         sent_blobs: blobs uploaded, or copied into the embedded registry's store.
-        sent_bytes: their bytes (manifests, about a kilobyte each, not counted).
+        sent_bytes: the bytes that went out for them (manifests, about a kilobyte each, not counted).
+        mounted_blobs: blobs that another repository of the registry gave.
         seconds: wall time.
     """
 
+    images: int
     pushed: int
-    confirmed: int
     sent_blobs: int
     sent_bytes: int
+    mounted_blobs: int
     seconds: float
+
+
+class Progress(Protocol):
+    """Is told of blobs while they are sent, by several threads."""
+
+    def sending(self, count: int, size: int) -> Any:
+        """Return a context in which ``count`` blobs of ``size`` bytes in all are sent."""
+
+    def blob_begins(self, content: Content) -> None:
+        """A blob is asked for, and sent if need be."""
+
+    def blob_moves(self, content: Content, position: int) -> None:
+        """So many bytes of a blob are on the way or there."""
+
+    def blob_ends(self, content: Content, uploaded: Sequence[Uploaded]) -> None:
+        """A blob is where it belongs; ``uploaded`` has an entry per repository."""
 
 
 class Reporter:
     """Prints a push: results (``step → image``) on ``out``, everything else on ``err``.
 
-    On a terminal there are colours and a line that moves; elsewhere plain lines, each whole.
+    On a terminal there are colours, and a bar per blob and one for all; elsewhere plain lines, each whole.
     """
 
-    def __init__(self, out: TextIO | None = None, err: TextIO | None = None) -> None:
+    def __init__(self, out: TextIO | None = None, err: TextIO | None = None, results: bool = True) -> None:
+        """Print to the process's streams, unless others are given.
+
+        Args:
+            out: for results.
+            err: for everything else.
+            results: whether results are printed; not where something else goes to standard output.
+        """
         self._out = Console(file=out or sys.stdout, highlight=False, soft_wrap=True)
         self._err = Console(file=err or sys.stderr, highlight=False, soft_wrap=True)
+        self._results = results
         self._width = 0
-        self._status: Status | None = None
-        self._image = ""
-        self._done = self._sent = 0
+        self._bars: Bars | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._all = TaskID(0)
+        self._lock = threading.Lock()
+        self._count = self._size = self._ended = self._done = 0
+        self._positions: dict[str, int] = {}
+        self._last_line = 0.0
 
     def begin(self, where: str, steps: Sequence[str], verb: str = "pushing") -> None:
         """The images of these steps begin to go to ``where``."""
-        self._width = max(len(step) for step in steps)
-        self.note(f"{verb} {_count(len(steps), 'step image')} to {where}")
+        self._width = max(self._width, *(len(step) for step in steps))
+        self.note(f"{verb} {counted(len(steps), 'step image')} to {where}")
 
     def note(self, text: str, style: str = "") -> None:
         """Print one line beside the results."""
@@ -77,33 +116,69 @@ class Reporter:
                 "yellow",
             )
 
-    def image_begins(self, steps: Sequence[str], layout: Layout) -> None:
-        """One image, of these steps, is offered to the registry."""
-        self._image, self._done, self._sent = ", ".join(steps), 0, 0
-        line = f"{self._image}: {_count(len(layout.blobs), 'blob')}, {human(layout.size)}"
-        if self._err.is_terminal:
-            self._status = self._err.status(Text(line))
-            self._status.start()
-        else:
-            self.note(line)
+    def lacking(self, deliveries: Sequence[Delivery]) -> None:
+        """These images are offered to their registries."""
+        for delivery in deliveries:
+            what = delivery.what.removeprefix("the image of ")
+            self.note(f"{what}: {counted(len(delivery.blobs), 'blob')}, {human(delivery.size)}")
 
-    def blob(self, event: Event, size: int, layout: Layout) -> None:
-        """The registry has one more blob of the image."""
-        self._done += 1
-        self._sent += size if event is Event.PUSHED else 0
-        if self._status:
-            line = f"{self._image}: {self._done} of {len(layout.blobs)} blobs, {human(self._sent)} sent"
-            self._status.update(Text(line))
+    @contextmanager
+    def sending(self, count: int, size: int) -> Iterator[None]:
+        """See :class:`Progress`."""
+        self._count, self._size, self._ended, self._done = count, size, 0, 0
+        self._last_line = time.monotonic()
+        if not (self._err.is_terminal and count):
+            yield
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        with Bars(*columns, console=self._err, transient=True) as self._bars:
+            self._all = self._bars.add_task(counted(count, "blob"), total=size)
+            try:
+                yield
+            finally:
+                self._bars = None
 
-    def image_ends(self) -> None:
-        """The image is there, or failed."""
-        if self._status:
-            self._status.stop()
-            self._status = None
+    def blob_begins(self, content: Content) -> None:
+        """See :class:`Progress`."""
+        if self._bars and content.size >= _BAR_BYTES:
+            with self._lock:
+                self._tasks[content.digest] = self._bars.add_task(_short(content.digest), total=content.size)
+
+    def blob_moves(self, content: Content, position: int) -> None:
+        """See :class:`Progress`."""
+        with self._lock:
+            self._positions[content.digest] = position
+            done = self._done + sum(self._positions.values())
+            if self._bars:
+                if task := self._tasks.get(content.digest):
+                    self._bars.update(task, completed=position)
+                self._bars.update(self._all, completed=done)
+            elif time.monotonic() - self._last_line >= _LINES_EVERY:
+                self._line(f"{human(done)} of {human(self._size)}")
+
+    def blob_ends(self, content: Content, uploaded: Sequence[Uploaded]) -> None:
+        """See :class:`Progress`."""
+        with self._lock:
+            self._ended += 1
+            self._done += content.size
+            self._positions.pop(content.digest, None)
+            if self._bars:
+                if task := self._tasks.pop(content.digest, None):
+                    self._bars.remove_task(task)
+                self._bars.update(self._all, completed=self._done + sum(self._positions.values()))
+            elif any(one.outcome is Outcome.SENT for one in uploaded) and content.size >= _BAR_BYTES:
+                resumed = max(one.resumed for one in uploaded)
+                kept = f" ({human(resumed)} of it by an earlier push)" if resumed else ""
+                self._line(f"sent {_short(content.digest)}, {human(content.size)}{kept}")
+
+    def _line(self, text: str) -> None:
+        self._last_line = time.monotonic()
+        self.note(f"  {text}; {self._ended} of {counted(self._count, 'blob')}")
 
     def result(self, step: str, image: str) -> None:
-        """The registry confirmed the image of the step."""
-        self._out.print(Text(step.ljust(self._width), style="bold") + Text(f"  → {image}", style="not bold"))
+        """The image of the step is there."""
+        if self._results:
+            self._out.print(Text(step.ljust(self._width), style="bold") + Text(f"  → {image}", style="not bold"))
 
     def published(self, reference: str, published: Published) -> None:
         """The record is in the registry as ``reference``."""
@@ -111,13 +186,26 @@ class Reporter:
         for tag in published.fixed:
             self.note(f"  the registry does not move the tag {tag}: it still names an earlier images.json", "yellow")
 
-    def end(self, summary: Summary, record: Path) -> None:
-        """Everything is confirmed and recorded."""
-        what = f"{_count(summary.sent_blobs, 'blob')}, {human(summary.sent_bytes)} sent"
+    def end(self, summary: Summary, dry_run: bool = False) -> None:
+        """Everything is confirmed and recorded, or in a dry run counted."""
+        if dry_run:
+            what = f"{counted(summary.sent_blobs, 'blob')}, {human(summary.sent_bytes)}"
+            self.note(
+                f"dry run: {summary.pushed} of {counted(summary.images, 'image')} would be pushed, {what}; nothing sent"
+            )
+            return
+        what = f"{counted(summary.sent_blobs, 'blob')}, {human(summary.sent_bytes)} sent"
+        if summary.mounted_blobs:
+            what += f", {summary.mounted_blobs} mounted"
         if not summary.pushed:
             what = "nothing changed, nothing sent"
-        self.note(f"recorded in {record}")
-        self.note(f"{_count(summary.confirmed, 'image')} confirmed, {what}, {summary.seconds:.1f} s", "green")
+        self.note(f"{counted(summary.images, 'image')} confirmed, {what}, {summary.seconds:.1f} s", "green")
+
+    def print_json(self, content: Mapping[str, Any]) -> None:
+        """Print an object for programs."""
+        text = json.dumps({"schema": _JSON_SCHEMA, **content}, indent=2, ensure_ascii=False)
+        self._out.file.write(f"{text}\n")
+        self._out.file.flush()
 
 
 def human(count: int) -> str:
@@ -130,6 +218,10 @@ def human(count: int) -> str:
     return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
-def _count(number: int, thing: str) -> str:
+def counted(number: int, thing: str) -> str:
     """Return ``1 thing`` or ``2 things``."""
     return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def _short(digest: str) -> str:
+    return digest[:19]

@@ -7,8 +7,10 @@ registries follow.
 from __future__ import annotations
 
 import json
+import math
 import re
 import threading
+import time
 from dataclasses import dataclass, field
 from urllib.parse import urlencode, urlsplit
 
@@ -17,6 +19,8 @@ from mfbazel.registry.errors import Failure, Kind
 from mfbazel.registry.transport import Answer, Deadline, Request, Transport
 
 _CLIENT_ID = "mfbazel"
+_TOKEN_SECONDS = 60.0  # the specification's, where a service does not say
+_LIFETIME_USED = 0.8  # of a token, before another one is asked for
 # RFC 9110, 11.6.1: challenges, each a scheme and parameters, all separated by commas.
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER = re.compile(rf"({_TOKEN})\s*=\s*(?:\"((?:\\.|[^\"\\])*)\"|([^\s,\"]*))")
@@ -26,13 +30,31 @@ _BETWEEN = re.compile(r"[\s,]*")
 
 @dataclass(frozen=True)
 class Scope:
-    """What a request needs: the repository ``path``, and whether it ``writes``."""
+    """What a request needs.
+
+    Attributes:
+        path: the repository.
+        writes: whether it is written to.
+        source: another repository, which is read.
+    """
 
     path: str
     writes: bool = False
+    source: str | None = None
 
-    def __str__(self) -> str:
-        return f"repository:{self.path}:{'pull,push' if self.writes else 'pull'}"
+    def names(self) -> list[str]:
+        """Return the scopes as a token service calls them."""
+        own = f"repository:{self.path}:{'pull,push' if self.writes else 'pull'}"
+        return [own, *([f"repository:{self.source}:pull"] if self.source else [])]
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A header's ``value`` that answers ``challenges``, and the moment (``time.monotonic``) from which it is no use."""
+
+    value: str = field(repr=False)
+    challenges: tuple[Challenge, ...]
+    until: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -60,6 +82,14 @@ def parse_challenges(header: str) -> list[Challenge]:
     return challenges
 
 
+@dataclass(frozen=True)
+class _Token:
+    """A token's ``value``, and the ``seconds`` for which it is good."""
+
+    value: str = field(repr=False)
+    seconds: float
+
+
 class Authorizer:
     """Knows what to send as ``Authorization`` for each scope of one registry.
 
@@ -69,13 +99,27 @@ class Authorizer:
     def __init__(self, transport: Transport) -> None:
         """Ask for tokens over ``transport``."""
         self._transport = transport
-        self._known: dict[Scope, str] = {}
+        self._known: dict[Scope, _Known] = {}
         self._credentials: dict[str, Credentials | None] = {}
         self._locks: dict[Scope, threading.Lock] = {}
 
-    def known(self, scope: Scope) -> str | None:
-        """Return the header's value that last worked, ``None`` when the registry did not ask yet."""
-        return self._known.get(scope)
+    def known(self, scope: Scope, deadline: Deadline) -> str | None:
+        """Return the header's value to send, ``None`` when the registry did not ask yet.
+
+        A token that is about to expire is renewed first: a registry that refuses an upload may do so after all of it
+        was sent.
+
+        Raises:
+            Failure: see :meth:`renew`.
+        """
+        known = self._known.get(scope)
+        if known is None or time.monotonic() < known.until:
+            return known.value if known else None
+        with self._locks.setdefault(scope, threading.Lock()):
+            current = self._known[scope]
+            if current is known:
+                current = self._known[scope] = self._answer(known.challenges, scope, deadline) or known
+            return current.value
 
     def renew(self, refusal: Answer, scope: Scope, used: str | None, deadline: Deadline) -> str | None:
         """Return another value after the registry refused ``used`` (401); ``None`` when there is none.
@@ -85,22 +129,24 @@ class Authorizer:
         """
         with self._locks.setdefault(scope, threading.Lock()):
             current = self._known.get(scope)
-            if current and current != used:  # another thread was faster
-                return current
-            value = self._answer(parse_challenges(refusal.headers.get("WWW-Authenticate", "")), scope, deadline)
-            if value is None or value == used:
+            if current and current.value != used:  # another thread was faster
+                return current.value
+            challenges = tuple(parse_challenges(refusal.headers.get("WWW-Authenticate", "")))
+            found = self._answer(challenges, scope, deadline)
+            if found is None or found.value == used:
                 return None
-            self._known[scope] = value
-            return value
+            self._known[scope] = found
+            return found.value
 
-    def _answer(self, challenges: list[Challenge], scope: Scope, deadline: Deadline) -> str | None:
+    def _answer(self, challenges: tuple[Challenge, ...], scope: Scope, deadline: Deadline) -> _Known | None:
         """Answer the best challenge."""
         by_scheme = {challenge.scheme: challenge for challenge in reversed(challenges)}
         credentials = self._credentials_of(scope.path, deadline) if by_scheme else None
         if "bearer" in by_scheme:
-            return "Bearer " + self._token(by_scheme["bearer"], credentials or Credentials(), scope, deadline)
-        if "basic" in by_scheme and credentials:
-            return credentials.basic
+            token = self._token(by_scheme["bearer"], credentials or Credentials(), scope, deadline)
+            return _Known(f"Bearer {token.value}", challenges, time.monotonic() + token.seconds * _LIFETIME_USED)
+        if "basic" in by_scheme and credentials and credentials.basic:
+            return _Known(credentials.basic, challenges)
         return None
 
     def _credentials_of(self, path: str, deadline: Deadline) -> Credentials | None:
@@ -108,14 +154,14 @@ class Authorizer:
             self._credentials[path] = find_credentials(self._transport.host, path, seconds=deadline.remaining())
         return self._credentials[path]
 
-    def _token(self, challenge: Challenge, credentials: Credentials, scope: Scope, deadline: Deadline) -> str:
+    def _token(self, challenge: Challenge, credentials: Credentials, scope: Scope, deadline: Deadline) -> _Token:
         """Ask the token service."""
         if credentials.registry_token:
-            return credentials.registry_token
+            return _Token(credentials.registry_token, math.inf)
         realm = challenge.parameters.get("realm", "")
         if not self._transport.allows(realm):
             raise Failure(Kind.MALFORMED, f"its token service {realm!r} has no https address")
-        scopes = list(dict.fromkeys([str(scope), *challenge.parameters.get("scope", "").split()]))
+        scopes = list(dict.fromkeys([*scope.names(), *challenge.parameters.get("scope", "").split()]))
         service = challenge.parameters.get("service", "")
         if credentials.identity_token:
             request = _oauth_request(realm, service, scopes, credentials.identity_token)
@@ -145,8 +191,8 @@ def _oauth_request(realm: str, service: str, scopes: list[str], refresh_token: s
     return Request("POST", realm, {"Content-Type": "application/x-www-form-urlencoded"}, body=urlencode(form).encode())
 
 
-def _read_token(answer: Answer) -> str:
-    """Return the token; its name is one of two."""
+def _read_token(answer: Answer) -> _Token:
+    """Return the token; its name is one of two. When it was issued is not asked: the clocks may differ."""
     try:
         content = json.loads(answer.body)
         token = content.get("token") or content.get("access_token")
@@ -154,7 +200,8 @@ def _read_token(answer: Answer) -> str:
         token = None
     if not isinstance(token, str) or not token:
         raise Failure(Kind.MALFORMED, f"its token service {_place(answer)} gives no token")
-    return token
+    seconds = content.get("expires_in")
+    return _Token(token, float(seconds) if isinstance(seconds, int | float) and seconds > 0 else _TOKEN_SECONDS)
 
 
 def _token_refused(answer: Answer) -> Failure:

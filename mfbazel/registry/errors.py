@@ -1,6 +1,6 @@
 """What can go wrong with a registry, what it means for the user, and what to do about it.
 
-``mfbazel.push`` explains crane's failures with the same words.
+Failures of pushes, of launches and of signing are told in the same words.
 """
 
 from __future__ import annotations
@@ -131,10 +131,12 @@ class Problem:
     Attributes:
         kind: the kind of failure.
         message: all of it, for people: what happened, where, what the registry said, what to do next.
+        said: what was being done, and the registry's own words, to be told again in a wider context.
     """
 
     kind: Kind
     message: str
+    said: str = ""
 
     def __str__(self) -> str:
         return self.message
@@ -158,11 +160,15 @@ class Failure(Exception):
     Attributes:
         kind: the kind of failure.
         detail: the registry's or the operating system's own words; no secrets are in it.
+        status: the HTTP status of the answer, ``None`` without one.
+        pause: seconds that the registry asks to wait before the next request.
     """
 
-    def __init__(self, kind: Kind, detail: str = "") -> None:
+    def __init__(self, kind: Kind, detail: str = "", status: int | None = None, pause: float = 0.0) -> None:
         self.kind = kind
         self.detail = quote(detail)
+        self.status = status
+        self.pause = pause
         super().__init__(self.detail)
 
 
@@ -171,7 +177,9 @@ def explain(failure: Failure, subject: Subject) -> RegistryError:
     happened, advice = describe(failure.kind, subject)
     doing = f", while {subject.doing}" if subject.doing else ""
     said = f" ({failure.detail})" if failure.detail else ""
-    return RegistryError(Problem(failure.kind, f"{happened}{doing}{said}. {advice}"))
+    what = f"{subject.doing} {subject.name}" if subject.doing else subject.name
+    told = f"{what}: {failure.detail}" if failure.detail else what
+    return RegistryError(Problem(failure.kind, f"{happened}{doing}{said}. {advice}", told))
 
 
 def describe(kind: Kind, subject: Subject) -> tuple[str, str]:

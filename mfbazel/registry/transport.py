@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import email.utils
+import math
 import os
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
+from typing import BinaryIO
 from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 
 from mfbazel.registry.credentials import DOCKER_HUB
 from mfbazel.registry.errors import INSECURE_VARIABLE, Failure, Kind
 from mfbazel.registry.reference import is_loopback
-from mfbazel.registry.tls import TrustingAdapter
+from mfbazel.registry.tls import Adapter, TrustingAdapter
 
 _API_HOSTS = {DOCKER_HUB: "registry-1.docker.io"}
 _CONNECT_SECONDS = 10.0
+_SEND_SECONDS = 60.0  # for a block of a body to be taken
 _ATTEMPTS = 4
 _FIRST_PAUSE = 0.2  # seconds; doubled each time
-_RETRIED = {408, 429, 500, 502, 503, 504}
+PASSING = frozenset({408, 429, 500, 502, 503, 504})
+"""Statuses that another attempt may not get."""
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MOST_REDIRECTS = 5
 _CONNECTIONS = 16
@@ -58,6 +62,57 @@ class Deadline:
             raise Failure(Kind.TIMEOUT, f"no answer within {self.seconds:g} s")
 
 
+class Body:
+    """What a request sends, read while it is sent.
+
+    Attributes:
+        size: in bytes.
+    """
+
+    def __init__(self, size: int, start: Callable[[], BinaryIO], on_read: Callable[[int], None]) -> None:
+        """Prepare; nothing is opened.
+
+        Args:
+            size: how many bytes are sent.
+            start: opens the content at the first of them; called once for each time it is sent.
+            on_read: called with the number of bytes that go out; what it raises ends the request.
+        """
+        self.size = size
+        self._start = start
+        self._on_read = on_read
+
+    def open(self) -> _Sending:
+        """Return what requests reads."""
+        return _Sending(self.size, self._start(), self._on_read)
+
+
+class _Sending:
+    """A part of a file as requests wants it: with a length, and iterable, or it would be form data."""
+
+    def __init__(self, size: int, stream: BinaryIO, on_read: Callable[[int], None]) -> None:
+        self._size = self._left = size
+        self._stream = stream
+        self._on_read = on_read
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[bytes]:
+        while data := self.read(_CHUNK):
+            yield data
+
+    def read(self, amount: int = -1) -> bytes:
+        """Return at most ``amount`` of the bytes that are left."""
+        data = self._stream.read(self._left if amount < 0 else min(amount, self._left))
+        self._left -= len(data)
+        self._on_read(len(data))
+        return data
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+
 @dataclass(frozen=True)
 class Request:
     """One request.
@@ -69,14 +124,18 @@ class Request:
         body: what is sent, or ``None``.
         authorization: the header's value; only sent to the origin of ``url``.
         limit: the most bytes that the answer may have.
+        once: whether it must not be sent again after what passes.
+        patience: seconds to wait for the answer to begin, once all is sent.
     """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = None
+    body: bytes | Body | None = None
     authorization: str | None = field(default=None, repr=False)
     limit: int = 4 << 20
+    once: bool = False
+    patience: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -112,7 +171,7 @@ class Transport:
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         if self.insecure:  # which the user asked for
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        plain = HTTPAdapter(pool_maxsize=_CONNECTIONS)
+        plain = Adapter(pool_maxsize=_CONNECTIONS)
         self._session.mount("https://", plain if self.insecure else TrustingAdapter(host, pool_maxsize=_CONNECTIONS))
         self._session.mount("http://", plain)
         self._origin: str | None = None
@@ -148,14 +207,14 @@ class Transport:
         Raises:
             Failure: there is no answer within the limit, no connection, or an answer that is too large.
         """
-        for pause in _pauses():
+        for pause in (None,) if request.once else _pauses():
             try:
                 answer = self._follow(request, deadline)
             except Failure as failure:
                 if failure.kind is not Kind.UNREACHABLE or pause is None or pause >= deadline.remaining():
                     raise
             else:
-                if answer.status not in _RETRIED or pause is None:
+                if answer.status not in PASSING or pause is None:
                     return answer
                 pause = max(pause, asked_pause(answer))
                 if pause >= deadline.remaining():
@@ -201,6 +260,12 @@ class Transport:
     def _once(self, request: Request, deadline: Deadline) -> Answer:
         """Send one request and read the answer."""
         deadline.check()
+        streamed = isinstance(request.body, Body)
+        with closing(request.body.open()) if isinstance(request.body, Body) else nullcontext(request.body) as data:
+            return self._send(request, data, _SEND_SECONDS if streamed else _CONNECT_SECONDS, deadline)
+
+    def _send(self, request: Request, data: bytes | _Sending | None, patience: float, deadline: Deadline) -> Answer:
+        """Send one request with the body ``data``; ``patience`` is for connecting, and for each block of the body."""
         hostname = urlsplit(request.url).hostname or ""
         remaining = deadline.remaining()
         try:
@@ -208,9 +273,9 @@ class Transport:
                 request.method,
                 request.url,
                 headers={"Accept-Encoding": "identity", "User-Agent": "mfbazel", **request.headers},
-                data=request.body,
+                data=data,
                 auth=_Authorization(request.authorization),
-                timeout=(min(_CONNECT_SECONDS, remaining), remaining),
+                timeout=(min(patience, remaining), min(request.patience, remaining)),
                 allow_redirects=False,
                 stream=True,
                 # requests would take a proxy to loopback, which no other client of registries does.
@@ -273,7 +338,8 @@ def _failure(error: requests.RequestException, deadline: Deadline) -> Failure:
         kind = Kind.PLAIN_HTTP if any(code in text for code in _PLAIN_HTTP) else Kind.TLS
         return Failure(kind, _reason(error))
     if isinstance(error, requests.Timeout) or "timed out" in text:
-        return Failure(Kind.TIMEOUT, f"no answer within {deadline.seconds:g} s")
+        within = f" within {deadline.seconds:g} s" if deadline.remaining() <= 0 else ": the connection timed out"
+        return Failure(Kind.TIMEOUT, f"no answer{within}")
     return Failure(Kind.UNREACHABLE, _reason(error))
 
 

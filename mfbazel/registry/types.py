@@ -14,7 +14,8 @@ class RegistryType:
         name: how people call it.
         hosts: patterns (``fnmatch``) of the hosts that are of this kind.
         largest_blob: the most bytes that a blob may have; ``None`` without a limit.
-        chunk: the most bytes that one request of an upload may carry; ``None`` without a limit.
+        chunk: the most bytes that one request of an upload carries: what arrived in whole requests survives an
+            interruption. ``None``: all in one, for registries that take no chunks.
         mounts: whether a blob of one repository can be had in another without sending it.
         uploads_at_once: how many blobs may be sent at the same time.
         create_repository: makes the repository ``path`` on ``host``, called when the registry says that it is missing;
@@ -30,7 +31,9 @@ class RegistryType:
     create_repository: Callable[[str, str], None] | None = None
 
 
-GENERIC = RegistryType("distribution")
+_CHUNK = 32 << 20
+
+GENERIC = RegistryType("distribution", chunk=_CHUNK)
 """Any registry that follows the distribution specification."""
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from mfbazel.registry import Client, Descriptor, Kind, RegistryError
 from mfbazel.registry.client import INDEX, MANIFEST, digest_of
+from mfbazel.registry.referrers import get_referrers
 from mfbazel.sign.documents import Document
 
 EMPTY = b"{}"
@@ -99,7 +100,7 @@ def list_referrers(client: Client, path: str, digest: str) -> Referrers:
     Raises:
         RegistryError: the registry did not answer, refused, or has no such list under the tag.
     """
-    listed = client.get_referrers(path, digest)
+    listed = get_referrers(client, path, digest)
     if listed is not None:
         return Referrers(tuple(listed), api=True)
     return Referrers(tuple(_tagged(client, path, digest)), api=False)

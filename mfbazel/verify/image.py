@@ -10,6 +10,7 @@ from typing import Any
 
 from mfbazel.registry import Client, Descriptor, Failure, Kind, Reference, RegistryError, Subject, explain
 from mfbazel.registry.client import Manifest
+from mfbazel.registry.pieces import read_blob
 
 _INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 
@@ -91,7 +92,7 @@ def hash_blobs(client: Client, image: Image) -> Iterator[tuple[str, RegistryErro
 
 def _hash_blob(client: Client, reference: Reference, digest: str, size: int) -> None:
     found = hashlib.sha256()
-    for chunk in client.read_blob(reference.path, digest, size):
+    for chunk in read_blob(client, reference.path, digest, size):
         found.update(chunk)
     if f"sha256:{found.hexdigest()}" != digest:
         failure = Failure(Kind.DIGEST, f"digest mismatch: sha256:{found.hexdigest()} instead of {digest}")

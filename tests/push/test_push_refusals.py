@@ -14,10 +14,7 @@ from bench.push_rig import LoopbackHandler, find_crane, free_port, write_images_
 from mfbazel import state
 from mfbazel.policy import PolicyError
 from mfbazel.push.__main__ import main
-from mfbazel.push.crane import CraneError
-from mfbazel.push.diagnosis import explain
 from mfbazel.push.errors import PushError
-from mfbazel.push.repository import Repository
 from mfbazel.registry.redaction import redact
 
 LABEL = "//ml:flow"
@@ -67,8 +64,8 @@ def _failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: str) -
 def test_an_unreachable_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = f"127.0.0.1:{free_port()}"
     text = _failure(tmp_path, monkeypatch, f"{host}/ml/flow")
-    assert text.startswith(f"the registry {host} cannot be reached, while pushing the image of the step 'train'. Check")
-    assert "connection refused" in text
+    assert text.startswith(f"the registry {host} cannot be reached, while asking for the image of the step 'train' (")
+    assert "Connection refused" in text
     assert "Nothing was recorded." in text
 
 
@@ -100,7 +97,7 @@ def test_a_refusing_registry(
         text = _failure(tmp_path, monkeypatch, f"{host}/ml/flow")
     assert text.startswith(f"the registry {host}")
     assert expected.format(repository=f"{host}/ml/flow") in text
-    assert "while pushing the image of the step 'train'" in text
+    assert f"while {'asking for' if status == 401 else 'pushing'} the image of the step 'train'" in text
     assert "Nothing was recorded." in text
     if status in (401, 403):
         assert "$DOCKER_CONFIG/config.json" in text
@@ -126,7 +123,7 @@ def test_a_registry_that_takes_an_image_and_does_not_keep_it(tmp_path: Path, mon
         server.shutdown()
         server.server_close()
         thread.join()
-    assert "accepted the images of train, but does not have 127.0.0.1:" in text
+    assert "accepted the image of the step 'train', but does not have 127.0.0.1:" in text
 
 
 def test_a_password_that_a_registry_echoes_is_not_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,26 +150,6 @@ def test_a_password_that_a_registry_echoes_is_not_printed(tmp_path: Path, monkey
 )
 def test_secrets_are_replaced_and_the_rest_is_kept(text: str, expected: str) -> None:
     assert redact(text) == expected
-
-
-@pytest.mark.parametrize(
-    ("reason", "expected"),
-    [
-        (
-            'Get "https://r.example/v2/": tls: failed to verify certificate: x509: unknown authority',
-            "no TLS connection",
-        ),
-        ("http: server gave HTTP response to HTTPS client", "speaks plain HTTP"),
-        ("NAME_INVALID: invalid repository name", "does not accept the name r.example/ml/flow"),
-        (
-            "something new",
-            "crane failed while pushing to r.example/ml/flow. Nothing was recorded. crane: something new",
-        ),
-    ],
-)
-def test_other_failures_of_crane(reason: str, expected: str) -> None:
-    error = CraneError(f"2024/01/01 00:00:00 retrying\nError: {reason}\n", 1)
-    assert expected in str(explain(error, "pushing", Repository("r.example", "ml/flow")))
 
 
 def test_a_registry_that_the_policy_does_not_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

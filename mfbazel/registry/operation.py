@@ -1,0 +1,128 @@
+"""The requests of one operation on a registry, and what their answers mean (distribution-spec 1.1, "Error Codes")."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote as quote_path
+from urllib.parse import urlencode
+
+from mfbazel.registry.auth import Authorizer, Scope
+from mfbazel.registry.errors import Failure, Kind, Subject, explain
+from mfbazel.registry.transport import Answer, Body, Deadline, Request, Transport, asked_pause
+
+_BY_STATUS = {401: Kind.CREDENTIALS, 403: Kind.DENIED, 413: Kind.TOO_LARGE, 429: Kind.RATE}
+_BY_CODE = {"NAME_INVALID": Kind.NAME, "DIGEST_INVALID": Kind.DIGEST, "SIZE_INVALID": Kind.TOO_LARGE}
+
+
+class Operation:
+    """The requests of one operation; a failure inside is explained with what the operation is about."""
+
+    def __init__(
+        self, transport: Transport, authorizer: Authorizer, scope: Scope, subject: Subject, deadline: Deadline
+    ) -> None:
+        self._transport = transport
+        self._authorizer = authorizer
+        self._scope = scope
+        self._subject = subject
+        self._deadline = deadline
+
+    def __enter__(self) -> Operation:
+        return self
+
+    def __exit__(self, _type: object, raised: BaseException | None, _trace: object) -> None:
+        if isinstance(raised, Failure):
+            raise explain(raised, self._subject) from None
+
+    def call(
+        self,
+        method: str,
+        what: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        limit: int = Request.limit,
+        query: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send a request about ``what`` in the repository."""
+        origin = self._transport.origin(self._deadline)
+        url = f"{origin}/v2/{quote_path(self._scope.path)}/{quote_path(what, safe='/:')}"
+        url += f"?{urlencode(query)}" if query else ""
+        return self.send(method, url, headers, body, limit)
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Body | None = None,
+        limit: int = Request.limit,
+        once: bool = False,
+        patience: float = math.inf,
+    ) -> Answer:
+        """Send a request to ``url``, with credentials if it is the registry's; again when it asks for new ones.
+
+        Args:
+            url: absolute.
+            headers: without ``Authorization``.
+            body: what is sent.
+            limit: the most bytes that the answer may have.
+            patience: seconds to wait for the answer, once all is sent.
+            once: do not try again after what passes: another request has to find out first what arrived.
+
+        Raises:
+            Failure: see :meth:`Transport.exchange`.
+        """
+        if not self._transport.allows(url):
+            raise Failure(Kind.MALFORMED, "it names an address that is not https")
+        origin = self._transport.origin(self._deadline) + "/"
+        own = url.startswith(origin)
+        used = self._authorizer.known(self._scope, self._deadline) if own else None
+        request = Request(method, url, headers or {}, body, used, limit, once, patience)
+        answer = self._transport.exchange(request, self._deadline)
+        if answer.status != 401 or not answer.url.startswith(origin):  # a storage has nothing to ask for
+            return answer
+        renewed = self._authorizer.renew(answer, self._scope, used, self._deadline)
+        if renewed is None:
+            return answer
+        return self._transport.exchange(replace(request, authorization=renewed), self._deadline)
+
+    def expect(self, answer: Answer, *statuses: int) -> Answer:
+        """Return the answer when it has one of ``statuses``.
+
+        Raises:
+            Failure: it has another one; what the registry says of it is in the detail.
+        """
+        if answer.status in statuses:
+            return answer
+        code, message = _said(answer)
+        detail = f"{answer.status}{f' {code}' if code else ''}{f': {message}' if message else ''}"
+        wait = asked_pause(answer)
+        if wait:
+            detail += f"; it asks to wait {wait:.0f} s"
+        raise Failure(self._kind(answer.status, code), detail, answer.status, wait)
+
+    def _kind(self, status: int, code: str) -> Kind:
+        if code in _BY_CODE:
+            return _BY_CODE[code]
+        if status in _BY_STATUS:
+            return _BY_STATUS[status]
+        if status == 404:
+            return Kind.NO_REPOSITORY if self._subject.writes else Kind.MISSING
+        if status == 405 and self._subject.writes:
+            return Kind.READ_ONLY
+        if status >= 500:
+            return Kind.FAILED
+        return Kind.REFUSED if status >= 400 else Kind.MALFORMED
+
+
+def _said(answer: Answer) -> tuple[str, str]:
+    """Return the code and the message of an error (the specification's "Error Codes"), empty when there are none."""
+    try:
+        content: Any = json.loads(answer.body)
+        first = content["errors"][0]
+        return str(first.get("code") or ""), str(first.get("message") or "")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return "", ""
