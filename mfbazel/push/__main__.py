@@ -12,6 +12,7 @@ from mfbazel.push.flow import Settings, push_flows
 from mfbazel.push.load import load_images
 from mfbazel.push.prepare import FlowPush
 from mfbazel.push.report import Reporter
+from mfbazel.sign.arguments import add_signer, signer_options
 from mfbazel.state import cache_dir, workspace_dir
 from mfbazel.usage import show_target
 
@@ -40,6 +41,9 @@ def _flow(options: argparse.Namespace) -> int:
         output=options.output,
         tags=options.tag,
         artifact=options.artifact,
+        sign=None if options.no_sign else options.sign,
+        sign_options={} if options.no_sign else signer_options(options),
+        attach=options.attach,
     )
     settings = Settings(
         insecure=options.insecure,
@@ -107,9 +111,18 @@ def _add_flow(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     flow.add_argument(
         "--workspace", type=Path, help="the Bazel workspace (default: $BUILD_WORKSPACE_DIRECTORY, or around here)"
     )
+    flow.add_argument(
+        "--attach",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="an SBOM or a provenance statement; becomes a referrer of the image that it is about; repeat",
+    )
+    add_signer(flow, "who signs images, what is attached, and images.json")
     _add_sending(flow)
     _add_store(flow)
-    show_target(flow, ("images", "image", "crane", "label", "workspace"))
+    show_target(flow, ("images", "image", "crane", "label", "workspace", "attach"))
 
 
 def _add_sending(parser: argparse.ArgumentParser) -> None:

@@ -22,26 +22,34 @@ def add_signer(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--no-sign", action="store_true", help="without a signer, whatever the flow's attributes say")
 
 
-def signing_of(options: argparse.Namespace, directory: Path) -> Signing | None:
-    """Return the signer that the options name, ``None`` where they name none; the last value of an option counts.
-
-    Args:
-        options: parsed by a parser with :func:`add_signer`.
-        directory: what relative paths in options mean.
+def signer_options(options: argparse.Namespace) -> dict[str, str]:
+    """Return the options of the signer; the last value of each counts.
 
     Raises:
-        SignError: see :func:`mfbazel.sign.load_signer`.
+        SignError: they are not NAME=VALUE, or of no signer.
     """
-    if options.no_sign:
-        return None
     given: dict[str, str] = {}
     for entry in options.sign_option:
         name, equals, value = entry.partition("=")
         if not (name and equals):
             raise SignError("--sign-option takes NAME=VALUE, and was given something without '='.")
         given[name] = value
-    if not options.sign:
-        if given:
-            raise SignError(f"--sign-option {', '.join(given)}: of which signer? Name it with --sign.")
+    if given and not options.sign:
+        raise SignError(f"--sign-option {', '.join(given)}: of which signer? Name it with --sign.")
+    return given
+
+
+def signing_of(options: argparse.Namespace, directory: Path) -> Signing | None:
+    """Return the signer that the options name, ``None`` where they name none.
+
+    Args:
+        options: parsed by a parser with :func:`add_signer`.
+        directory: what relative paths in options mean.
+
+    Raises:
+        SignError: see :func:`signer_options` and :func:`mfbazel.sign.load_signer`.
+    """
+    if options.no_sign:
         return None
-    return load_signer(options.sign, given, directory)
+    given = signer_options(options)
+    return load_signer(options.sign, given, directory) if options.sign else None

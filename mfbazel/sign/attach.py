@@ -35,6 +35,17 @@ class Item:
     documents: tuple[Document, ...] = ()
     signed: bool = True
 
+    def reference(self, client: Client, path: str) -> str:
+        """Return ``host/path@sha256:…`` of the manifest in the repository ``path``."""
+        return str(Reference(client.host, path, digest=self.subject.digest))
+
+    def wish(self, signing: Signing | None) -> str:
+        """Return what stands for all that it gets; a mark remembers it."""
+        documents = sorted(document.sha256 for document in self.documents)
+        signer = [signing.name, dict(signing.options)] if signing else None
+        text = json.dumps([self.signed, documents, signer], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -74,7 +85,7 @@ def attach(
     """
     marks = marks or Marks(None)
     wanting = [
-        (item, str(Reference(client.host, path, digest=item.subject.digest)), _wish(item, signing))
+        (item, item.reference(client, path), item.wish(signing))
         for item in items
         if item.documents or (signing and item.signed)
     ]
@@ -121,11 +132,3 @@ def _signed(client: Client, path: str, digest: str, signing: Signing) -> bool:
     except SignError:
         return False
     return True
-
-
-def _wish(item: Item, signing: Signing | None) -> str:
-    """Return what stands for all that ``item`` gets."""
-    documents = sorted(document.sha256 for document in item.documents)
-    signer = [signing.name, dict(signing.options)] if signing else None
-    text = json.dumps([item.signed, documents, signer], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()

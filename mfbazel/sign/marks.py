@@ -33,6 +33,10 @@ class Marks:
             self._new[reference] = wish
         return done
 
+    def without(self) -> Marks:
+        """Return marks that know of nothing, for what has to be looked at; nothing is remembered of it."""
+        return Marks(None)
+
     def set(self, reference: str, wish: str) -> None:
         """Remember that what ``wish`` stands for is done to ``reference``."""
         self._new[reference] = wish

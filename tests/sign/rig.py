@@ -161,6 +161,16 @@ def cosign_keys(directory: Path, name: str = "cosign", password: str = "") -> Ke
     return Keys(directory / f"{name}.key", directory / f"{name}.pub")
 
 
+def install_acme(site: Path) -> None:
+    """Install the signer of a team that docs/signing.md shows, as it stands there, below ``site``; it is quick."""
+    text = Path("docs/signing.md").read_text()
+    info = site / "acme_signer-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / "acme_signer.py").write_text(text.split("```python\n")[1].split("```")[0])
+    (info / "entry_points.txt").write_text(text.split("```ini\n")[1].split("```")[0])
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-signer\nVersion: 1.0\n")
+
+
 def notation_home(directory: Path, name: str = "mfbazel.test", trusts: Path | None = None) -> Path:
     """Make a configuration of notation with a test key; it trusts that key, or the one of ``trusts``."""
     directory.mkdir(parents=True)

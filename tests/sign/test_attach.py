@@ -14,7 +14,7 @@ from mfbazel.registry import Client
 from mfbazel.sign import Item, Marks, SignError, Signing, Target, UnsignedError, attach, load_signer, parse_document
 from mfbazel.sign.documents import SPDX
 from mfbazel.sign.referrers import fallback_tag, list_referrers
-from tests.sign.rig import ListingGate, cosign_keys, docker_registry, push_image, spdx
+from tests.sign.rig import ListingGate, cosign_keys, docker_registry, install_acme, push_image, spdx
 
 PATH = "ml/churn"
 
@@ -202,15 +202,8 @@ def test_a_push_without_marks_signs_nothing_that_the_signer_accepts(
 def test_a_signer_of_a_team_is_found_by_its_entry_point(
     fallback: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The example of docs/signing.md, as it stands there."""
-    text = Path("docs/signing.md").read_text()
-    package = tmp_path / "site"
-    info = package / "acme_signer-1.0.dist-info"
-    info.mkdir(parents=True)
-    (package / "acme_signer.py").write_text(text.split("```python\n")[1].split("```")[0])
-    (info / "entry_points.txt").write_text(text.split("```ini\n")[1].split("```")[0])
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-signer\nVersion: 1.0\n")
-    monkeypatch.syspath_prepend(str(package))
+    install_acme(tmp_path / "site")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
     monkeypatch.setenv("ACME_KEY", "a secret of the team")
     signing = load_signer("acme", {"key": "ACME_KEY"}, tmp_path)
     client = Client(fallback.host)
