@@ -40,6 +40,9 @@ def verify(deployed: Deployed, wish: Wish, make_client: Callable[[str], Client])
     """
     clients = _Clients(make_client)
     images = [image for image in deployed.images if not wish.steps or image.step in wish.steps]
+    if wish.locked:
+        order = {step: position for position, step in enumerate(wish.locked.steps)}
+        images.sort(key=lambda image: order.get(image.step, len(order)))
     hosts = {image.reference.host for image in images} | ({deployed.artifact.host} if deployed.artifact else set())
     for host in sorted(hosts):
         clients.of(host)  # before threads ask for it
@@ -85,7 +88,7 @@ def _of_flow(deployed: Deployed, wish: Wish, clients: _Clients) -> Iterator[Chec
 def _steps_agree(deployed: Deployed, locked: Locked) -> Check:
     has, wants = {image.step for image in deployed.images}, set(locked.steps)
     if has == wants:
-        return Check(FLOW, "steps", Status.OK, f"{len(has)} steps, as {locked.path.name} has them")
+        return Check(FLOW, "steps", Status.OK, f"{len(has)} steps, those that are locked")
     parts = [("lacks", wants - has), ("has besides", has - wants)]
     said = "; ".join(f"it {verb} {', '.join(sorted(names))}" for verb, names in parts if names)
     return Check(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from mfbazel.registry import Client
+from mfbazel.registry.artifact import SCHEME
 from mfbazel.sign.arguments import add_signer, signing_of
 from mfbazel.state import images_path, workspace_dir
 from mfbazel.usage import show_target
@@ -34,10 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     workspace = options.workspace or (workspace_dir() if not options.images else Path.cwd())
     signing = signing_of(options, workspace)
     locked = _lock(options)
-    source = options.images or str(images_path(workspace, options.label))
+    source = _typed(options.images) if options.images else str(images_path(workspace, options.label))
     deployed = read_deployed(source, options.insecure, options.timeout)
     _check_steps(options.step, deployed)
-    built = _built(options.built) if options.built else None
+    built = _built(Path(_typed(str(options.built)))) if options.built else None
     wish = Wish(signing, locked, tuple(dict.fromkeys(options.expect)), built, options.step, options.blobs)
     checks = list(verify(deployed, wish, lambda host: Client(host, options.insecure, options.timeout)))
     if options.json:
@@ -46,6 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_checks(checks)
         print(f"{deployed.where}: {summary(checks)}", file=sys.stderr)
     return 0 if passed(checks) else 1
+
+
+def _typed(path: str) -> str:
+    """Return a path as the person meant it who typed ``bazel run``, which changes the directory; or an address."""
+    return path if path.startswith(SCHEME) else str(Path(os.environ.get("BUILD_WORKING_DIRECTORY", ""), path))
 
 
 def _lock(options: argparse.Namespace) -> Locked | None:

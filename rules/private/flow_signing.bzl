@@ -2,8 +2,8 @@
 
 _KINDS = ["spdx", "cyclonedx", "provenance"]
 
-def check_signing(label, attach, sign, sign_options):
-    """Fails where the attributes contradict themselves, or hold what must not be written down.
+def signing_problem(label, attach, sign, sign_options):
+    """Returns what is wrong with the attributes: they contradict themselves, or hold what must not be written down; "" where nothing is.
 
     Names of signers and of their options are checked where they are known: when the flow is pushed or verified.
 
@@ -15,12 +15,13 @@ def check_signing(label, attach, sign, sign_options):
     """
     for kind in attach:
         if kind not in _KINDS:
-            fail("{}: attribute `attach`: {} is none of {}".format(label, repr(kind), ", ".join([repr(known) for known in _KINDS])))
+            return "{}: attribute `attach`: {} is none of {}".format(label, repr(kind), ", ".join([repr(known) for known in _KINDS]))
     if sign_options and not sign:
-        fail("{}: attribute `sign_options` is of a signer, and `sign` names none, for example \"cosign\"".format(label))
+        return "{}: attribute `sign_options` is of a signer, and `sign` names none, for example \"cosign\"".format(label)
     for option, value in sign_options.items():
         if "-----BEGIN" in value or "\n" in value:
-            fail("{}: attribute `sign_options`: {} holds a key or another text of several lines; name the key instead: a file, \"env://VARIABLE\", or the address of a key service".format(label, repr(option)))
+            return "{}: attribute `sign_options`: {} holds a key or another text of several lines; name the key instead: a file, \"env://VARIABLE\", or the address of a key service".format(label, repr(option))
+    return ""
 
 def signing_options(sign, sign_options):
     """Returns the options that name the signer, each one argument.

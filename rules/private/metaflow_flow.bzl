@@ -10,7 +10,7 @@ load(":flow_reading.bzl", "flow_reading")
 load(":flow_runtime.bzl", "flow_runtime")
 load(":flow_sboms.bzl", "flow_sboms")
 load(":flow_shell.bzl", "flow_shell")
-load(":flow_signing.bzl", "check_signing", "signing_options")
+load(":flow_signing.bzl", "signing_options", "signing_problem")
 load(":flow_spec.bzl", "flow_spec")
 load(":flow_step_images.bzl", "flow_step_images")
 load(":image_options.bzl", "image_options")
@@ -124,7 +124,9 @@ def metaflow_flow(
     if not datastores:
         fail("metaflow_flow {}: datastores is empty: name where the steps keep their data, for example [\"s3\"]".format(name))
     label = "//{}:{}".format(native.package_name(), name)
-    check_signing(label, attach, sign, sign_options)
+    problem = signing_problem(label, attach, sign, sign_options)
+    if problem:
+        fail(problem)
     if infer not in ("off", "check", "add"):
         fail("metaflow_flow {}: infer = {} is none of \"off\", \"check\", \"add\"".format(name, repr(infer)))
     if len({file: None for file in configs.values()}) < len(configs):
