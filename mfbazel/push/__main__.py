@@ -15,6 +15,7 @@ from mfbazel.push.options import add_crane, add_sending, add_store, in_working_d
 from mfbazel.push.prepare import FlowPush
 from mfbazel.push.promote_command import add_promote
 from mfbazel.push.report import Reporter
+from mfbazel.sign.arguments import add_signer, signer_options
 from mfbazel.state import workspace_dir
 from mfbazel.usage import show_target
 
@@ -43,6 +44,9 @@ def _flow(options: argparse.Namespace) -> int:
         output=options.output and in_working_directory(options.output),
         tags=options.tag,
         artifact=options.artifact,
+        sign=None if options.no_sign else options.sign,
+        sign_options={} if options.no_sign else signer_options(options),
+        attach=options.attach,
     )
     reporter = Reporter(results=not options.json)
     pushed = push_flows([request], settings_of(options), reporter)
@@ -105,9 +109,18 @@ def _add_flow(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     flow.add_argument(
         "--workspace", type=Path, help="the Bazel workspace (default: $BUILD_WORKSPACE_DIRECTORY, or around here)"
     )
+    flow.add_argument(
+        "--attach",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="an SBOM or a provenance statement; becomes a referrer of the image that it is about; repeat",
+    )
+    add_signer(flow, "who signs images, what is attached, and images.json")
     add_sending(flow)
     add_store(flow)
-    show_target(flow, ("images", "image", "crane", "label", "workspace"))
+    show_target(flow, ("images", "image", "crane", "label", "workspace", "attach"))
 
 
 def _add_load(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

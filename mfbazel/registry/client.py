@@ -15,6 +15,8 @@ from mfbazel.registry.transport import Answer, Deadline, Transport
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 """Media type of an image manifest (OCI image-spec 1.1)."""
+INDEX = "application/vnd.oci.image.index.v1+json"
+"""Media type of an image index (OCI image-spec 1.1)."""
 DEFAULT_TIMEOUT = 30.0
 """Seconds that one operation may take, with all its retries."""
 MOST_BLOB_BYTES = 64 << 20
@@ -23,7 +25,7 @@ MOST_BLOB_BYTES = 64 << 20
 _MANIFESTS = ", ".join(
     (
         MANIFEST,
-        "application/vnd.oci.image.index.v1+json",
+        INDEX,
         "application/vnd.docker.distribution.manifest.v2+json",
         "application/vnd.docker.distribution.manifest.list.v2+json",
     )
@@ -127,6 +129,23 @@ class Client:
             answer = about.expect(about.call("PUT", f"manifests/{name}", {"Content-Type": media_type}, data), 201)
             same_digest(digest, answer.headers.get("Docker-Content-Digest", ""))
         return digest
+
+    def speaks_plain_http(self) -> bool:
+        """Whether the registry is spoken to without TLS, which :class:`Transport` allows for few.
+
+        Raises:
+            RegistryError: it cannot be reached.
+        """
+        deadline = self._deadline or Deadline(self.timeout)
+        try:
+            return self._transport.origin(deadline).startswith("http://")
+        except Failure as failure:
+            raise explain(failure, Subject(self.host, self.host, "asking how it is spoken to")) from None
+
+    @property
+    def insecure(self) -> bool:
+        """Whether plain HTTP and unverifiable certificates are allowed."""
+        return self._transport.insecure
 
     def head_blob(self, path: str, digest: str) -> bool:
         """Whether the repository has a blob.

@@ -9,21 +9,29 @@ def _flow_command_impl(ctx):
         lines += ["--label", info.label, "--images", info.json.short_path, "--crane", ctx.executable._crane.short_path]
     elif ctx.attr.command == "load":
         lines += ["--tag", info.label.removeprefix("//").removeprefix(":").replace(":", "/").lower()]
+    lines += ctx.attr.options
+    documents = [ctx.attr.sboms[OutputGroupInfo][kind] for kind in ctx.attr.attach]
+    files = depset(transitive = documents).to_list()
+    for document in files:
+        lines += ["--attach", document.short_path]
     for step, image in info.images.items():
         lines += ["--image", "{}={}".format(step, image.short_path)]
     arguments = ctx.actions.declare_file(ctx.label.name + ".args")
     ctx.actions.write(arguments, "\n".join(lines) + "\n")
     return [DefaultInfo(
         files = depset([arguments]),
-        runfiles = ctx.runfiles([arguments, ctx.executable._crane]).merge(ctx.attr.images[DefaultInfo].default_runfiles),
+        runfiles = ctx.runfiles([arguments, ctx.executable._crane] + files).merge(ctx.attr.images[DefaultInfo].default_runfiles),
     )]
 
 flow_command = rule(
     implementation = _flow_command_impl,
     doc = "The arguments, one per line, with which mfbazel.push or mfbazel.container works on the images of a flow, and all files that they name.",
     attrs = {
+        "attach": attr.string_list(doc = "Output groups of `sboms` that are attached to the images."),
         "command": attr.string(mandatory = True, values = ["flow", "load", "shell"], doc = "Subcommand of mfbazel.push; shell: of mfbazel.container."),
         "images": attr.label(mandatory = True, providers = [FlowImagesInfo], doc = "The images."),
+        "options": attr.string_list(doc = "More options, each one argument."),
+        "sboms": attr.label(doc = "The documents about the images (flow_sboms)."),
         "_crane": attr.label(default = "//rules/private:crane", executable = True, cfg = "target"),
     },
 )
