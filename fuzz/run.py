@@ -3,8 +3,8 @@
     PYTHONPATH=. python fuzz/run.py wheel --seconds 600
     PYTHONPATH=. python fuzz/run.py wheel --replay FILE ...
 
-With atheris, inputs that reach something new become seeds; without it, changes are made blindly. Prints inputs, outcomes,
-processor time and findings; each kind of finding is written to a file. Exits with 1 when there is one.
+With atheris, inputs that reach something new become seeds; without it, changes are made blindly. Prints inputs,
+outcomes, processor time and findings; each kind of finding is written to a file. Exits with 1 when there is one.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the random changes (default: 1)")
     parser.add_argument("--blind", action="store_true", help="do without atheris")
     parser.add_argument("--corpus", type=Path, metavar="DIR", help="where atheris keeps inputs (default: nowhere)")
-    parser.add_argument("--findings", type=Path, metavar="DIR", default=Path("fuzz-findings"), help="for inputs that fail")
+    parser.add_argument(
+        "--findings", type=Path, metavar="DIR", default=Path("fuzz-findings"), help="for inputs that fail"
+    )
     parser.add_argument("--minimise", type=Path, metavar="DIR", help="write the inputs of --corpus that matter there")
     parser.add_argument("--replay", nargs="+", type=Path, metavar="FILE", help="read these inputs instead")
     return parser

@@ -53,10 +53,18 @@ def finding(target: Target, data: bytes) -> tuple[str, Finding | None]:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "mfbazel" in frame.filename]
-            place = f"{Path(frames[-1].filename).stem}.{frames[-1].name}" if frames else "target"
+            place = _place(error)
             text = "".join(traceback.format_exception(error, limit=-12))
             return "finding", Finding(f"{type(error).__name__}-{place}", text[-6_000:])
+
+
+def _place(error: BaseException) -> str:
+    """Return where an input failed: the property, or the last function of ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if type(error).__name__ == "BrokenError":  # its module may have been imported twice
+        return f"{frames[-2].name}.{frames[-2].lineno}"
+    own = [frame for frame in frames if "/mfbazel/" in frame.filename] or frames
+    return f"{Path(own[-1].filename).stem}.{own[-1].name}"
 
 
 @contextmanager

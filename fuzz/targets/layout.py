@@ -63,7 +63,12 @@ def _write(data: bytes, layout: Path) -> None:
 
 def seeds() -> list[bytes]:
     """Return an image, an index of it, and what refers to itself or elsewhere."""
-    config = {"architecture": "amd64", "os": "linux", "rootfs": {"diff_ids": ["sha256:" + "0" * 64]}, "config": {"Env": ["A=1"]}}
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "rootfs": {"diff_ids": ["sha256:" + "0" * 64]},
+        "config": {"Env": ["A=1"]},
+    }
     layer = b"layer"
     manifest = b'{"config": {"@0"}, "layers": [{"@1", "mediaType": "application/vnd.oci.image.layer.v1.tar+zstd"}]}'
     index = (
@@ -77,13 +82,17 @@ def seeds() -> list[bytes]:
         b"\n".join([*image, index, b'{"manifests": [{"@3"}]}']),
         b"\n".join([*image, b'{"manifests": []}']),
         elsewhere,
-        b"\n".join([b'{"config": {"digest": "sha256:/etc/passwd", "size": 1}, "layers": []}', b'{"manifests": [{"@0"}]}']),
+        b"\n".join(
+            [b'{"config": {"digest": "sha256:/etc/passwd", "size": 1}, "layers": []}', b'{"manifests": [{"@0"}]}']
+        ),
     ]
 
 
 _mutate = mutate_lines(
-    "{", "}", "[", "]", ",", '"@0"', '"@1"', '"@2"', '"@3"', '"digest": "sha256:', "../", "/etc/passwd", '"size": -1', "null", "1",
-    '"mediaType": "application/vnd.oci.image.index.v1+json"', '"manifests": [', '"layers": [', '"config": ', "true", "1e999",
+    "{", "}", "[", "]", ",", '"@0"', '"@1"', '"@2"', '"@3"', '"digest": "sha256:', "../", "/etc/passwd",
+    '"size": -1', "null",
+    "1", '"mediaType": "application/vnd.oci.image.index.v1+json"', '"manifests": [', '"layers": [', '"config": ',
+    "true", "1e999",
     '"platform": {}', '"Env": ["x"]', "\udcff",
 )  # fmt: skip
 TARGET = Target(run, seeds, ("mfbazel.container.layout", "mfbazel.push.layout", "json"), _mutate)

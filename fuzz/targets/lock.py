@@ -1,6 +1,7 @@
 """A lock directory or a policy is read, or refused with an error for the user.
 
-An input's first byte says what the rest is: ``flow.json``, a requirements file, ``mfbazel.toml``, or an audit of the lock.
+An input's first byte says what the rest is: ``flow.json``, a requirements file, ``mfbazel.toml``, or ``flow.json`` that
+is audited.
 """
 
 from __future__ import annotations
@@ -72,7 +73,14 @@ _SHA = "0123456789abcdef" * 4
 
 def seeds() -> list[bytes]:
     """Return a small lock, its requirements file, and a policy."""
-    wheel = {"name": "a", "version": "1", "file": "a-1-py3-none-any.whl", "size": 10, "license": "MIT", "modules": ["a"]}
+    wheel = {
+        "name": "a",
+        "version": "1",
+        "file": "a-1-py3-none-any.whl",
+        "size": 10,
+        "license": "MIT",
+        "modules": ["a"],
+    }
     environment = {
         "python": "3.14",
         "requirements": ["a==1"],
@@ -100,8 +108,10 @@ def seeds() -> list[bytes]:
 
 
 _change = mutate_lines(
-    "{", "}", "[", "]", ",", ":", "null", "1", '"', '"a"', '"../x"', '"/etc/passwd"', '"\\u0000"', '""', "-1", "1e999", "true",
-    '"train.txt"', "==", " \\", "--hash=sha256:", "# via ", "exempt", '"x" * ', "[refused]", "[exempt]", "*", "\udcff",
+    "{", "}", "[", "]", ",", ":", "null", "1", '"', '"a"', '"../x"', '"/etc/passwd"', '"\\u0000"', '""', "-1",
+    "1e999",
+    "true", '"train.txt"', "==", " \\", "--hash=sha256:", "# via ", "exempt", '"x" * ', "[refused]", "[exempt]", "*",
+    "\udcff",
 )  # fmt: skip
 
 

@@ -91,8 +91,9 @@ def seeds() -> list[bytes]:
 
 
 _change = mutate_lines(
-    ",", '"', "\r", "sha256=", "sha384=", "=", _DIGEST, "[console_scripts]", "x = a:b", ":", "[", "]", "/", "..", "License: ",
-    "Classifier: License :: ", " OR ", " AND ", "(", "{", "file:///x", "\u0660", "9" * 5000, "GB", "\udcff",
+    ",", '"', "\r", "sha256=", "sha384=", "=", _DIGEST, "[console_scripts]", "x = a:b", ":", "[", "]", "/", "..",
+    "License: ",    "Classifier: License :: ", " OR ", " AND ", "(", "{", "file:///x", "\u0660", "9" * 5000, "GB",
+    "\udcff",
 )  # fmt: skip
 
 

@@ -58,5 +58,7 @@ def seeds() -> list[bytes]:
     ]
 
 
-_mutate = mutate_lines("/", "..", ".", "\\", "\u00e9", "e\u0301", "\0", "\u202e", "K", "\u212a", "\u00df", "x" * 90, "C:", ".wh.")
+_mutate = mutate_lines(
+    "/", "..", ".", "\\", "\u00e9", "e\u0301", "\0", "\u202e", "K", "\u212a", "\u00df", "x" * 90, "C:", ".wh."
+)
 TARGET = Target(run, seeds, ("mfbazel.layer.tar", "mfbazel.wheel"), _mutate)

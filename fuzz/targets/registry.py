@@ -53,8 +53,9 @@ def seeds() -> list[bytes]:
 
 
 _change = mutate_lines(
-    "Bearer ", "Basic", "realm=", '"', "\\", ",", " ", "=", ":", "@", "/", "sha256:" + "0" * 64, ".", "..", "-", "[::1]", "a" * 60,
-    "localhost", "\udcff", "\u0660", "user:hunter2@",
+    "Bearer ", "Basic", "realm=", '"', "\\", ",", " ", "=", ":", "@", "/", "sha256:" + "0" * 64, ".", "..", "-",
+    "[::1]",
+    "a" * 60, "localhost", "\udcff", "\u0660", "user:hunter2@",
 )  # fmt: skip
 
 

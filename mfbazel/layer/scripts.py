@@ -49,7 +49,12 @@ def entry_point_scripts(text: str, python: str) -> dict[str, bytes]:
 
 def _script(section: str, name: str, value: str, python: str) -> bytes:
     match = _VALUE.fullmatch(value.strip())
-    if match is None or not all(map(_importable, match.group("module", "attribute"))) or name in (".", "..") or "/" in name:
+    if (
+        match is None
+        or not all(map(_importable, match.group("module", "attribute")))
+        or name in (".", "..")
+        or "/" in name
+    ):
         raise ValueError(f"[{section}] {name} = {value} is not of the form name = module:function")
     attribute = match["attribute"]
     first = attribute.partition(".")[0]

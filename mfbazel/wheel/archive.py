@@ -10,6 +10,7 @@ import stat
 import struct
 import zipfile
 import zlib
+from collections.abc import Collection
 from typing import BinaryIO
 
 from mfbazel.wheel.limits import SETTING, Limits
@@ -25,6 +26,7 @@ _ENCRYPTED = 0x1 | 0x40 | 0x2000
 """Flags of entries that are encrypted in one way or another (4.4.4)."""
 
 _PATCH = 0x20
+_UTF8 = 0x800
 _SHOWN = 300
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
@@ -77,6 +79,11 @@ def contents(archive: zipfile.ZipFile, file: BinaryIO, limits: Limits) -> dict[s
             )
         if not name.endswith("/"):
             infos[name] = info
+    if file_above := _file_above(infos):
+        raise UnsafeWheelError(
+            f"unsafe member {_shown(file_above)}: it is a file, and a directory of others. Do not install this wheel; "
+            "report it to its authors."
+        )
     return infos
 
 
@@ -94,15 +101,18 @@ def content_offset(file: BinaryIO, info: zipfile.ZipInfo) -> int:
     signature, _, flags, method, _, _, _, _, _, length, extra = _LOCAL.unpack(head)
     if signature != b"PK\3\4":
         raise ValueError("there is no local header where the central directory says")
-    name = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437")
-    if (file.read(length), method, flags & _ENCRYPTED) != (name, info.compress_type, info.flag_bits & _ENCRYPTED):
+    if (file.read(length), method, flags & _ENCRYPTED) != (
+        _raw_name(info),
+        info.compress_type,
+        info.flag_bits & _ENCRYPTED,
+    ):
         raise ValueError("its local header is of another name or compression than the central directory says")
-    return info.header_offset + _LOCAL.size + length + int(extra)
+    return int(info.header_offset + _LOCAL.size + length + extra)
 
 
 def _check_frame(archive: zipfile.ZipFile, file: BinaryIO, listed: list[zipfile.ZipInfo]) -> int:
     """Check that the archive is the whole file, and its entries lie one after another; return the file's size."""
-    size = file.seek(0, 2)
+    size: int = file.seek(0, 2)
     file.seek(max(0, size - _END.size - len(archive.comment)))
     record = file.read(_END.size)
     fields = _END.unpack(record) if len(record) == _END.size else (b"",)
@@ -122,10 +132,29 @@ def _check_frame(archive: zipfile.ZipFile, file: BinaryIO, listed: list[zipfile.
                 f"its members {before!r} and {info.orig_filename!r} overlap. Do not install this wheel; report it to "
                 "its authors."
             )
-        end, before = info.header_offset + _LOCAL.size + info.compress_size, info.orig_filename or "?"
+        end = info.header_offset + _LOCAL.size + len(_raw_name(info)) + info.compress_size
+        before = info.orig_filename or "?"
     if end > archive.start_dir:
         raise UnsafeWheelError(f"its member {before!r} does not end before the central directory. Download it again.")
     return size
+
+
+def _file_above(names: Collection[str]) -> str | None:
+    """Return one of ``names`` that is a directory of another one."""
+    directories: set[str] = set()
+    for name in names:
+        directory = name.rpartition("/")[0]
+        while directory and directory not in directories:
+            if directory in names:
+                return directory
+            directories.add(directory)
+            directory = directory.rpartition("/")[0]
+    return None
+
+
+def _raw_name(info: zipfile.ZipInfo) -> bytes:
+    """Return the name of an entry as the archive has it."""
+    return info.orig_filename.encode("utf-8" if info.flag_bits & _UTF8 else "cp437")
 
 
 def _unsafe_entry(info: zipfile.ZipInfo) -> str | None:
