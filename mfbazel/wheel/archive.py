@@ -27,6 +27,7 @@ _ENCRYPTED = 0x1 | 0x40 | 0x2000
 
 _PATCH = 0x20
 _UTF8 = 0x800
+_SAME = _ENCRYPTED | _UTF8  # in both headers of an entry
 _SHOWN = 300
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
@@ -101,10 +102,10 @@ def content_offset(file: BinaryIO, info: zipfile.ZipInfo) -> int:
     signature, _, flags, method, _, _, _, _, _, length, extra = _LOCAL.unpack(head)
     if signature != b"PK\3\4":
         raise ValueError("there is no local header where the central directory says")
-    if (file.read(length), method, flags & _ENCRYPTED) != (
+    if (file.read(length), method, flags & _SAME) != (
         _raw_name(info),
         info.compress_type,
-        info.flag_bits & _ENCRYPTED,
+        info.flag_bits & _SAME,
     ):
         raise ValueError("its local header is of another name or compression than the central directory says")
     return int(info.header_offset + _LOCAL.size + length + extra)

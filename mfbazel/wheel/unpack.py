@@ -13,6 +13,7 @@ import argparse
 import shutil
 import sys
 import zipfile
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from mfbazel.wheel.archive import DAMAGED, UnsafeWheelError, contents
@@ -22,10 +23,15 @@ from mfbazel.wheel.limits import Limits, parse_limits
 _SCHEMES = {"purelib": "", "platlib": "", "scripts": "bin"}
 
 
-def site_path(member: str) -> PurePosixPath | None:
-    """Return where ``member`` of a wheel, a safe path, lies below the directory; None when it is not for it."""
+def site_path(member: str, data: Collection[str]) -> PurePosixPath | None:
+    """Return where ``member`` of a wheel, a safe path, lies below the directory; None when it is not for it.
+
+    Args:
+        member: path in the wheel.
+        data: names of the directories that are not installed where they are.
+    """
     path = PurePosixPath(member)
-    if path.parts and path.parts[0].endswith(".data"):
+    if path.parts and path.parts[0] in data:
         if len(path.parts) < 3 or path.parts[1] not in _SCHEMES:
             return None
         return PurePosixPath(_SCHEMES[path.parts[1]], *path.parts[2:])
@@ -43,8 +49,11 @@ def unpack(wheel: Path, directory: Path, limits: Limits | None = None) -> None:
         OSError: a file could not be written.
     """
     with wheel.open("rb") as file, zipfile.ZipFile(wheel) as archive:
-        for name, info in contents(archive, file, limits or Limits()).items():
-            path = site_path(name)
+        infos = contents(archive, file, limits or Limits())
+        tops = {name.partition("/")[0] for name in infos}
+        data = {f"{top.removesuffix('.dist-info')}.data" for top in tops if top.endswith(".dist-info")}
+        for name, info in infos.items():
+            path = site_path(name, data)
             if path is None:
                 continue
             target = directory / path
