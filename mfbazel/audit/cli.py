@@ -62,7 +62,9 @@ def _layers(arguments: argparse.Namespace, workspace: Path) -> LayerAudit | None
     """Read the layers of the images, where that is asked for; with ``--layers`` Bazel builds them first."""
     images: dict[str, Path] = dict(arguments.image)
     if arguments.layers:
-        images |= build_images(arguments.label, workspace, os.environ, Path.cwd(), "Without --layers no image is needed.").steps
+        images |= build_images(
+            arguments.label, workspace, os.environ, Path.cwd(), "Without --layers no image is needed."
+        ).steps
     if not images:
         return None
     wanted = {step: layout for step, layout in images.items() if step in (arguments.step or images)}
@@ -85,8 +87,8 @@ def _found(path: Path, option: str = "--advisories") -> Path:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m mfbazel.audit",
-        description="List the licence of every locked package, the advisories that apply to it, and what layers should not hold.",
-        epilog="Exit code: 1 when an advisory applies that is not ignored, or a layer holds what it should not, else 0.",
+        description="List the licence of every locked package, the advisories that apply, and what layers should not hold.",
+        epilog="Exit code: 1 when an advisory applies that is not ignored, or a layer has what it should not, else 0.",
         fromfile_prefix_chars="@",
     )
     parser.add_argument("--lock-dir", required=True, type=Path, metavar="DIR", help="the lock directory")

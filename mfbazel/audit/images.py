@@ -94,7 +94,7 @@ def read_images(layout: Path) -> list[Image]:
 
 
 def audit_layers(
-    steps: Mapping[str, Path], exempt: Sequence[str], progress: Callable[[int, int], None] = lambda done, total: None
+    steps: Mapping[str, Path], exempt: Sequence[str], progress: Callable[[int, int], None] = lambda *_: None
 ) -> LayerAudit:
     """Read every layer of the images once.
 
@@ -181,7 +181,11 @@ def _images(layout: Path, descriptor: Mapping[str, Any], depth: int = 0) -> Iter
     said += [""] * len(content["layers"])
     layers = tuple(
         ImageLayer(
-            _blob(layout, layer), layer["digest"], layer["mediaType"], int(layer["size"]), " ".join(said[at].split())[:100]
+            _blob(layout, layer),
+            layer["digest"],
+            layer["mediaType"],
+            int(layer["size"]),
+            " ".join(said[at].split())[:100],
         )
         for at, layer in enumerate(content["layers"])
     )

@@ -19,6 +19,8 @@ from isal import igzip, isal_zlib
 from mfbazel.audit.errors import AuditError
 from mfbazel.audit.secrets import LONGEST, secrets
 
+# Its type stubs declare an instance.
+_GZIP_ERROR = cast(type[Exception], isal_zlib.error)
 _READ = 1 << 20
 _LONGEST_RECORD = 64 << 20
 _SETUID, _SETGID, _STICKY, _WRITABLE = 0o4000, 0o2000, 0o1000, 0o002
@@ -86,7 +88,7 @@ def read_layer(
                     pass
             while stream.read(_READ):
                 pass
-    except (tarfile.TarError, zstandard.ZstdError, isal_zlib.error, EOFError, OSError) as error:
+    except (tarfile.TarError, zstandard.ZstdError, _GZIP_ERROR, EOFError, OSError) as error:
         raise AuditError(f"the layer {blob} cannot be read: {error}. Build the image again.") from error
     if stream.digest != digest:
         raise AuditError(f"the layer {blob} is damaged: its digest is {stream.digest}. Build the image again.")
@@ -120,10 +122,12 @@ class _Counting(io.RawIOBase):
 @contextmanager
 def _uncompressed(stream: _Counting, media_type: str, blob: Path) -> Iterator[IO[bytes]]:
     if media_type.endswith(("+zstd", ".zstd")):
-        with zstandard.ZstdDecompressor().stream_reader(stream, read_size=_READ, read_across_frames=True) as content:
+        with zstandard.ZstdDecompressor().stream_reader(
+            cast(IO[bytes], stream), read_size=_READ, read_across_frames=True
+        ) as content:
             yield cast(IO[bytes], content)
     elif media_type.endswith(("+gzip", ".gzip")):
-        with igzip.IGzipFile(fileobj=io.BufferedReader(stream, _READ), mode="rb") as unzipped:
+        with igzip.IGzipFile(fileobj=io.BufferedReader(stream, _READ), mode="rb") as unzipped:  # type: ignore[no-untyped-call]
             yield cast(IO[bytes], unzipped)
     elif media_type.endswith(".tar"):
         yield cast(IO[bytes], stream)

@@ -44,8 +44,8 @@ def show_layers(audit: LayerAudit, console: Console) -> None:
         found = f"{len(counting)} {'file' if len(counting) == 1 else 'files'}"
         console.print(f"{where}: {found} that should not be there", style="red")
         console.print(
-            f"  Take them out of the package, the files or the base that they are from; what somebody looked at goes into "
-            f"\\[exempt] files of {FILE}.",
+            f"  Take them out of the package, the files or the base that they are from; what somebody looked at goes "
+            f"into \\[exempt] files of {FILE}.",
             soft_wrap=True,
         )
     else:
@@ -64,10 +64,10 @@ def _show(findings: Sequence[LayerFinding], console: Console) -> None:
 
 @contextmanager
 def bar() -> Iterator[Callable[[int, int], None]]:
-    """Give a function that shows how many bytes of how many have been read, on standard error where that is a terminal."""
+    """Give a function that shows, on a terminal, how many bytes of how many have been read."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda done, total: None
+        yield lambda *_: None
         return
     columns = (TextColumn("reading layers"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:

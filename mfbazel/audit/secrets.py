@@ -69,7 +69,11 @@ _FILES: tuple[tuple[re.Pattern[str], str, Callable[[bytes], bool]], ...] = tuple
     for name, what, holds in (
         (r"[._]netrc", "a .netrc with passwords", _holds(b"password")),
         (r"\.pypirc", "a .pypirc with passwords", _holds(b"password")),
-        (r"(?:\.?pip/pip|pip|\.pip|uv)\.(?:conf|ini|toml)", "an index with credentials", lambda text: bool(_LOGIN.search(text))),
+        (
+            r"(?:\.?pip/pip|pip|\.pip|uv)\.(?:conf|ini|toml)",
+            "an index with credentials",
+            lambda text: bool(_LOGIN.search(text)),
+        ),
         (r"\.git-credentials", "credentials of git", _holds(b"://")),
         (r"\.aws/credentials", "credentials of AWS", _holds(b"aws_secret_access_key", b"aws_session_token")),
         (r"\.docker/config\.json|\.dockercfg|containers/auth\.json", "credentials of registries", _docker),

@@ -9,7 +9,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from mfbazel.container.bazel import BuiltImages
 
 SITE = "opt/venv/lib/python3.14/site-packages"
 KEY = b"-----BEGIN RSA PRIVATE KEY-----\n" + base64.b64encode(bytes(range(100))) + b"\n-----END RSA PRIVATE KEY-----\n"
-PACK = {"none": bytes, "gzip": gzip.compress, "zstd": zstandard.compress}
+PACK: dict[str, Callable[[bytes], bytes]] = {"none": bytes, "gzip": gzip.compress, "zstd": zstandard.compress}
 Member = tuple[str, bytes, int]
 
 
@@ -54,7 +54,9 @@ def image(layout: Path, layers: Sequence[tuple[str, bytes]], compression: str = 
     config = {"os": "linux", "config": {"WorkingDir": "/metaflow"}, "history": history}
     manifest = {
         "config": blob(json.dumps(config).encode(), "application/vnd.oci.image.config.v1+json"),
-        "layers": [blob(PACK[compression](data), f"application/vnd.oci.image.layer.v1.tar{suffix}") for _, data in layers],
+        "layers": [
+            blob(PACK[compression](data), f"application/vnd.oci.image.layer.v1.tar{suffix}") for _, data in layers
+        ],
     }
     top = blob(json.dumps(manifest).encode(), "application/vnd.oci.image.manifest.v1+json")
     layout.joinpath("oci-layout").write_text("{}", encoding="utf-8")
@@ -62,18 +64,26 @@ def image(layout: Path, layers: Sequence[tuple[str, bytes]], compression: str = 
     return layout
 
 
-BASE = ("ADD base.tar /", tar(("usr/bin/su", b"", 0o4755), ("tmp/", b"", 0o1777), ("srv/", b"", 0o777), ("root/.netrc", b"password x", 0o600)))
+BASE = (
+    "ADD base.tar /",
+    tar(
+        ("usr/bin/su", b"", 0o4755), ("tmp/", b"", 0o1777), ("srv/", b"", 0o777), ("root/.netrc", b"password x", 0o600)
+    ),
+)
 VENV = ("virtual environment of Python 3.14", tar(("opt/venv/pyvenv.cfg", b"", 0o644), ("metaflow/", b"", 0o777)))
 PACKAGES = (
     "packages small",
     tar(
         (f"{SITE}/demo/key.pem", KEY, 0o644),
         (f"{SITE}/demo/open.py", b"", 0o666),
-        (f"{SITE}/demo-1.0.dist-info/RECORD", b"demo/key.pem,,\n\"demo/open.py\",,\n../../../bin/tool,,\n", 0o644),
+        (f"{SITE}/demo-1.0.dist-info/RECORD", b'demo/key.pem,,\n"demo/open.py",,\n../../../bin/tool,,\n', 0o644),
         ("opt/venv/bin/tool", b"", 0o6755),
     ),
 )
-FILES = ("first-party files", tar(("app/.env", b"API_TOKEN=abc\n", 0o644), ("app/.env.example", b"API_TOKEN=\n", 0o644)))
+FILES = (
+    "first-party files",
+    tar(("app/.env", b"API_TOKEN=abc\n", 0o644), ("app/.env.example", b"API_TOKEN=\n", 0o644)),
+)
 
 
 @pytest.mark.parametrize("compression", PACK)

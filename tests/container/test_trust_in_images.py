@@ -39,12 +39,12 @@ def site() -> Iterator[Site]:
         directory = Path(scratch)
         for name in ("engine", "store"):
             (directory / name).mkdir()
+        registry = Registry(CRANE, directory / "store", directory / "registry.log")
         with (
-            Registry(CRANE, directory / "store", directory / "registry.log") as registry,
+            registry,
             containers_for_ordinary_users_are_optional(),
             Engine(directory / "engine", registry.host, {}, directory / "podman.log") as engine,
         ):
-            assert isinstance(registry, Registry)
             yield Site(engine, registry, directory / "store")
 
 
@@ -81,7 +81,7 @@ def test_a_blob_that_was_changed_in_the_registry_starts_no_container(site: Site,
     pushed = subprocess.run([CRANE, "push", layout, name], capture_output=True, text=True, check=True).stdout.strip()
     (stored,) = (path for path in site.store.rglob(f"*{layer_of(layout)}*") if path.is_file())
     change(stored)
-    with pytest.raises(EngineError, match="sha256|digest"):
+    with pytest.raises(EngineError, match=r"sha256|digest"):
         site.engine.pull(pushed)
 
 

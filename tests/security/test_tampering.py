@@ -38,7 +38,11 @@ def test_a_wheel_that_was_changed_in_the_cache_is_not_used(tmp_path: Path, monke
     entry = tmp_path / "cache" / OTHER / index.name
     entry.parent.mkdir(parents=True)
     entry.write_bytes(b"evil")
-    for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index.parent), "PIP_CONFIG_FILE": "/dev/null"}.items():
+    for name, value in {
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(index.parent),
+        "PIP_CONFIG_FILE": "/dev/null",
+    }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MFBAZEL_WHEEL_CACHE", str(tmp_path / "cache"))
     with pytest.raises(FetchError, match=rf"locked:   sha256:{OTHER}"):
