@@ -87,7 +87,7 @@ def _found(path: Path, option: str = "--advisories") -> Path:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m mfbazel.audit",
-        description="List the licence of every locked package, the advisories that apply, and what layers should not hold.",
+        description="List the licence of every locked package, advisories that apply, and what layers should not hold.",
         epilog="Exit code: 1 when an advisory applies that is not ignored, or a layer has what it should not, else 0.",
         fromfile_prefix_chars="@",
     )
