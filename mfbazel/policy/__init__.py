@@ -12,8 +12,9 @@
     [refused]                                        # the same keys; wins over [allowed]
     packages = ["tensorflow<2.12"]
 
-    [exempt]                                         # packages whose licence somebody looked at
-    licences = ["some-package"]
+    [exempt]
+    licences = ["some-package"]                      # packages whose licence somebody looked at
+    files = ["/usr/bin/su", "**/tests/*.pem"]        # of layers, which an audit does not count
 
 Only the standard library and ``packaging`` are used: Metaflow's launching process reads it as well.
 """

@@ -17,6 +17,9 @@ FILE = "mfbazel.toml"
 KEYS = ("bases", "registries", "indexes", "licences", "packages")
 """What can be allowed and refused."""
 
+EXEMPT = ("licences", "files")
+"""What somebody can have looked at: licences of packages, and what an audit finds in layers."""
+
 TABLES = ("allowed", "refused", "exempt", "contact", "registries")
 """The tables and keys of ``mfbazel.toml`` that this package reads."""
 
@@ -28,7 +31,7 @@ class Rules:
     Attributes:
         allowed: entries by key; a key that is missing allows everything.
         refused: entries by key.
-        exempt: entries by key; only ``licences`` has them: names of packages.
+        exempt: entries by key: ``licences``, names of packages; ``files``, paths in images.
         contact: whom to ask, empty when nobody is named.
     """
 
@@ -108,7 +111,7 @@ def parse_rules(document: Mapping[str, Any]) -> Rules:
     return Rules(
         allowed=_table(document, "allowed", KEYS),
         refused=_table(document, "refused", KEYS),
-        exempt=_table(document, "exempt", ("licences",)),
+        exempt=_table(document, "exempt", EXEMPT),
         contact=contact,
     )
 
@@ -135,7 +138,7 @@ def _entries(table: str, key: str, value: Any, keys: tuple[str, ...]) -> tuple[s
 def _problem(table: str, key: str, entry: str) -> str:
     """Say what is wrong with an entry; empty when nothing is."""
     try:
-        if key == "packages" or table == "exempt":
+        if key == "packages" or (table == "exempt" and key == "licences"):
             PackagePattern.parse(entry)
         if key == "bases" and entry.startswith("sha256:"):
             parse_digest(entry)

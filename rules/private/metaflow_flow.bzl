@@ -111,7 +111,7 @@ def metaflow_flow(
         NAME.lock_test: fails when the lock is stale.
         NAME.imports_test: fails when a step imports a package that it does not declare; not with `infer = "off"`.
         NAME.explain: shows the steps, their packages, and why each is there.
-        NAME.audit: lists the licence of every package, and the advisories that apply to it.
+        NAME.audit: lists the licence of every package, and the advisories that apply to it; `-- --layers`: what the images should not hold.
         NAME.spec: what was read of the flow, as JSON (docs/flow_spec.schema.json).
         NAME.<step>: the image of one step, an OCI layout directory; steps with the same packages share it. NAME.<step>.<os>_<architecture>: of one platform, where it has several.
         NAME.images: all of them, and images.json.

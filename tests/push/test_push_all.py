@@ -131,7 +131,9 @@ def test_flows_of_different_registries_are_pushed_in_one_run_and_each_blob_once(
         result = document(capsys)
         assert states(result) == dict.fromkeys(("//ml:a", "//ml:b", "//ml:c"), "pushed")
         for flow in result["flows"]:
-            written = json.loads((workspace.root / "out" / flow["label"][2:].replace(":", "/") / "images.json").read_text())
+            written = json.loads(
+                (workspace.root / "out" / flow["label"][2:].replace(":", "/") / "images.json").read_text()
+            )
             image = flow["images"]["start"]
             assert written["steps"]["start"]["image"] == image
             repository, _, digest = image.partition("@")
@@ -220,9 +222,7 @@ def test_a_dry_run_builds_and_sends_nothing(
     assert Client(docker.host).head_manifest("all/dry", "start") is None
 
 
-def test_what_bazel_cannot_load_is_an_error_after_the_others_are_pushed(
-    workspace: Workspace, docker: Registry
-) -> None:
+def test_what_bazel_cannot_load_is_an_error_after_the_others_are_pushed(workspace: Workspace, docker: Registry) -> None:
     workspace.flow("good", f"{docker.host}/all/loaded")
     workspace.answers["query_status"] = 3
     with pytest.raises(PushError, match="not everything could be looked at"):

@@ -103,7 +103,7 @@ def license_in(metadata: str) -> str:
     """
     headers = HeaderParser().parsestr(metadata)
     expression, text = (str(headers.get(name) or "").strip() for name in ("License-Expression", "License"))
-    classifiers = _license_classifiers([str(value) for value in headers.get_all("Classifier", [])])
+    classifiers = _license_classifiers([_one_line(str(value)) for value in headers.get_all("Classifier", [])])
     sure = _spdx(expression) or (_CLASSIFIERS.get(classifiers[0]) if len(classifiers) == 1 else None) or _of_text(text)
     if sure:
         return sure
