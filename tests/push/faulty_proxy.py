@@ -272,7 +272,7 @@ class FaultyProxy:
         return found
 
     def twice(self, blobs: Mapping[str, bytes], lost: bool = False) -> int:
-        """Return how many bytes of ``blobs`` (by digest) arrived more than once in a repository; see :meth:`arrived`."""
+        """Return how many bytes of ``blobs`` (by digest) arrived again in a repository; see :meth:`arrived`."""
         arrived = self.arrived(blobs, lost)
         return sum(max(0, count - len(blobs[digest])) for (_, digest), count in arrived.items() if digest in blobs)
 
