@@ -274,7 +274,6 @@ class Row:
     first: int = 0
     second: int = 0
     twice: int = 0
-    kept_twice: int = 0
     wrong: list[str] = field(default_factory=list)
 
 
@@ -297,7 +296,7 @@ def site_of(run: int, seed: int, registries: dict[str, Registry], scratch: Path)
         os.environ[name] = str(directory / "user" / name)
     registry = registries[kind.partition(",")[0]]
     with FaultyProxy(registry.host, keeps_sessions="kept" in kind, whole_manifests=kind == "crane") as proxy:
-        flow = Flow(directory / "flow", f"{proxy.host}/ml/run{run}")
+        flow = Flow(directory / "flow", f"{proxy.host}/ml/run{run}", options=("--tag=v1",))
         events = count_events(proxy)
         if chance.random() < 0.5:
             build(flow, chance, run)
@@ -335,15 +334,15 @@ def try_fault(name: str, site: Site, row: Row) -> None:
         wrong.append(f"the second push fails: {second.error}")
     else:
         wrong += [*wrong_record(flow, None), *wrong_registry(proxy.upstream, path, list(flow.digests.values()))]
-    twice = proxy.twice(flow.blobs)
     if not site.apart:
         wrong += sent_again(flow, proxy)
+        twice = proxy.twice(flow.blobs)
         if proxy.keeps_sessions and twice:
             wrong.append(f"{twice} bytes were sent twice although the sessions were kept")
     row.runs += 1
     row.first += not first.code
     row.second += not second.code
-    row.twice += twice
+    row.twice += proxy.twice(flow.blobs, lost=True)
     row.wrong += wrong
 
 

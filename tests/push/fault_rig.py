@@ -50,6 +50,7 @@ class Flow:
         layouts: by step.
         digests: of the images, by step.
         blobs: contents of all layers and configurations that it ever had, by digest.
+        options: of every push.
     """
 
     root: Path
@@ -58,6 +59,7 @@ class Flow:
     layouts: dict[str, Path] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
 
     def build(self, step: str, layers: Mapping[str, bytes]) -> None:
         """Build the image of a step, anew if it is there."""
@@ -78,7 +80,7 @@ class Flow:
         self.root.mkdir(parents=True, exist_ok=True)
         images = write_images_json(self.root / "images.json", self.digests, self.repository, self.label)
         told = ["flow", f"--images={images}", f"--crane={find_crane()}", f"--workspace={self.root}"]
-        return [*told, *(f"--image={step}={path}" for step, path in self.layouts.items()), *options]
+        return [*told, *(f"--image={step}={path}" for step, path in self.layouts.items()), *self.options, *options]
 
     def push(self, *options: str) -> Outcome:
         """Push within this process."""

@@ -254,25 +254,26 @@ class FaultyProxy:
         with self.lock:
             return [seen for seen in self.seen if seen.method == method and re.search(path, seen.path)]
 
-    def arrived(self, blobs: Mapping[str, bytes]) -> dict[tuple[str, str], int]:
-        """Return the bytes that arrived in uploads that were not lost, by repository and digest.
+    def arrived(self, blobs: Mapping[str, bytes], lost: bool = False) -> dict[tuple[str, str], int]:
+        """Return the bytes that arrived, by repository and digest.
 
         Args:
+            lost: count those in uploads that the registry has lost, too.
             blobs: the contents by digest, by which uploads are known that were never finished; where their beginnings
                 do not tell, the digest is empty.
         """
         found: dict[tuple[str, str], int] = {}
         with self.lock:
             sessions = list(self.sessions.values())
-        for session in (session for session in sessions if not session.lost):
+        for session in (session for session in sessions if lost or not session.lost):
             digests = [session.digest] if session.digest else _beginning_with(session.head, blobs)
             key = session.repository, digests[0] if len(digests) == 1 else ""
             found[key] = found.get(key, 0) + session.arrived
         return found
 
-    def twice(self, blobs: Mapping[str, bytes]) -> int:
-        """Return how many bytes of ``blobs`` (by digest) arrived more than once in a repository."""
-        arrived = self.arrived(blobs)
+    def twice(self, blobs: Mapping[str, bytes], lost: bool = False) -> int:
+        """Return how many bytes of ``blobs`` (by digest) arrived again in a repository; see :meth:`arrived`."""
+        arrived = self.arrived(blobs, lost)
         return sum(max(0, count - len(blobs[digest])) for (_, digest), count in arrived.items() if digest in blobs)
 
     def due(self, method: str, path: str) -> Fault | None:

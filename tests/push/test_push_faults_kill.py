@@ -51,7 +51,7 @@ def test_a_killed_push_leaves_nothing_wrong_and_the_next_sends_the_rest(
     proxy: FaultyProxy, tmp_path: Path, turn: int
 ) -> None:
     chance = random.Random(f"{SEED} {turn} {proxy.upstream}")
-    flow = Flow(tmp_path, f"{proxy.host}/ml/kill-{turn}")
+    flow = Flow(tmp_path, f"{proxy.host}/ml/kill-{turn}", options=("--tag=v1",))
     build(flow, f"{proxy.host} {turn} before")
     events = count_events(proxy)
     assert flow.push().code == 0
