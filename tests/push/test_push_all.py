@@ -131,7 +131,9 @@ def test_flows_of_different_registries_are_pushed_in_one_run_and_each_blob_once(
         result = document(capsys)
         assert states(result) == dict.fromkeys(("//ml:a", "//ml:b", "//ml:c"), "pushed")
         for flow in result["flows"]:
-            written = json.loads((workspace.root / "out" / flow["label"][2:].replace(":", "/") / "images.json").read_text())
+            written = json.loads(
+                (workspace.root / "out" / flow["label"][2:].replace(":", "/") / "images.json").read_text()
+            )
             image = flow["images"]["start"]
             assert written["steps"]["start"]["image"] == image
             repository, _, digest = image.partition("@")
@@ -209,6 +211,15 @@ def test_only_flows_that_changes_affect_are_built_and_the_reason_is_said(
     assert document(capsys)["flows"] == []
 
 
+@pytest.mark.parametrize("revision", ["0" * 40, ""])
+def test_without_an_earlier_revision_every_flow_is_chosen(
+    workspace: Workspace, docker: Registry, capsys: pytest.CaptureFixture[str], revision: str
+) -> None:
+    workspace.flow("a", f"{docker.host}/zeros/a")
+    assert workspace.push("--json", "--list", f"--since={revision}") == 0
+    assert states(document(capsys)) == {"//ml:a": "chosen"}
+
+
 def test_a_dry_run_builds_and_sends_nothing(
     workspace: Workspace, docker: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -220,9 +231,7 @@ def test_a_dry_run_builds_and_sends_nothing(
     assert Client(docker.host).head_manifest("all/dry", "start") is None
 
 
-def test_what_bazel_cannot_load_is_an_error_after_the_others_are_pushed(
-    workspace: Workspace, docker: Registry
-) -> None:
+def test_what_bazel_cannot_load_is_an_error_after_the_others_are_pushed(workspace: Workspace, docker: Registry) -> None:
     workspace.flow("good", f"{docker.host}/all/loaded")
     workspace.answers["query_status"] = 3
     with pytest.raises(PushError, match="not everything could be looked at"):

@@ -77,7 +77,7 @@ def test_a_layer_beyond_the_limit_is_refused_before_anything_is_sent(tmp_path: P
 
 
 def test_a_registry_without_chunks_gets_a_blob_in_one_put(tmp_path: Path, proxy: FaultyProxy) -> None:
-    assert push(tmp_path, proxy.host, "ghcr", "types/whole") == 0
+    assert push(tmp_path, proxy.host, "ecr", "types/whole") == 0
     assert not proxy.of("PATCH")
     assert max(seen.arrived for seen in proxy.of("PUT")) >= len(BIG)
 
