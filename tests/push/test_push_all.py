@@ -240,5 +240,5 @@ def test_what_bazel_cannot_load_is_an_error_after_the_others_are_pushed(workspac
 
 
 def test_patterns_that_name_no_flow_are_an_error(workspace: Workspace) -> None:
-    with pytest.raises(PushError, match="there is no flow in //nothing/..."):
+    with pytest.raises(PushError, match=r"there is no flow in //nothing/..."):
         workspace.push("//nothing/...")

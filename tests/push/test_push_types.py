@@ -99,5 +99,5 @@ def test_a_missing_repository_is_made_when_the_person_asks_for_that(tmp_path: Pa
 
 
 def test_a_type_that_nobody_has_is_an_error_that_lists_them(tmp_path: Path, proxy: FaultyProxy) -> None:
-    with pytest.raises((PushError, RegistryTypeError), match="is said to be 'habor'; there are acr, .*, willing"):
+    with pytest.raises((PushError, RegistryTypeError), match=r"is said to be 'habor'; there are acr, .*, willing"):
         push(tmp_path, proxy.host, "habor", "types/none")
