@@ -28,6 +28,7 @@ _CHECKS = ("flow_lock_check",)
 # Every action may run with them, and no target names them.
 _FOR_ALL = ("toolchain", "platform")
 _LOCK = re.compile(r"(?P<package>.+)\.lock/flow\.json")
+_LOCKS = "mfbazel_locks"  # how the name of the repository ends that has the targets of all locks
 _OWN_LOCK = "tools/python/python"  # mfbazel's own packages are a lock of another name as well
 _OWN_PACKAGE = "_mfbazel"
 
@@ -72,11 +73,14 @@ class _Finder:
     graph: Graph
     loads: Loads
     _dependents: dict[str, list[str]] = field(init=False)
+    _locks: dict[str, list[str]] = field(init=False)
 
     def __post_init__(self) -> None:
         self._dependents = self.graph.dependents(_CHECKS)
-        for wheel, lock in self._first_party_wheels():
-            self._dependents.setdefault(wheel, []).extend(self._targets_of_lock(lock))
+        self._locks = self._by_lock()
+        for package, targets in self._locks.items():
+            for wheel in _wheels_of(self.workspace / f"{package}.lock" / "flow.json"):
+                self._dependents.setdefault(wheel, []).extend(targets)
 
     def reason_for_all(self, changes: Sequence[Change]) -> str | None:
         """Return why every flow counts as affected; ``None`` when it does not."""
@@ -157,19 +161,17 @@ class _Finder:
 
     def _targets_of_lock(self, package: str) -> Iterator[str]:
         """Return the labels in the repository of locks that are of this lock."""
-        names = {package, _OWN_PACKAGE} if package == _OWN_LOCK else {package}
+        for name in (package, _OWN_PACKAGE) if package == _OWN_LOCK else (package,):
+            yield from self._locks.get(name, ())
+
+    def _by_lock(self) -> dict[str, list[str]]:
+        """Return the labels in the repository of locks that are inputs of something, by the package of the lock."""
+        found: dict[str, list[str]] = {}
         for label in self._dependents:
             repository, slashes, rest = label.partition("//")
-            if slashes and repository.endswith("mfbazel_locks") and rest.partition(":")[0] in names:
-                yield label
-
-    def _first_party_wheels(self) -> Iterator[tuple[str, str]]:
-        """Return the targets of the workspace whose wheels locks name, each with the package of the lock."""
-        for node in list(self.graph.nodes.values()):
-            match = _LOCK.fullmatch(node.name[2:].replace(":", "/").lstrip("/")) if node.file else None
-            if match and node.file:
-                for label in _wheels_of(node.file):
-                    yield label, match["package"]
+            if slashes and repository.endswith(_LOCKS):
+                found.setdefault(rest.partition(":")[0], []).append(label)
+        return found
 
 
 def _wheels_of(lock: Path) -> Iterator[str]:

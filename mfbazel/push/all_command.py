@@ -54,7 +54,11 @@ def push_all(options: argparse.Namespace) -> int:
     patterns = options.patterns or [EVERYTHING]
     bazel, workspace = PushBazel.find(options.bazel), workspace_dir()
     screen.print(f"finding the flows of {', '.join(patterns)}", markup=False)
-    flows = AllFlows(select(bazel, workspace, patterns, options.exclude, options.since), screen, began)
+    since: str | None = options.since
+    if since is not None and not since.strip("0"):  # what CI systems say of a branch that is new
+        screen.print("there is no earlier revision: every flow", markup=False)
+        since = None
+    flows = AllFlows(select(bazel, workspace, patterns, options.exclude, since), screen, began)
     flows.show_selection()
     reporter = Reporter(results=not options.json)
     if options.list:

@@ -127,7 +127,9 @@ def add_all_options(parser: argparse.ArgumentParser) -> None:
         "committed included",
     )
     parser.add_argument("--list", action="store_true", help="build and push nothing; say which flows, and why")
-    parser.add_argument("--fail-fast", action="store_true", help="stop after the first flow that fails")
+    parser.add_argument(
+        "--fail-fast", action="store_true", help="push nothing when a flow has no lock or cannot be built"
+    )
     parser.add_argument("--stamp", action="store_true", help="build with --stamp")
     parser.add_argument(
         "--build-option", action="append", default=[], metavar="OPTION", help="a further option of Bazel; repeatable"

@@ -103,9 +103,8 @@ KNOWN = (
     ),
     RegistryType("ecr-public", ("public.ecr.aws",), largest_blob=10_000 * _MIB, chunk=None, missing=ecr.missing_public),
     RegistryType("artifact-registry", ("*-docker.pkg.dev",), chunk=None, missing=_missing_in_artifact_registry),
-    # A chunk may have 4 MiB; an upload may take ten minutes.
-    RegistryType("ghcr", ("ghcr.io",), largest_blob=10 * _GB, chunk=None),
-    RegistryType("acr", ("*.azurecr.io", "*.azurecr.cn", "*.azurecr.us"), largest_blob=200 * _GIB, chunk=None),
+    RegistryType("ghcr", ("ghcr.io",), largest_blob=10 * _GB, chunk=4 * _MIB),
+    RegistryType("acr", ("*.azurecr.io", "*.azurecr.cn", "*.azurecr.us"), largest_blob=200 * _GIB, chunk=4 * _MIB),
     RegistryType("harbor", missing=_missing_in_harbor),
     RegistryType("artifactory", ("*.jfrog.io",), missing=_missing_in_artifactory),
 )

@@ -253,7 +253,7 @@ def test_a_source_that_has_other_bytes_is_named_and_nothing_is_tagged(
 def test_the_policy_holds_for_the_target(tmp_path: Path, crane: Registry, docker: Registry) -> None:
     push(tmp_path, f"{crane.host}/dev/policy")
     Path("mfbazel.toml").write_text('[allowed]\nregistries = ["registry.example.com"]\n')
-    with pytest.raises(PolicyError, match="prod/policy: not in .allowed. registries"):
+    with pytest.raises(PolicyError, match=r"prod/policy: not in .allowed. registries"):
         promote(f"--to={docker.host}/prod/policy")
 
 
@@ -262,7 +262,7 @@ def test_the_policy_that_a_record_brings_along_holds_as_well(tmp_path: Path, cra
     content = json.loads(flow.record.read_text())
     content["policy"] = {"refused": {"registries": [docker.host]}}
     Path("record.json").write_text(json.dumps(content))
-    with pytest.raises(PolicyError, match="refused by .refused. registries"):
+    with pytest.raises(PolicyError, match=r"refused by .refused. registries"):
         promote("--images=record.json", f"--to={docker.host}/prod/brought")
 
 

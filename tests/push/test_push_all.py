@@ -211,6 +211,15 @@ def test_only_flows_that_changes_affect_are_built_and_the_reason_is_said(
     assert document(capsys)["flows"] == []
 
 
+@pytest.mark.parametrize("revision", ["0" * 40, ""])
+def test_without_an_earlier_revision_every_flow_is_chosen(
+    workspace: Workspace, docker: Registry, capsys: pytest.CaptureFixture[str], revision: str
+) -> None:
+    workspace.flow("a", f"{docker.host}/zeros/a")
+    assert workspace.push("--json", "--list", f"--since={revision}") == 0
+    assert states(document(capsys)) == {"//ml:a": "chosen"}
+
+
 def test_a_dry_run_builds_and_sends_nothing(
     workspace: Workspace, docker: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -231,5 +240,5 @@ def test_what_bazel_cannot_load_is_an_error_after_the_others_are_pushed(workspac
 
 
 def test_patterns_that_name_no_flow_are_an_error(workspace: Workspace) -> None:
-    with pytest.raises(PushError, match="there is no flow in //nothing/..."):
+    with pytest.raises(PushError, match=r"there is no flow in //nothing/..."):
         workspace.push("//nothing/...")

@@ -86,7 +86,7 @@ def test_after_a_broken_connection_only_the_rest_is_asked_for(gate: Gate) -> Non
 
 def test_who_breaks_again_and_again_without_progress_is_given_up(gate: Gate) -> None:
     gate.rule = lambda asked: Reply(503) if "/blobs/" in asked.path else None
-    with pytest.raises(SourceError, match="while reading the blob .503") as caught:
+    with pytest.raises(SourceError, match=r"while reading the blob .503") as caught:
         read(source(gate))
     assert caught.value.problem.kind is Kind.FAILED
     assert len(reads(gate)) == 6
