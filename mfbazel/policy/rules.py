@@ -17,7 +17,7 @@ FILE = "mfbazel.toml"
 KEYS = ("bases", "registries", "indexes", "licences", "packages")
 """What can be allowed and refused."""
 
-TABLES = ("allowed", "refused", "exempt", "contact")
+TABLES = ("allowed", "refused", "exempt", "contact", "signing")
 """The tables and keys of ``mfbazel.toml`` that this package reads."""
 
 
@@ -69,10 +69,17 @@ def read_rules(path: Path | None) -> Rules:
     Raises:
         PolicyError: the file cannot be read, is not TOML, or one of the tables says something else.
     """
-    if path is None:
-        return Rules()
+    return Rules() if path is None else parse_rules(read_document(path))
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Return the content of the policy ``path``.
+
+    Raises:
+        PolicyError: the file cannot be read, or is not TOML.
+    """
     try:
-        return parse_rules(tomllib.loads(path.read_text(encoding="utf-8")))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise PolicyError(f"cannot read the policy {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

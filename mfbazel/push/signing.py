@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mfbazel.policy import Violation, check_signing, refuse, workspace_rules, workspace_signing
+from mfbazel.policy.signing import KINDS
 from mfbazel.push.delivery import Delivery
 from mfbazel.push.errors import PushError
 from mfbazel.push.repository import Repository
@@ -13,6 +15,7 @@ from mfbazel.registry import Client, Descriptor, RegistryError
 from mfbazel.registry.artifact import Published, artifact_manifest, store_images
 from mfbazel.registry.client import MANIFEST, digest_of
 from mfbazel.sign import Document, Item, Marks, Outcome, SignError, Signing, attach, load_signer, read_document
+from mfbazel.sign.documents import KINDS as MEDIA_TYPES
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,32 @@ def plan_attachments(
             )
         found.setdefault(document.subject, {}).setdefault(document.sha256, document)
     return Attachments(signing, {digest: tuple(documents.values()) for digest, documents in found.items()})
+
+
+def check_attachments(
+    workspace: Path, attachments: Attachments, deliveries: Mapping[str, Delivery], made: Collection[str]
+) -> None:
+    """Refuse images that the workspace's policy wants to be signed, or to have documents, and that do not get them.
+
+    Args:
+        workspace: the Bazel workspace.
+        attachments: of the flow.
+        deliveries: by step.
+        made: the steps whose images are made from the lock; the others have no documents.
+
+    Raises:
+        PolicyError: the policy does not allow it, or cannot be read.
+    """
+    rules = workspace_signing(workspace)
+    signer = attachments.signing.name if attachments.signing else None
+    found: list[Violation] = []
+    for step, delivery in deliveries.items():
+        digests = [manifest.digest for manifest in delivery.manifests]
+        types = {item.media_type for digest in digests for item in attachments.documents.get(digest, ())}
+        kinds = [kind for kind in KINDS if MEDIA_TYPES[kind] in types] if step in made else KINDS
+        found += check_signing(rules, delivery.what, str(delivery.repository), signer, kinds)
+    if found:
+        refuse(workspace_rules(workspace), "images", found)
 
 
 def attach_images(

@@ -11,6 +11,7 @@ import pytest
 
 from bench.push_rig import Proxy, find_crane, serve_registry, write_images_json, write_index_layout, write_layout
 from mfbazel import state
+from mfbazel.policy import PolicyError
 from mfbazel.push.__main__ import main
 from mfbazel.push.embedded import EmbeddedRegistry
 from mfbazel.push.errors import PushError
@@ -247,3 +248,34 @@ def test_the_embedded_registry_has_signatures_again_after_it_was_started_anew(fl
         assert flow.verify("", "--expect=spdx") == 0
     finally:
         registry.stop()
+
+
+SIGNING = """
+contact = "the channel #ml"
+[signing]
+required = ["127.0.0.1:*/ml"]
+signers = ["acme"]
+attach = ["spdx"]
+"""
+
+
+def test_the_policy_refuses_what_is_not_signed_as_it_says(flow: Flow, proxy: Proxy) -> None:
+    (flow.root / "mfbazel.toml").write_text(SIGNING)
+    with pytest.raises(
+        PolicyError, match=r"unsigned: \[signing\] required of mfbazel.toml.*`sign` names 'acme'"
+    ) as caught:
+        flow.push("--no-sign")
+    assert "ask the channel #ml" in str(caught.value)
+    with pytest.raises(PolicyError, match=r"signed by notation: not in \[signing\] signers"):
+        flow.push(signer=["--sign=notation"])
+    documents, flow.documents = flow.documents, flow.documents[:1]
+    with pytest.raises(PolicyError, match=r"the step 'train' in .*, without spdx: \[signing\] attach"):
+        flow.push()
+    assert not proxy.take().requests
+    flow.documents = documents
+    assert flow.push() == 0
+
+
+def test_the_policy_says_nothing_of_other_registries(flow: Flow) -> None:
+    (flow.root / "mfbazel.toml").write_text(SIGNING.replace("127.0.0.1:*/ml", "registry.example.com"))
+    assert flow.push("--no-sign") == 0
