@@ -19,6 +19,7 @@ from mfbazel.registry import Client
 from mfbazel.sign import SignError, list_referrers
 from mfbazel.sign.documents import SPDX
 from mfbazel.verify.cli import main as verify
+from tests.registry.gate import Asked, Gate, Reply
 from tests.sign.rig import Keys, cosign_keys, install_acme, spdx
 
 LABEL = "//examples/churn:churn_flow"
@@ -176,6 +177,22 @@ def test_a_push_that_cannot_be_signed_sets_no_tag_and_records_nothing(
     flow.push("--tag=v1")
     assert flow.verify() == 0
     assert proxy.take().blob_bytes < 20_000  # signatures and the map, no layer
+
+
+def test_a_registry_that_takes_no_referrers_is_named(flow: Flow, proxy: Proxy) -> None:
+    def refuse(asked: Asked) -> Reply | None:
+        return Reply(403, b"") if asked.method == "PUT" and b'"subject"' in asked.body else None
+
+    with Gate(proxy.host) as gate:
+        gate.rule = refuse
+        flow.repository = f"{gate.host}/ml/churn"
+        with pytest.raises(PushError) as caught:
+            flow.push("--tag=v1")
+    said = str(caught.value)
+    assert f"the image of the steps 'start', 'end' is in {flow.repository}, but what belongs to it cannot be" in said
+    assert "does not let you push to" in said
+    assert "push without the attributes `attach` and `sign`" in said
+    assert Client(proxy.host).head_manifest("ml/churn", "start-v1") is None
 
 
 def test_no_secret_is_in_what_a_push_prints_and_keeps(
