@@ -17,6 +17,8 @@ from mfbazel.registry.client import MANIFEST, digest_of
 from mfbazel.sign import Document, Item, Marks, Outcome, SignError, Signing, attach, load_signer, read_document
 from mfbazel.sign.documents import KINDS as MEDIA_TYPES
 
+_NOTHING = "No tag that would name it was set, and nothing was recorded."
+
 
 @dataclass(frozen=True)
 class Attachments:
@@ -148,7 +150,7 @@ def sign_artifact(signing: Signing, repository: Repository, images: bytes, clien
 def confirm_artifact(
     signing: Signing, repository: Repository, images: bytes, published: Published, client: Client, marks: Marks
 ) -> Outcome:
-    """Look whether the artifact is signed when a tag had to be set: the registry may have lost what a mark says.
+    """Look whether the artifact is signed where a tag had to be set: the registry may have lost what a mark says.
 
     Raises:
         PushError: the registry refuses, or it cannot be signed.
@@ -176,13 +178,11 @@ def _attach(
     except RegistryError as error:
         raise _failed(items[0], repository, error) from error
     except SignError as error:
-        raise PushError(
-            f"{error} No tag was set and nothing was recorded; push again when that is put right."
-        ) from error
+        raise PushError(f"{error} {_NOTHING} Put that right and push again: no image is sent again.") from error
 
 
 def _failed(item: Item, repository: Repository, error: RegistryError) -> PushError:
     return PushError(
-        f"{item.name} is in {repository}, but what belongs to it cannot be attached: {error} No tag was set and "
-        "nothing was recorded. For a registry that takes no artifacts, push without the attributes `attach` and `sign`."
+        f"{item.name} is in {repository}, but what belongs to it cannot be attached: {error} {_NOTHING} For a registry "
+        "that takes no artifacts, push without the attributes `attach` and `sign`."
     )
