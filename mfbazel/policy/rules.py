@@ -20,7 +20,7 @@ KEYS = ("bases", "registries", "indexes", "licences", "packages")
 EXEMPT = ("licences", "files")
 """What somebody can have looked at: licences of packages, and what an audit finds in layers."""
 
-TABLES = ("allowed", "refused", "exempt", "contact", "registries")
+TABLES = ("allowed", "refused", "exempt", "contact", "registries", "signing")
 """The tables and keys of ``mfbazel.toml`` that this package reads."""
 
 
@@ -73,7 +73,7 @@ def workspace_registries(workspace: Path) -> dict[str, str]:
         PolicyError: the policy cannot be read, or the table says something else.
     """
     path = workspace / FILE
-    table = _document(path).get("registries", {}) if path.is_file() else {}
+    table = read_document(path).get("registries", {}) if path.is_file() else {}
     if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
         raise PolicyError(
             f'{FILE}: [registries] is not a table of types by host; write "registry.example.com" = "harbor"'
@@ -87,10 +87,15 @@ def read_rules(path: Path | None) -> Rules:
     Raises:
         PolicyError: the file cannot be read, is not TOML, or one of the tables says something else.
     """
-    return Rules() if path is None else parse_rules(_document(path))
+    return Rules() if path is None else parse_rules(readread_document(path))
 
 
-def _document(path: Path) -> dict[str, Any]:
+def readread_document(path: Path) -> dict[str, Any]:
+    """Return the content of the policy ``path``.
+
+    Raises:
+        PolicyError: the file cannot be read, or is not TOML.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -13,7 +13,7 @@ from mfbazel.push.errors import PushError
 from mfbazel.push.images import Images, read_images
 from mfbazel.push.layout import Layout, read_layout
 from mfbazel.push.repository import Repository, clean_path, parse_repository, parse_tag
-from mfbazel.push.signing import Attachments, plan_attachments
+from mfbazel.push.signing import Attachments, check_attachments, plan_attachments
 from mfbazel.state import images_path, parse_label
 
 
@@ -129,6 +129,9 @@ def prepare(request: FlowPush, images: Images, label: str, embedded: str | None)
     attachments = plan_attachments(
         request.sign, request.sign_options, request.attach, deliveries.values(), request.workspace
     )
+    if not embedded:
+        made = [step for step, entry in images.content["steps"].items() if entry.get("lock")]
+        check_attachments(request.workspace, attachments, deliveries, made)
     return Prepared(request, images, label, images_path(request.workspace, label), deliveries, artifact, attachments)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mfbazel.policy import Violation, check_signing, refuse, workspace_rules, workspace_signing
+from mfbazel.policy.signing import KINDS
 from mfbazel.push.delivery import Delivery
 from mfbazel.push.errors import PushError
 from mfbazel.push.repository import Repository
@@ -13,6 +15,9 @@ from mfbazel.registry import Client, Descriptor, RegistryError
 from mfbazel.registry.artifact import Published, artifact_manifest, store_images
 from mfbazel.registry.client import MANIFEST, digest_of
 from mfbazel.sign import Document, Item, Marks, Outcome, SignError, Signing, attach, load_signer, read_document
+from mfbazel.sign.documents import KINDS as MEDIA_TYPES
+
+_NOTHING = "No tag that would name it was set, and nothing was recorded."
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,32 @@ def plan_attachments(
             )
         found.setdefault(document.subject, {}).setdefault(document.sha256, document)
     return Attachments(signing, {digest: tuple(documents.values()) for digest, documents in found.items()})
+
+
+def check_attachments(
+    workspace: Path, attachments: Attachments, deliveries: Mapping[str, Delivery], made: Collection[str]
+) -> None:
+    """Refuse images that the workspace's policy wants to be signed, or to have documents, and that do not get them.
+
+    Args:
+        workspace: the Bazel workspace.
+        attachments: of the flow.
+        deliveries: by step.
+        made: the steps whose images are made from the lock; the others have no documents.
+
+    Raises:
+        PolicyError: the policy does not allow it, or cannot be read.
+    """
+    rules = workspace_signing(workspace)
+    signer = attachments.signing.name if attachments.signing else None
+    found: list[Violation] = []
+    for step, delivery in deliveries.items():
+        digests = [manifest.digest for manifest in delivery.manifests]
+        types = {item.media_type for digest in digests for item in attachments.documents.get(digest, ())}
+        kinds = [kind for kind in KINDS if MEDIA_TYPES[kind] in types] if step in made else KINDS
+        found += check_signing(rules, delivery.what, str(delivery.repository), signer, kinds)
+    if found:
+        refuse(workspace_rules(workspace), "images", found)
 
 
 def attach_images(
@@ -119,7 +150,7 @@ def sign_artifact(signing: Signing, repository: Repository, images: bytes, clien
 def confirm_artifact(
     signing: Signing, repository: Repository, images: bytes, published: Published, client: Client, marks: Marks
 ) -> Outcome:
-    """Look whether the artifact is signed when a tag had to be set: the registry may have lost what a mark says.
+    """Look whether the artifact is signed where a tag had to be set: the registry may have lost what a mark says.
 
     Raises:
         PushError: the registry refuses, or it cannot be signed.
@@ -147,13 +178,11 @@ def _attach(
     except RegistryError as error:
         raise _failed(items[0], repository, error) from error
     except SignError as error:
-        raise PushError(
-            f"{error} No tag was set and nothing was recorded; push again when that is put right."
-        ) from error
+        raise PushError(f"{error} {_NOTHING} Put that right and push again: no image is sent again.") from error
 
 
 def _failed(item: Item, repository: Repository, error: RegistryError) -> PushError:
     return PushError(
-        f"{item.name} is in {repository}, but what belongs to it cannot be attached: {error} No tag was set and "
-        "nothing was recorded. For a registry that takes no artifacts, push without the attributes `attach` and `sign`."
+        f"{item.name} is in {repository}, but what belongs to it cannot be attached: {error} {_NOTHING} For a registry "
+        "that takes no artifacts, push without the attributes `attach` and `sign`."
     )

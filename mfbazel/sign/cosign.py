@@ -28,6 +28,8 @@ _OPTIONS = {
     "signing_config": "a file that says all three (`cosign signing-config create`)",
     "trusted_root": "a file with the certificates of all of them, to verify with (`cosign trusted-root create`)",
     "transparency_log": "false: signatures are put into no transparency log, and are not looked for in one",
+    "timestamps": "true: a signature counts only with a timestamp of an authority of `trusted_root`; default: whether "
+    "`timestamp_url` is given",
     "certificate_log": "false: certificates need not be in a certificate transparency log",
     "program": "path or name of cosign",
 }
@@ -70,6 +72,7 @@ _UNSIGNED = (
     "none of the expected identities",
 )
 _VERIFY_REASONS = (
+    ("signed timestamps", "The signature has no timestamp; sign with `timestamp_url`, or do not ask for `timestamps`."),
     ("no such file", "Correct the path in the options `public_key` or `trusted_root`."),
     ("env var", "Set the variable that the option `public_key` names."),
     (
@@ -114,6 +117,7 @@ class Cosign:
         self._urls = {name: given.text(name) for name in _BUNDLED if given.any(name)}
         self._root = given.path("trusted_root")
         self._log = given.flag("transparency_log", True)
+        self._timestamps = given.flag("timestamps", given.any("timestamp_url"))
         self._certificate_log = given.flag("certificate_log", True)
         if given.any("key", "public_key") and self._identity:
             raise SignError(
@@ -201,7 +205,7 @@ class Cosign:
                 *(["--trusted-root", root] if root else []),
                 *([] if self._log else ["--insecure-ignore-tlog=true"]),
                 *([] if self._certificate_log else ["--insecure-ignore-sct=true"]),
-                *(["--use-signed-timestamps=true"] if "timestamp_url" in self._urls else []),
+                *(["--use-signed-timestamps=true"] if self._timestamps else []),
             ]
 
 

@@ -22,6 +22,9 @@ TITLES = {SPDX: "sbom.spdx.json", CYCLONEDX: "sbom.cdx.json", IN_TOTO: "provenan
 NAMES = {SPDX: "SPDX", CYCLONEDX: "CycloneDX", IN_TOTO: "provenance"}
 """What people call a document, by media type."""
 
+KINDS = {"spdx": SPDX, "cyclonedx": CYCLONEDX, "provenance": IN_TOTO}
+"""Media type by the name that attributes and options have for it."""
+
 PREDICATE_TYPE = "in-toto.io/predicate-type"
 """Annotation that says what an in-toto statement states; as BuildKit writes it."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from mfbazel.registry import Client
 from mfbazel.registry.artifact import SCHEME
 from mfbazel.sign.arguments import add_signer, signing_of
+from mfbazel.sign.documents import KINDS
 from mfbazel.state import images_path, workspace_dir
 from mfbazel.usage import show_target
 from mfbazel.verify.checks import verify
@@ -19,7 +20,7 @@ from mfbazel.verify.deployed import Deployed, read_deployed
 from mfbazel.verify.errors import VerifyError
 from mfbazel.verify.locked import Locked, read_lock
 from mfbazel.verify.report import passed, print_checks, summary, to_json
-from mfbazel.verify.wish import KINDS, Wish
+from mfbazel.verify.wish import Wish
 
 
 def main(argv: Sequence[str] | None = None) -> int:

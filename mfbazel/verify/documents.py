@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 from mfbazel.registry import Client
 from mfbazel.sign import SignError, target
-from mfbazel.sign.documents import IN_TOTO, NAMES
+from mfbazel.sign.documents import IN_TOTO, KINDS, NAMES
 from mfbazel.verify.attached import Attached, packages_of, read_attached, step_of
 from mfbazel.verify.check import Outcome, Status
 from mfbazel.verify.deployed import StepImage
 from mfbazel.verify.image import Image
 from mfbazel.verify.locked import Packages, difference
-from mfbazel.verify.wish import KINDS, Wish
+from mfbazel.verify.wish import Wish
 
 
 @dataclass

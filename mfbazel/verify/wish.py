@@ -6,11 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from mfbazel.sign import Signing
-from mfbazel.sign.documents import CYCLONEDX, IN_TOTO, SPDX
 from mfbazel.verify.locked import Locked
-
-KINDS = {"spdx": SPDX, "cyclonedx": CYCLONEDX, "provenance": IN_TOTO}
-"""What people call the documents that can be expected → media type."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +16,7 @@ class Wish:
     Attributes:
         signing: whose signatures count; ``None``: none are looked at.
         locked: the lock to compare with; ``None``: nothing is compared.
-        expected: keys of :data:`KINDS` that must be attached.
+        expected: keys of :data:`mfbazel.sign.documents.KINDS` that must be attached.
         built: step to digest as the workspace builds it; ``None``: not compared.
         steps: names of the steps; empty for all.
         blobs: whether blobs are read and hashed, and not only asked for.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import ssl
+import subprocess
 import threading
 import time
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from cryptography import x509
@@ -155,6 +157,69 @@ class Fulcio:
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Say nothing."""
+
+        return Handler
+
+
+class TimestampAuthority:
+    """A timestamping authority (RFC 3161) on loopback; ``openssl ts`` makes its answers.
+
+    Attributes:
+        url: of the service.
+        chain: file with its certificate and the root's.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.chain = directory / "tsa_chain.pem"
+        key, authority = ec.generate_private_key(ec.SECP256R1()), Authority("timestamps for tests")
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a timestamp for tests")])
+        builder = _builder(name, authority.name, key.public_key(), timedelta(days=1))
+        usages = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])
+        own = builder.add_extension(_usage(digital_signature=True), critical=True).add_extension(usages, critical=True)
+        certificate = own.sign(authority.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        self.chain.write_bytes(certificate + authority.pem.encode())
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        (directory / "tsa.pem").write_bytes(certificate + private)
+        (directory / "tsa_serial").write_text("01")
+        (directory / "tsa.cnf").write_text(
+            f"[tsa]\ndefault_tsa = t\n[t]\nserial = {directory}/tsa_serial\nsigner_cert = {directory}/tsa.pem\n"
+            f"signer_key = {directory}/tsa.pem\ncerts = {self.chain}\nsigner_digest = sha256\n"
+            "default_policy = 1.2.3.4.1\ndigests = sha256, sha384, sha512\ness_cert_id_alg = sha256\n"
+        )
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/api/v1/timestamp"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+
+    def __enter__(self) -> TimestampAuthority:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        directory = self._directory
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                query = directory / "tsa_query"
+                query.write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
+                command = ["openssl", "ts", "-reply", "-config", str(directory / "tsa.cnf"), "-queryfile", str(query)]
+                answer = subprocess.run(command, capture_output=True, check=True).stdout
+                self.send_response(200)
+                self.send_header("Content-Type", "application/timestamp-reply")
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
 
             def log_message(self, format: str, *args: object) -> None:
                 """Say nothing."""

@@ -11,6 +11,7 @@ import pytest
 
 from bench.push_rig import Proxy, find_crane, serve_registry, write_images_json, write_index_layout, write_layout
 from mfbazel import state
+from mfbazel.policy import PolicyError
 from mfbazel.push.__main__ import main
 from mfbazel.push.embedded import EmbeddedRegistry
 from mfbazel.push.errors import PushError
@@ -18,6 +19,7 @@ from mfbazel.registry import Client
 from mfbazel.sign import SignError, list_referrers
 from mfbazel.sign.documents import SPDX
 from mfbazel.verify.cli import main as verify
+from tests.registry.gate import Asked, Gate, Reply
 from tests.sign.rig import Keys, cosign_keys, install_acme, spdx
 
 LABEL = "//examples/churn:churn_flow"
@@ -165,7 +167,7 @@ def test_a_push_that_cannot_be_signed_sets_no_tag_and_records_nothing(
 ) -> None:
     flow = cosign
     monkeypatch.setenv("COSIGN_PASSWORD", "wrong")
-    with pytest.raises(PushError, match=r"the image of the step.* The password is wrong.*No tag was set"):
+    with pytest.raises(PushError, match=r"the image of the step.* The password is wrong.*No tag that would name it"):
         flow.push("--tag=v1")
     assert not flow.record.exists()
     assert Client(proxy.host).head_manifest("ml/churn", "start-v1") is None
@@ -175,6 +177,22 @@ def test_a_push_that_cannot_be_signed_sets_no_tag_and_records_nothing(
     flow.push("--tag=v1")
     assert flow.verify() == 0
     assert proxy.take().blob_bytes < 20_000  # signatures and the map, no layer
+
+
+def test_a_registry_that_takes_no_referrers_is_named(flow: Flow, proxy: Proxy) -> None:
+    def refuse(asked: Asked) -> Reply | None:
+        return Reply(403, b"") if asked.method == "PUT" and b'"subject"' in asked.body else None
+
+    with Gate(proxy.host) as gate:
+        gate.rule = refuse
+        flow.repository = f"{gate.host}/ml/churn"
+        with pytest.raises(PushError) as caught:
+            flow.push("--tag=v1")
+    said = str(caught.value)
+    assert f"the image of the steps 'start', 'end' is in {flow.repository}, but what belongs to it cannot be" in said
+    assert "does not let you push to" in said
+    assert "push without the attributes `attach` and `sign`" in said
+    assert Client(proxy.host).head_manifest("ml/churn", "start-v1") is None
 
 
 def test_no_secret_is_in_what_a_push_prints_and_keeps(
@@ -247,3 +265,34 @@ def test_the_embedded_registry_has_signatures_again_after_it_was_started_anew(fl
         assert flow.verify("", "--expect=spdx") == 0
     finally:
         registry.stop()
+
+
+SIGNING = """
+contact = "the channel #ml"
+[signing]
+required = ["127.0.0.1:*/ml"]
+signers = ["acme"]
+attach = ["spdx"]
+"""
+
+
+def test_the_policy_refuses_what_is_not_signed_as_it_says(flow: Flow, proxy: Proxy) -> None:
+    (flow.root / "mfbazel.toml").write_text(SIGNING)
+    with pytest.raises(
+        PolicyError, match=r"unsigned: \[signing\] required of mfbazel.toml.*`sign` names 'acme'"
+    ) as caught:
+        flow.push("--no-sign")
+    assert "ask the channel #ml" in str(caught.value)
+    with pytest.raises(PolicyError, match=r"signed by notation: not in \[signing\] signers"):
+        flow.push(signer=["--sign=notation"])
+    documents, flow.documents = flow.documents, flow.documents[:1]
+    with pytest.raises(PolicyError, match=r"the step 'train' in .*, without spdx: \[signing\] attach"):
+        flow.push()
+    assert not proxy.take().requests
+    flow.documents = documents
+    assert flow.push() == 0
+
+
+def test_the_policy_says_nothing_of_other_registries(flow: Flow) -> None:
+    (flow.root / "mfbazel.toml").write_text(SIGNING.replace("127.0.0.1:*/ml", "registry.example.com"))
+    assert flow.push("--no-sign") == 0

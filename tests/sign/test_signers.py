@@ -15,7 +15,7 @@ import trustme
 from bench.push_rig import find_crane, serve_registry
 from mfbazel.registry import Client
 from mfbazel.sign import SignError, Target, UnsignedError, load_signer, target
-from tests.sign.fulcio import Authority, Fulcio, Issuer
+from tests.sign.fulcio import Authority, Fulcio, Issuer, TimestampAuthority
 from tests.sign.rig import OFFLINE, Keys, cosign_keys, docker_registry, notation_home, push_image
 
 PATH = "ml/churn"
@@ -251,8 +251,13 @@ class Sigstore:
         web.issue_cert("127.0.0.1").configure_cert(tls)
         self.fulcio = Fulcio(self.issuer, authority, tls)
         self.root = place / "trusted_root.json"
-        chain = f"url={self.fulcio.url},certificate-chain={place / 'fulcio.pem'}"
-        command = ["cosign", "trusted-root", "create", "--fulcio", chain, "--out", str(self.root)]
+        self.timestamps = TimestampAuthority(place)
+        chains = {
+            "--fulcio": f"url={self.fulcio.url},certificate-chain={place / 'fulcio.pem'}",
+            "--tsa": f"url={self.timestamps.url},certificate-chain={self.timestamps.chain}",
+        }
+        services = [part for option in chains.items() for part in option]
+        command = ["cosign", "trusted-root", "create", *services, "--out", str(self.root)]
         subprocess.run(command, env={**os.environ, "HOME": str(place)}, capture_output=True, check=True)
         self.options = {
             **OFFLINE,
@@ -267,7 +272,7 @@ class Sigstore:
 @pytest.fixture(scope="module")
 def sigstore(place: Path) -> Iterator[Sigstore]:
     deployed = Sigstore(place)
-    with deployed.fulcio:
+    with deployed.fulcio, deployed.timestamps:
         yield deployed
 
 
@@ -303,6 +308,21 @@ def test_keyless_signing_without_a_token_of_the_issuer_is_refused(
     with pytest.raises(SignError, match="does not take the identity token") as caught:
         cosign.sign(image(registry, "keyless with a token of someone else"))
     assert stranger not in str(caught.value)
+
+
+@pytest.mark.usefixtures("trusting")
+def test_keyless_signatures_that_last_have_a_timestamp(
+    registry: Client, sigstore: Sigstore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGSTORE_ID_TOKEN", sigstore.issuer.token("ci@example.com"))
+    signed = image(registry, "with a timestamp")
+    without = load_signer("cosign", sigstore.options, tmp_path).signer
+    stamped = load_signer("cosign", {**sigstore.options, "timestamp_url": sigstore.timestamps.url}, tmp_path).signer
+    without.sign(signed)
+    with pytest.raises(UnsignedError, match="has no timestamp"):
+        stamped.verify(signed)
+    stamped.sign(signed)
+    assert stamped.verify(signed) == without.verify(signed)
 
 
 def test_keyless_signing_with_services_of_ones_own_needs_an_authority(registry: Client, tmp_path: Path) -> None:
