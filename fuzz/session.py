@@ -165,8 +165,7 @@ def minimise(target: Target, corpus: Path, out: Path) -> int:
     out.mkdir(parents=True)
     seen: set[object] = set()
     kept = 0
-    for file in sorted(corpus.iterdir(), key=lambda file: (file.stat().st_size, file.name)):
-        data = file.read_bytes()
+    for data in sorted((file.read_bytes() for file in corpus.iterdir()), key=lambda data: (len(data), data)):
         reached = _reached(target, data)
         if not reached <= seen:
             seen |= reached
@@ -177,7 +176,7 @@ def minimise(target: Target, corpus: Path, out: Path) -> int:
 
 def _reached(target: Target, data: bytes) -> set[object]:
     """Return the outcome of an input, and the lines and branches of mfbazel that it reaches."""
-    monitoring: Any = getattr(sys, "monitoring")  # noqa: B009: Python 3.12
+    monitoring: Any = sys.monitoring  # type: ignore[attr-defined, unused-ignore]  # Python 3.12
     events, reached = monitoring.events, set[object]()
 
     def note(code: CodeType, *where: int) -> Any:

@@ -79,7 +79,7 @@ def parse_reference(text: str) -> Reference:
 
 def _shown(text: str) -> str:
     """Return ``text`` without what may be a password before an ``@``."""
-    if "://" in text:
+    if "@" not in text.partition("://")[0]:
         return redact(text)
     return "***@" if text.endswith("@") else text.rpartition("@")[2]
 
