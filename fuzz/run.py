@@ -32,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.chdir(os.environ.get("BUILD_WORKING_DIRECTORY", "."))
     if options.replay:
         return _replay(_target(options.target), options.replay)
+    if options.minimise and options.corpus:
+        print(f"{minimise(_target(options.target), options.corpus, options.minimise)} inputs are kept")
+        return 0
     atheris = None if options.blind else _atheris()
     if atheris:
         instrumented(options.target, atheris)
@@ -40,8 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="fuzz-corpus-") as name:
         corpus = options.corpus or Path(name)
         corpus.mkdir(parents=True, exist_ok=True)
-        if options.minimise:
-            minimise(target, corpus, options.minimise, atheris)
         inputs = [*target.seeds(), *(file.read_bytes() for file in sorted(kept.glob("*")))]
         for data in inputs:
             (corpus / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)

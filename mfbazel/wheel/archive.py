@@ -16,8 +16,8 @@ from typing import BinaryIO
 from mfbazel.wheel.limits import SETTING, Limits
 from mfbazel.wheel.paths import Folded, folded, unsafe
 
-_LOCAL = struct.Struct("<4s5H3L2H")
-"""A local file header without name and extra field (APPNOTE.TXT, 4.3.7)."""
+_LOCAL = struct.Struct("<4s2xHH16xHH")
+"""Of a local file header (APPNOTE.TXT, 4.3.7): signature, flags, method, lengths of the name and the extra field."""
 
 _END = struct.Struct("<4s4H2LH")
 """The end of central directory record without comment (APPNOTE.TXT, 4.3.16)."""
@@ -95,18 +95,16 @@ def content_offset(file: BinaryIO, info: zipfile.ZipInfo) -> int:
         ValueError: there is no local header of this entry: the archive is damaged, or says two things.
         OSError: ``file`` cannot be read.
     """
+    name = _raw_name(info)
     file.seek(info.header_offset)
-    head = file.read(_LOCAL.size)
-    if len(head) < _LOCAL.size:
+    head = file.read(_LOCAL.size + len(name))
+    if len(head) < _LOCAL.size + len(name):
         raise ValueError("its local header is cut off")
-    signature, _, flags, method, _, _, _, _, _, length, extra = _LOCAL.unpack(head)
+    signature, flags, method, length, extra = _LOCAL.unpack_from(head)
     if signature != b"PK\3\4":
         raise ValueError("there is no local header where the central directory says")
-    if (file.read(length), method, flags & _SAME) != (
-        _raw_name(info),
-        info.compress_type,
-        info.flag_bits & _SAME,
-    ):
+    same = method == info.compress_type and not (flags ^ info.flag_bits) & _SAME
+    if not same or length != len(name) or not head.endswith(name):
         raise ValueError("its local header is of another name or compression than the central directory says")
     return int(info.header_offset + _LOCAL.size + length + extra)
 
@@ -155,7 +153,8 @@ def _file_above(names: Collection[str]) -> str | None:
 
 def _raw_name(info: zipfile.ZipInfo) -> bytes:
     """Return the name of an entry as the archive has it."""
-    return info.orig_filename.encode("utf-8" if info.flag_bits & _UTF8 else "cp437")
+    name = info.orig_filename
+    return name.encode("utf-8" if info.flag_bits & _UTF8 or name.isascii() else "cp437")
 
 
 def _unsafe_entry(info: zipfile.ZipInfo) -> str | None:
