@@ -87,10 +87,10 @@ def read_rules(path: Path | None) -> Rules:
     Raises:
         PolicyError: the file cannot be read, is not TOML, or one of the tables says something else.
     """
-    return Rules() if path is None else parse_rules(readread_document(path))
+    return Rules() if path is None else parse_rules(read_document(path))
 
 
-def readread_document(path: Path) -> dict[str, Any]:
+def read_document(path: Path) -> dict[str, Any]:
     """Return the content of the policy ``path``.
 
     Raises:

@@ -26,9 +26,9 @@ from mfbazel.push.all_graph import FLOW_RULE, FLOW_SUFFIX, MISSING_RULE, Graph, 
 from mfbazel.push.errors import PushError
 
 OUTPUT_GROUP = "push"
-"""The output group of a flow's images with :data:`DELIVERY` and everything that a push reads."""
+"""The output group with :data:`DELIVERY` and everything that a push of the flow reads."""
 DELIVERY = "push.json"
-"""The file that says where the images of a flow are; paths in it are those in the execution root."""
+"""The file that says what of a flow is pushed, and how; paths in it are those in the execution root."""
 
 _SPEC_RULE = "flow_spec"
 _SPEC_SUFFIX = ".spec"
@@ -39,11 +39,21 @@ _NO_ATTRIBUTES_BUT = "--proto:output_rule_attrs=tags"
 
 @dataclass(frozen=True)
 class BuiltFlow:
-    """The images of the flow ``label``: the build's ``images.json``, and the layouts by step."""
+    """What the build made of a flow.
+
+    Attributes:
+        label: of the flow.
+        images: the build's ``images.json``.
+        layouts: by step.
+        attach: documents about the images.
+        options: who signs, as options of a command line (:func:`mfbazel.sign.arguments.add_signer`).
+    """
 
     label: str
     images: Path
     layouts: Mapping[str, Path]
+    attach: Sequence[Path] = ()
+    options: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -111,7 +121,7 @@ class PushBazel(InnerBazel):
         """
         with tempfile.TemporaryDirectory() as scratch:
             targets, events = Path(scratch, "targets.txt"), Path(scratch, "events.json")
-            targets.write_text("".join(f"{label}{FLOW_SUFFIX}\n" for label in labels), encoding="utf-8")
+            targets.write_text("".join(f"{_pushed(label)}\n" for label in labels), encoding="utf-8")
             done = self.run(
                 "build",
                 *(["--keep_going"] if keep_going else []),
@@ -177,7 +187,14 @@ def _built(file: Mapping[str, Any]) -> BuiltFlow:
     root = path.parents[depth - 1]
     content = json.loads(path.read_bytes())
     layouts = {step: root / place for step, place in content["layouts"]}
-    return BuiltFlow(content["label"], root / content["images"], layouts)
+    attach = [root / place for place in content["attach"]]
+    return BuiltFlow(content["label"], root / content["images"], layouts, attach, content["options"])
+
+
+def _pushed(label: str) -> str:
+    """Return the target that knows how the flow ``label`` is pushed (``rules/private/flow_command.bzl``)."""
+    package, _, name = label.rpartition(":")
+    return f"{package}:_{name}.push.arguments"
 
 
 def _not_manual(nodes: Sequence[Node]) -> list[Node]:

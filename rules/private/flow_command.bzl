@@ -18,10 +18,30 @@ def _flow_command_impl(ctx):
         lines += ["--image", "{}={}".format(step, image.short_path)]
     arguments = ctx.actions.declare_file(ctx.label.name + ".args")
     ctx.actions.write(arguments, "\n".join(lines) + "\n")
-    return [DefaultInfo(
-        files = depset([arguments]),
-        runfiles = ctx.runfiles([arguments, ctx.executable._crane] + files).merge(ctx.attr.images[DefaultInfo].default_runfiles),
-    )]
+    images = ctx.attr.images[DefaultInfo].default_runfiles
+    groups = {}
+    if ctx.attr.command == "flow":
+        delivery = _delivery(ctx, info, files)
+        groups["push"] = depset([delivery] + files, transitive = [images.files])
+    return [
+        DefaultInfo(
+            files = depset([arguments]),
+            runfiles = ctx.runfiles([arguments, ctx.executable._crane] + files).merge(images),
+        ),
+        OutputGroupInfo(**groups),
+    ]
+
+def _delivery(ctx, info, documents):
+    """The file that //:push_all, which has no runfiles of the flows, reads: what is pushed and how, with paths in the execution root."""
+    delivery = ctx.actions.declare_file(ctx.label.name + "/push.json")
+    ctx.actions.write(delivery, json.encode_indent({
+        "attach": [document.path for document in documents],
+        "images": info.json.path,
+        "label": info.label,
+        "layouts": [[step, image.path] for step, image in info.images.items()],
+        "options": ctx.attr.options,
+    }) + "\n")
+    return delivery
 
 flow_command = rule(
     implementation = _flow_command_impl,

@@ -33,14 +33,9 @@ def _flow_images_impl(ctx):
     )
     runfiles = ctx.runfiles([output] + images.values())
     runfiles = runfiles.merge_all([target[DefaultInfo].default_runfiles for target in ctx.attr.images])
-
-    # What //:push_all, which has no runfiles of the flows, reads of each.
-    delivery = ctx.actions.declare_file(ctx.label.name + "/push.json")
-    layouts = [[step, image.path] for step, image in images.items()]
-    ctx.actions.write(delivery, json.encode_indent({"images": output.path, "label": ctx.attr.flow_label, "layouts": layouts}) + "\n")
     return [
         DefaultInfo(files = depset([output] + images.values()), runfiles = runfiles),
-        OutputGroupInfo(json = depset([output]), push = depset([delivery], transitive = [runfiles.files])),
+        OutputGroupInfo(json = depset([output])),
         FlowImagesInfo(images = images, json = output, label = ctx.attr.flow_label),
     ]
 

@@ -71,7 +71,15 @@ class Workspace:
             "rule": {"name": f"@@{label}", "ruleClass": kind, "ruleInput": list(inputs), "attribute": attribute},
         }
 
-    def flow(self, name: str, repository: str | None, *, kind: str = "flow_images", tags: tuple[str, ...] = ()) -> None:
+    def flow(
+        self,
+        name: str,
+        repository: str | None,
+        *,
+        kind: str = "flow_images",
+        tags: tuple[str, ...] = (),
+        options: tuple[str, ...] = (),
+    ) -> None:
         """Add a flow of one step; with a repository it can be built."""
         found = self.rule(f"//ml:{name}.images", kind, f"@@//ml:{name}.txt", tags=tags)
         self.answers["flows"].append(found)
@@ -86,9 +94,11 @@ class Workspace:
             "label": f"//ml:{name}",
             "images": str(images.relative_to(root)),
             "layouts": [["start", str((place / "start").relative_to(root))]],
+            "attach": [],
+            "options": options,
         }
         (place / "push.json").write_text(json.dumps(content))
-        self.answers["built"][f"//ml:{name}.images"] = str(place / "push.json")
+        self.answers["built"][f"//ml:_{name}.push.arguments"] = str(place / "push.json")
 
     def push(self, *options: str) -> int:
         (self.root / "answers.json").write_text(json.dumps(self.answers))
@@ -218,6 +228,16 @@ def test_without_an_earlier_revision_every_flow_is_chosen(
     workspace.flow("a", f"{docker.host}/zeros/a")
     assert workspace.push("--json", "--list", f"--since={revision}") == 0
     assert states(document(capsys)) == {"//ml:a": "chosen"}
+
+
+def test_a_flow_is_signed_by_whom_its_attributes_name(
+    workspace: Workspace, docker: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace.flow("signed", f"{docker.host}/all/signed", options=("--sign=nobody",))
+    assert workspace.push("--json") == 1
+    assert "nobody" in document(capsys)["flows"][0]["error"]
+    assert workspace.push("--json", "--no-sign") == 0
+    assert states(document(capsys)) == {"//ml:signed": "pushed"}
 
 
 def test_a_dry_run_builds_and_sends_nothing(
