@@ -258,9 +258,9 @@ class FaultyProxy:
         """Return the bytes that arrived, by repository and digest.
 
         Args:
-            lost: count those in uploads that the registry has lost, too.
             blobs: the contents by digest, by which uploads are known that were never finished; where their beginnings
                 do not tell, the digest is empty.
+            lost: count those in uploads that the registry has lost, too.
         """
         found: dict[tuple[str, str], int] = {}
         with self.lock:
