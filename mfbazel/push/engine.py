@@ -93,13 +93,7 @@ class Engine:
         def ask(delivery: Delivery) -> bool:
             if delivery.repository.host in self._asleep:
                 return False
-            try:
-                found = self._client(delivery).head_manifest(delivery.repository.path, delivery.digest)
-            except RegistryError as error:
-                # A registry may have kept what it got of a manifest whose upload was cut off, as crane's does.
-                if error.problem.kind is not Kind.DIGEST:
-                    raise
-                return False
+            found = self._client(delivery).usable_manifest(delivery.repository.path, delivery.digest)
             return found is not None
 
         for delivery, found, error in self._workers.each(unique.values(), ask):
@@ -172,7 +166,7 @@ class Engine:
         def put(item: tuple[Repository, str]) -> bool:
             delivery, digest = wanted[item]
             client, path, tag = self._client(delivery), delivery.repository.path, item[1]
-            found = client.head_manifest(path, tag)
+            found = client.usable_manifest(path, tag)
             if found and found.digest == digest:
                 return False
             manifest = next(one for one in delivery.manifests if one.digest == digest)

@@ -80,7 +80,7 @@ def publish_images(client: Client, path: str, tags: Iterable[str], images: bytes
     """
     manifest = artifact_manifest(images)
     digest = digest_of(manifest)
-    named = {tag: found.digest if (found := client.head_manifest(path, tag)) else None for tag in tags}
+    named = {tag: found.digest if (found := client.usable_manifest(path, tag)) else None for tag in tags}
     wanting = [tag for tag, there in named.items() if there != digest]
     if wanting:
         client.put_blob(path, _EMPTY)

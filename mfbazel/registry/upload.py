@@ -129,7 +129,7 @@ class Uploader:
             RegistryError: the registry cannot be reached, or refuses.
         """
         upload = _Upload(self, path, source, on_position)
-        if self.client.head_blob(path, source.digest):
+        if self.client.usable_blob(path, source.digest):
             upload.forget()
             return Uploaded(Outcome.PRESENT)
         if mount and mount != path and upload.mounted(mount):

@@ -258,9 +258,9 @@ class FaultyProxy:
         """Return the bytes that arrived, by repository and digest.
 
         Args:
-            lost: count those in uploads that the registry has lost, too.
             blobs: the contents by digest, by which uploads are known that were never finished; where their beginnings
                 do not tell, the digest is empty.
+            lost: count those in uploads that the registry has lost, too.
         """
         found: dict[tuple[str, str], int] = {}
         with self.lock:
@@ -705,14 +705,18 @@ class _Exchange:
             gone = True
             with contextlib.suppress(OSError):
                 end()
-        answer = upstream.getresponse()
-        answer.read()
+        status, location = 502, ""
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            answer = upstream.getresponse()
+            answer.read()
+            status, location = answer.status, answer.getheader("Location", "")
         upstream.close()
-        if answer.status == 202:
-            session.upstream = _path(answer.getheader("Location", ""))
-        elif not self.status and not gone:  # a full disk
-            session.over = session.lost = True
-            self._reply(Reply(answer.status))
+        if status == 202:
+            session.upstream = _path(location)
+            return gone
+        session.over = session.lost = True  # its disk is full, or it has ended
+        if not self.status and not gone:
+            self._reply(Reply(status))
         return gone
 
     def _state(self, session: Session) -> dict[str, str]:

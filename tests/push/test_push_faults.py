@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -208,13 +210,11 @@ def test_connections_that_all_end_early_carry_a_blob_where_uploads_are_kept(flow
     push_during(flow, proxy, fault, at_first=kept, says=says)
 
 
-@pytest.mark.parametrize("method", ["PATCH", "PUT"])
 def test_an_answer_that_does_not_come_is_not_waited_for(
-    flow: Flow, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch, method: str
+    flow: Flow, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upload, "_ANSWER_SECONDS", 0.4)
-    monkeypatch.setattr(upload, "_COMMIT_SECONDS", 0.4)
-    push_during(flow, proxy, Fault(Wait(1), method, UPLOADS), at_first=True)
+    monkeypatch.setattr(upload, "_ANSWER_SECONDS", 0.8)
+    push_during(flow, proxy, Fault(Wait(1.5), "PATCH", UPLOADS), at_first=True)
 
 
 @pytest.mark.parametrize("proxy", ["docker"], indirect=True)
@@ -249,6 +249,25 @@ def test_a_manifest_that_arrived_in_part_and_was_kept_is_sent_again(flow: Flow, 
     kept = "".join(wrong_registry(proxy.upstream, path, list(flow.digests.values())))
     assert "has the digest" in kept, "crane's registry keeps no part of a manifest any more: nothing is tried here"
     assert flow.push().code == 0
+    assert wrong_registry(proxy.upstream, path, list(flow.digests.values())) == []
+
+
+@pytest.mark.parametrize("proxy", ["docker"], indirect=True)
+@pytest.mark.parametrize("what", ["_layers", "_manifests/revisions", "_manifests/tags"])
+def test_what_dockers_registry_cannot_read_after_a_full_disk_is_sent_again(
+    flow: Flow, proxy: FaultyProxy, registries: dict[str, Registry], what: str
+) -> None:
+    path = flow.repository.partition("/")[2]
+    assert flow.push("--tag=v1").code == 0
+    disk = Path(f"/proc/{registries['docker'].process.pid}/root{registries['docker'].storage}")
+    repository = disk / "docker/registry/v2/repositories" / path
+    links = list((repository / what).rglob("link"))
+    assert links
+    for link in links:
+        os.truncate(link, 0)
+    shutil.rmtree(repository / "_manifests" / "revisions" if what == "_layers" else repository / "_uploads")
+    assert wrong_registry(proxy.upstream, path, list(flow.digests.values()))
+    assert flow.push("--tag=v1").code == 0
     assert wrong_registry(proxy.upstream, path, list(flow.digests.values())) == []
 
 
