@@ -46,14 +46,16 @@ class BuiltFlow:
         images: the build's ``images.json``.
         layouts: by step.
         attach: documents about the images.
-        options: who signs, as options of a command line (:func:`mfbazel.sign.arguments.add_signer`).
+        sign: the name of the signer, ``None`` for none.
+        sign_options: of the signer.
     """
 
     label: str
     images: Path
     layouts: Mapping[str, Path]
     attach: Sequence[Path] = ()
-    options: Sequence[str] = ()
+    sign: str | None = None
+    sign_options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,8 @@ def _built(file: Mapping[str, Any]) -> BuiltFlow:
     content = json.loads(path.read_bytes())
     layouts = {step: root / place for step, place in content["layouts"]}
     attach = [root / place for place in content["attach"]]
-    return BuiltFlow(content["label"], root / content["images"], layouts, attach, content["options"])
+    images = root / content["images"]
+    return BuiltFlow(content["label"], images, layouts, attach, content["sign"], content["sign_options"])
 
 
 def _pushed(label: str) -> str:

@@ -15,7 +15,6 @@ from mfbazel.push.flow import Pushed, push_flows
 from mfbazel.push.options import add_crane, add_sending, add_store, in_working_directory, settings_of, store_of
 from mfbazel.push.prepare import FlowPush
 from mfbazel.push.report import Reporter
-from mfbazel.sign.arguments import add_signer, signer_options
 from mfbazel.state import workspace_dir
 from mfbazel.usage import show_target
 
@@ -89,10 +88,8 @@ def _list(flows: AllFlows, reporter: Reporter, *, json: bool) -> int:
 def _push(built: Sequence[BuiltFlow], options: argparse.Namespace, workspace: Path, reporter: Reporter) -> Pushed:
     """Push the flows in one run."""
     directory = options.output and in_working_directory(options.output)
-    requests = []
-    for flow in built:
-        signer = _signer(flow)
-        request = FlowPush(
+    requests = [
+        FlowPush(
             images=flow.images,
             layouts=flow.layouts,
             workspace=workspace,
@@ -102,16 +99,10 @@ def _push(built: Sequence[BuiltFlow], options: argparse.Namespace, workspace: Pa
             output=output_of(directory, flow.label),
             tags=options.tag,
             artifact=options.artifact,
-            sign=None if options.no_sign else signer.sign,
-            sign_options={} if options.no_sign else signer_options(signer),
+            sign=None if options.no_sign else flow.sign,
+            sign_options={} if options.no_sign else flow.sign_options,
             attach=flow.attach,
         )
-        requests.append(request)
+        for flow in built
+    ]
     return push_flows(requests, settings_of(options), reporter)
-
-
-def _signer(flow: BuiltFlow) -> argparse.Namespace:
-    """Return the options of ``.push`` that the attributes of the flow mean."""
-    parser = argparse.ArgumentParser()
-    add_signer(parser, "")
-    return parser.parse_args(flow.options)

@@ -130,6 +130,11 @@ class Cosign:
             )
         if not self._log and "rekor_url" in self._urls:
             raise SignError("the option rekor_url of cosign names a transparency log, and transparency_log is false.")
+        if self._log and self._urls and "rekor_url" not in self._urls:
+            raise SignError(
+                f"the options {', '.join(self._urls)} of cosign name services of your own, without a transparency log: "
+                'name it too, rekor_url, or say transparency_log = "false".'
+            )
 
     def sign(self, target: Target) -> None:
         """Sign ``target``; see :class:`mfbazel.sign.signer.Signer`."""

@@ -1,6 +1,7 @@
 """Executables over the images of a flow: push, load and shell."""
 
 load("//rules/private/providers:flow_images_info.bzl", "FlowImagesInfo")
+load(":flow_signing.bzl", "signing_options")
 
 def _flow_command_impl(ctx):
     info = ctx.attr.images[FlowImagesInfo]
@@ -9,7 +10,7 @@ def _flow_command_impl(ctx):
         lines += ["--label", info.label, "--images", info.json.short_path, "--crane", ctx.executable._crane.short_path]
     elif ctx.attr.command == "load":
         lines += ["--tag", info.label.removeprefix("//").removeprefix(":").replace(":", "/").lower()]
-    lines += ctx.attr.options
+    lines += signing_options(ctx.attr.sign, ctx.attr.sign_options)
     documents = [ctx.attr.sboms[OutputGroupInfo][kind] for kind in ctx.attr.attach]
     files = depset(transitive = documents).to_list()
     for document in files:
@@ -39,7 +40,8 @@ def _delivery(ctx, info, documents):
         "images": info.json.path,
         "label": info.label,
         "layouts": [[step, image.path] for step, image in info.images.items()],
-        "options": ctx.attr.options,
+        "sign": ctx.attr.sign or None,
+        "sign_options": ctx.attr.sign_options,
     }) + "\n")
     return delivery
 
@@ -50,8 +52,9 @@ flow_command = rule(
         "attach": attr.string_list(doc = "Output groups of `sboms` that are attached to the images."),
         "command": attr.string(mandatory = True, values = ["flow", "load", "shell"], doc = "Subcommand of mfbazel.push; shell: of mfbazel.container."),
         "images": attr.label(mandatory = True, providers = [FlowImagesInfo], doc = "The images."),
-        "options": attr.string_list(doc = "More options, each one argument."),
         "sboms": attr.label(doc = "The documents about the images (flow_sboms)."),
+        "sign": attr.string(doc = "Name of the signer; empty for none."),
+        "sign_options": attr.string_dict(doc = "Options of the signer."),
         "_crane": attr.label(default = "//rules/private:crane", executable = True, cfg = "target"),
     },
 )

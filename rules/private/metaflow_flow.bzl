@@ -239,11 +239,10 @@ def metaflow_flow(
         visibility = visibility,
         deps = deps,
     )
-    signer = signing_options(sign, sign_options)
-    pushing = dict(attach = attach, options = signer, sboms = name + ".sboms") if attach else dict(options = signer)
-    _images_command(name + ".push", "flow", name, hidden, common, plugins, **pushing)
+    documents = dict(attach = attach, sboms = name + ".sboms") if attach else {}
+    _images_command(name + ".push", "flow", name, hidden, common, plugins, sign = sign, sign_options = sign_options, **documents)
     _images_command(name + ".load", "load", name, hidden, common)
-    verifying = ["--expect=" + kind for kind in attach] + signer
+    verifying = ["--expect=" + kind for kind in attach] + signing_options(sign, sign_options)
     verifying += ["--includes={}={}".format(step, ",".join(others)) for step, others in built.includes.items()]
     located = ["--label", label, "--lock", "$(rootpath {}.lock/flow.json)".format(name)] + [_quoted(option) for option in verifying]
     _reader(py_binary, name, "verify", "verify", located, [name + ".lock/flow.json"], common, plugins)

@@ -78,7 +78,7 @@ class Workspace:
         *,
         kind: str = "flow_images",
         tags: tuple[str, ...] = (),
-        options: tuple[str, ...] = (),
+        sign: str | None = None,
     ) -> None:
         """Add a flow of one step; with a repository it can be built."""
         found = self.rule(f"//ml:{name}.images", kind, f"@@//ml:{name}.txt", tags=tags)
@@ -95,7 +95,8 @@ class Workspace:
             "images": str(images.relative_to(root)),
             "layouts": [["start", str((place / "start").relative_to(root))]],
             "attach": [],
-            "options": options,
+            "sign": sign,
+            "sign_options": {},
         }
         (place / "push.json").write_text(json.dumps(content))
         self.answers["built"][f"//ml:_{name}.push.arguments"] = str(place / "push.json")
@@ -233,7 +234,7 @@ def test_without_an_earlier_revision_every_flow_is_chosen(
 def test_a_flow_is_signed_by_whom_its_attributes_name(
     workspace: Workspace, docker: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    workspace.flow("signed", f"{docker.host}/all/signed", options=("--sign=nobody",))
+    workspace.flow("signed", f"{docker.host}/all/signed", sign="nobody")
     assert workspace.push("--json") == 1
     assert "nobody" in document(capsys)["flows"][0]["error"]
     assert workspace.push("--json", "--no-sign") == 0

@@ -254,7 +254,8 @@ def events(directory: Path, label: str, *, success: bool = True, scheme: str = "
     prefix = "bazel-out/bin/flows"
     layouts = [["start", f"{prefix}/a.start"], ["end", "external/images/end"]]
     images, documents = f"{prefix}/a.images/images.json", [f"{prefix}/a.sboms/start.spdx.json"]
-    content = {"label": label, "images": images, "layouts": layouts, "attach": documents, "options": ["--sign=cosign"]}
+    content = {"label": label, "images": images, "layouts": layouts, "attach": documents}
+    content |= {"sign": "cosign", "sign_options": {"key": "cosign.key"}}
     place.write_text(json.dumps(content))
     file = {"name": "flows/a.images/push.json", "pathPrefix": ["bazel-out", "bin"], "uri": f"{scheme}://{place}"}
     group = [{"name": "push", "fileSets": [{"id": "0"}]}]
@@ -273,7 +274,7 @@ def test_images_lie_where_the_build_says_in_the_order_of_the_steps(tmp_path: Pat
         ("end", root / "external/images/end"),
     ]
     assert built.attach == [root / "bazel-out/bin/flows/a.sboms/start.spdx.json"]
-    assert built.options == ["--sign=cosign"]
+    assert (built.sign, built.sign_options) == ("cosign", {"key": "cosign.key"})
 
 
 def test_a_flow_that_could_not_be_built_is_left_out(tmp_path: Path) -> None:

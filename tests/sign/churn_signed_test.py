@@ -12,7 +12,19 @@ from mfbazel.push.__main__ import main as push
 from mfbazel.verify.cli import main as verify
 
 OPTIONS = Path("tests/sign/churn_push.args")
+DELIVERY = Path("tests/sign/churn_push/push.json")
 LOCK = Path("examples/churn/churn_flow.lock/flow.json")
+
+
+def test_who_pushes_several_flows_reads_the_same() -> None:
+    delivery = json.loads(DELIVERY.read_text())
+    assert (delivery["label"], delivery["sign"]) == ("//examples/churn:churn_flow", "acme")
+    assert delivery["sign_options"] == {"key": "ACME_KEY"}
+    assert [step for step, _ in delivery["layouts"]] == ["start", "prepare", "train", "evaluate", "report", "end"]
+    attached = sorted(Path(line).name for line in OPTIONS.read_text().splitlines() if line.startswith("examples/"))
+    assert sorted(Path(path).name for path in delivery["attach"]) == [
+        name for name in attached if name.endswith(".json") and name != "images.json"
+    ]
 
 
 def test_the_example_is_pushed_and_verified(

@@ -178,6 +178,7 @@ def test_verifying_needs_to_know_whose_signature(registry: Client, tmp_path: Pat
         ("cosign", {"signing_config": "x", "rekor_url": "y"}, "take one away"),
         ("cosign", {"transparency_log": "no"}, "write true or false"),
         ("cosign", {"transparency_log": "false", "rekor_url": "y"}, "transparency_log is false"),
+        ("cosign", {"key": "x", "timestamp_url": "y"}, "name it too, rekor_url"),
         ("notation", {"plugin": "x"}, "go together"),
         ("notation", {"plugin": "x", "id": "y", "key": "z"}, "take one away"),
     ],
