@@ -200,7 +200,10 @@ class _Run:
         """Say what would be pushed of a flow."""
         if error := self._error(flow):
             return FlowResult(flow.label, error=error)
-        images = {step: delivery.reference.replace(_NOT_STARTED, "<embedded registry>") for step, delivery in flow.deliveries.items()}
+        images = {
+            step: delivery.reference.replace(_NOT_STARTED, "<embedded registry>")
+            for step, delivery in flow.deliveries.items()
+        }
         for step, image in images.items():
             self._reporter.result(step, image)
         return FlowResult(flow.label, images)

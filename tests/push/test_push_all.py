@@ -90,7 +90,7 @@ class Workspace:
         place = root / f"bazel-out/bin/ml/{name}"
         digest = write_layout(place / "start", {"shared": SHARED, name: name.encode()})
         images = write_images_json(place / "images.json", {"start": digest}, repository, f"//ml:{name}")
-        content = {
+        content: dict[str, Any] = {
             "label": f"//ml:{name}",
             "images": str(images.relative_to(root)),
             "layouts": [["start", str((place / "start").relative_to(root))]],

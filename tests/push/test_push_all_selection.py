@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -254,7 +255,7 @@ def events(directory: Path, label: str, *, success: bool = True, scheme: str = "
     prefix = "bazel-out/bin/flows"
     layouts = [["start", f"{prefix}/a.start"], ["end", "external/images/end"]]
     images, documents = f"{prefix}/a.images/images.json", [f"{prefix}/a.sboms/start.spdx.json"]
-    content = {"label": label, "images": images, "layouts": layouts, "attach": documents}
+    content: dict[str, Any] = {"label": label, "images": images, "layouts": layouts, "attach": documents}
     content |= {"sign": "cosign", "sign_options": {"key": "cosign.key"}}
     place.write_text(json.dumps(content))
     file = {"name": "flows/a.images/push.json", "pathPrefix": ["bazel-out", "bin"], "uri": f"{scheme}://{place}"}

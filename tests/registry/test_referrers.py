@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from mfbazel.registry import Client, Kind, RegistryError
-from mfbazel.registry import pieces as reading
-from mfbazel.registry.client import INDEX, digest_of
-from mfbazel.registry.pieces import read_blob
+from mfbazel.registry.client import INDEX
 from mfbazel.registry.referrers import get_referrers
 from tests.registry.gate import Asked, Gate, Reply, gate_before_a_registry, without_credentials
 
@@ -64,25 +62,3 @@ def test_what_is_no_list_is_an_error(gate: Gate, status: int, body: bytes, kind:
     with pytest.raises(RegistryError) as caught:
         get_referrers(Client(gate.host), "ml/x", DIGEST)
     assert caught.value.problem.kind is kind
-
-
-@pytest.mark.parametrize("ranges", [True, False])
-def test_a_blob_is_read_in_pieces_where_the_registry_knows_ranges(
-    gate: Gate, ranges: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reading, "_PIECE", 10)
-    data = bytes(range(25))
-    digest = digest_of(data)
-
-    def blob(asked: Asked) -> Reply | None:
-        if asked.method != "GET" or not asked.path.endswith(digest):
-            return None
-        first, _, last = asked.headers["Range"].removeprefix("bytes=").partition("-")
-        return Reply(206, data[int(first) : int(last) + 1]) if ranges else Reply(200, data)
-
-    gate.rule = blob
-    parts = list(read_blob(Client(gate.host), "ml/x", digest, len(data)))
-    assert b"".join(parts) == data
-    assert len(parts) == (3 if ranges else 1)
-    with pytest.raises(RegistryError, match="bytes where there should be"):
-        list(read_blob(Client(gate.host), "ml/x", digest, len(data) + 1))
