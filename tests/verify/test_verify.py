@@ -144,20 +144,19 @@ def test_a_missing_blob_fails(world: World, gate: Gate) -> None:
 
 def test_a_blob_with_other_bytes_fails_when_blobs_are_read(world: World, gate: Gate) -> None:
     content = json.loads(world.client.get_manifest(world.path, world.digests["train"]).data)["config"]
+    assert not failed(world.checks())
     reads = 0
 
     def other(asked: Asked) -> Reply | None:
         nonlocal reads
-        if asked.method == "GET" and asked.path.endswith(content["digest"]) and "Range" in asked.headers:
-            reads += 1
-            return Reply(206, b"x" * content["size"])
-        return None
+        if asked.method != "GET" or not asked.path.endswith(content["digest"]):
+            return None
+        reads += 1  # the first time it is read for the platform that it names
+        return Reply(200, b"x" * content["size"]) if reads > 1 else None
 
     gate.rule = other
-    assert not failed(world.checks())
     found = failed(world.checks(blobs=True))
     assert "digest mismatch" in found["train", "blobs"]
-    assert reads >= 1
 
 
 def test_what_is_locked_now_is_compared_with_what_is_deployed(world: World) -> None:
