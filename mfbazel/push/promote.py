@@ -20,13 +20,14 @@ from mfbazel.push.errors import PushError
 from mfbazel.push.flow import Pushed, Settings
 from mfbazel.push.images import Images, parse_images, read_images
 from mfbazel.push.journal import Journal
-from mfbazel.push.promote_source import Referrer, Source, list_referrers, put_tagged_referrers
+from mfbazel.push.promote_source import Referrer, Source
 from mfbazel.push.registries import Registries
 from mfbazel.push.report import Reporter, Summary, counted
 from mfbazel.push.repository import Repository, parse_repository, parse_tag
 from mfbazel.push.workers import Workers
 from mfbazel.registry import fetch_images, parse_reference
 from mfbazel.registry.artifact import SCHEME
+from mfbazel.registry.referrers import get_referrers, put_tagged_referrers
 from mfbazel.registry.types import registry_type
 from mfbazel.registry.upload import Outcome
 from mfbazel.state import cache_dir, write_atomically
@@ -229,7 +230,7 @@ class _Run:
                 if item.subject:
                     subjects.setdefault(item.subject, []).append(item.descriptor)
             for subject, descriptors in subjects.items():
-                if list_referrers(client, repository.path, subject) is None:
+                if get_referrers(client, repository.path, subject) is None:
                     put_tagged_referrers(client, repository.path, subject, descriptors)
 
     def _finish(self) -> str | None:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urljoin
 
 from mfbazel.push.delivery import Content, Delivery, ManifestContent
 from mfbazel.push.errors import PushError
 from mfbazel.push.repository import Repository
-from mfbazel.registry import Client, Kind, RegistryError
-from mfbazel.registry.client import digest_of
+from mfbazel.registry import Client
+from mfbazel.registry.client import INDEX, digest_of
 from mfbazel.registry.download import BlobSource
 from mfbazel.registry.reference import DIGEST
+from mfbazel.registry.referrers import fallback_tag, get_referrers, tagged_referrers
 
 COSIGN_SUFFIXES = (".sig", ".att", ".sbom")
 """What cosign appends to ``sha256-<hex>`` for its tags."""
 
-_INDEX = "application/vnd.oci.image.index.v1+json"
-_INDEXES = (_INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
-_MOST_PAGES = 100
+_INDEXES = (INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ class Source:
     def _referring(self, subject: str) -> dict[str, list[str]]:
         """Return the manifests that refer to ``subject``, each with the tags that cosign found it by."""
         found: dict[str, list[str]] = {}
-        listed = list_referrers(self.client, self.repository.path, subject) or []
+        listed = get_referrers(self.client, self.repository.path, subject) or []
         for descriptor in [*listed, *tagged_referrers(self.client, self.repository.path, subject)]:
             if DIGEST.fullmatch(str(descriptor.get("digest"))):
                 found.setdefault(str(descriptor["digest"]), [])
@@ -144,63 +142,6 @@ class Source:
         return self._contents[digest]
 
 
-def fallback_tag(digest: str) -> str:
-    """Return the tag of the list of what refers to ``digest``, where a registry keeps none (distribution-spec 1.1,
-    "Referrers Tag Schema")."""
-    return digest.replace(":", "-")
-
-
-def list_referrers(client: Client, path: str, digest: str) -> list[dict[str, Any]] | None:
-    """Return the registry's own list of what refers to ``digest``; ``None`` where it keeps none.
-
-    Raises:
-        RegistryError: the registry did not answer, or refused.
-    """
-    found: list[dict[str, Any]] = []
-    what = f"referrers/{digest}"
-    with client.operation(path, digest, "asking what refers to the manifest") as about:
-        answer = about.call("GET", what, {"Accept": _INDEX})
-        if answer.status in (400, 404, 405) or answer.headers.get("Content-Type", "").partition(";")[0] != _INDEX:
-            return None
-        for _ in range(_MOST_PAGES):
-            found += _entries(about.expect(answer, 200).body)
-            url = next_page(answer.url, answer.headers.get("Link", ""))
-            if not url:
-                break
-            answer = about.send("GET", url, {"Accept": _INDEX})
-    return found
-
-
-def tagged_referrers(client: Client, path: str, digest: str) -> list[dict[str, Any]]:
-    """Return the list of what refers to ``digest`` that clients keep under a tag; empty where there is none.
-
-    Raises:
-        RegistryError: the registry did not answer, or refused.
-    """
-    try:
-        return list(_entries(client.get_manifest(path, fallback_tag(digest)).data))
-    except RegistryError as error:
-        if error.problem.kind is Kind.MISSING:
-            return []
-        raise
-
-
-def put_tagged_referrers(client: Client, path: str, digest: str, descriptors: Iterable[Mapping[str, Any]]) -> bool:
-    """Enter what refers to ``digest`` into the list that clients keep under a tag; return whether it changed.
-
-    Raises:
-        RegistryError: the registry did not answer, or refused.
-    """
-    listed = tagged_referrers(client, path, digest)
-    known = {entry.get("digest") for entry in listed}
-    added = [dict(descriptor) for descriptor in descriptors if descriptor["digest"] not in known]
-    if added:
-        index = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": [*listed, *added]}
-        data = json.dumps(index, sort_keys=True, separators=(",", ":")).encode()
-        client.put_manifest(path, fallback_tag(digest), data, _INDEX)
-    return bool(added)
-
-
 def descriptor_of(manifest: ManifestContent, content: Mapping[str, Any]) -> dict[str, Any]:
     """Return the entry of a manifest in a list of referrers (distribution-spec 1.1, "Listing Referrers")."""
     kind = content.get("artifactType") or (content.get("config") or {}).get("mediaType")
@@ -211,25 +152,3 @@ def descriptor_of(manifest: ManifestContent, content: Mapping[str, Any]) -> dict
         **({"artifactType": kind} if kind else {}),
         **({"annotations": content["annotations"]} if content.get("annotations") else {}),
     }
-
-
-def _entries(data: bytes) -> Iterator[dict[str, Any]]:
-    try:
-        content = json.loads(data)
-        entries = content.get("manifests", []) if isinstance(content, dict) else []
-    except ValueError:
-        entries = []
-    yield from (entry for entry in entries if isinstance(entry, dict))
-
-
-def next_page(url: str, header: str) -> str | None:
-    """Return the address of the next page, from a ``Link`` header (RFC 8288); ``None`` where there is none."""
-    for part in header.split(","):
-        address, _, parameters = part.strip().partition(";")
-        if (
-            address.startswith("<")
-            and address.endswith(">")
-            and 'rel="next"' in parameters.replace("rel=next", 'rel="next"')
-        ):
-            return urljoin(url, address[1:-1])
-    return None

@@ -1,8 +1,4 @@
-"""Documents as referrers of a manifest (OCI image-spec 1.1, ``subject``; distribution-spec 1.1, "Listing Referrers").
-
-Registries without the referrers API are served by the specification's "Referrers Tag Schema": an index, tagged
-``sha256-<hex>``, that the clients keep.
-"""
+"""Documents as referrers of a manifest (OCI image-spec 1.1, ``subject``)."""
 
 from __future__ import annotations
 
@@ -11,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mfbazel.registry import Client, Descriptor, Kind, RegistryError
-from mfbazel.registry.client import INDEX, MANIFEST, digest_of
-from mfbazel.registry.referrers import get_referrers
+from mfbazel.registry import Client, Descriptor
+from mfbazel.registry.client import MANIFEST, digest_of
+from mfbazel.registry.referrers import get_referrers, put_tagged_referrers, tagged_referrers
 from mfbazel.sign.documents import Document
 
 EMPTY = b"{}"
@@ -89,11 +85,6 @@ def referrer(subject: Descriptor, document: Document) -> Referrer:
     return Referrer(json.dumps(content, sort_keys=True, separators=(",", ":")).encode(), document)
 
 
-def fallback_tag(digest: str) -> str:
-    """Return the tag of the list of referrers of ``digest`` in registries without the API."""
-    return digest.replace(":", "-")[:128]
-
-
 def list_referrers(client: Client, path: str, digest: str) -> Referrers:
     """Return what refers to the manifest ``digest`` in the repository ``path``.
 
@@ -103,7 +94,7 @@ def list_referrers(client: Client, path: str, digest: str) -> Referrers:
     listed = get_referrers(client, path, digest)
     if listed is not None:
         return Referrers(tuple(listed), api=True)
-    return Referrers(tuple(_tagged(client, path, digest)), api=False)
+    return Referrers(tuple(tagged_referrers(client, path, digest)), api=False)
 
 
 def put_referrers(client: Client, path: str, subject: str, referrers: Sequence[Referrer], there: Referrers) -> None:
@@ -122,27 +113,7 @@ def put_referrers(client: Client, path: str, subject: str, referrers: Sequence[R
         client.put_blob(path, item.document.data)
         client.put_manifest(path, item.digest, item.data)
     if not there.api:
-        # Another client may have written the list since: a signer, for one.
-        listed = _tagged(client, path, subject)
-        known = {item.get("digest") for item in listed}
-        listed += [item.descriptor for item in referrers if item.digest not in known]
-        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": listed}
-        data = json.dumps(index, sort_keys=True, separators=(",", ":")).encode()
-        client.put_manifest(path, fallback_tag(subject), data, INDEX)
-
-
-def _tagged(client: Client, path: str, digest: str) -> list[dict[str, Any]]:
-    """Return the list under the tag, empty where there is none."""
-    try:
-        content = json.loads(client.get_manifest(path, fallback_tag(digest)).data)
-        listed = content.get("manifests", [])
-        return [item for item in listed if isinstance(item, dict)]
-    except RegistryError as error:
-        if error.problem.kind is Kind.MISSING:
-            return []
-        raise
-    except (ValueError, AttributeError, TypeError):
-        return []  # somebody's tag that is no list
+        put_tagged_referrers(client, path, subject, [item.descriptor for item in referrers])
 
 
 def _descriptor(media_type: str, data: bytes) -> dict[str, Any]:

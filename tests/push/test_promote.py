@@ -15,7 +15,7 @@ from mfbazel import state
 from mfbazel.policy import PolicyError
 from mfbazel.push.__main__ import main
 from mfbazel.push.errors import PushError
-from mfbazel.push.promote_source import list_referrers, next_page, tagged_referrers
+from mfbazel.registry.referrers import get_referrers, tagged_referrers
 from mfbazel.registry import Client, fetch_images
 from mfbazel.registry.client import MANIFEST, digest_of
 from tests.push.faulty_proxy import Fault, FaultyProxy, Reply, Truncate
@@ -114,7 +114,7 @@ def attach(client: Client, path: str, subject: str, kind: str, content: bytes, *
         manifest["subject"] = {"mediaType": there.media_type, "digest": subject, "size": there.size}
     data = json.dumps(manifest).encode()
     digest = client.put_manifest(path, tag or digest_of(data), data)
-    if not tag and list_referrers(client, path, subject) is None:
+    if not tag and get_referrers(client, path, subject) is None:
         listed = [
             *tagged_referrers(client, path, subject),
             {"mediaType": MANIFEST, "digest": digest, "size": len(data)},
@@ -158,7 +158,7 @@ def test_images_go_by_digest_with_tags_referrers_and_their_map(
             content = json.loads(there.get_manifest(path, child["digest"]).data)
             assert all(there.head_blob(path, blob["digest"]) for blob in (content["config"], *content["layers"]))
     for subject, digest in ((flow.digests["start"], sbom), (sbom, signature)):
-        listed = list_referrers(there, path, subject) or tagged_referrers(there, path, subject)
+        listed = get_referrers(there, path, subject) or tagged_referrers(there, path, subject)
         assert [entry["digest"] for entry in listed] == [digest]
     found = there.head_manifest(path, cosign_tag)
     assert found and found.digest == cosign
@@ -275,15 +275,3 @@ def test_the_map_of_a_build_says_of_no_image_where_it_is(tmp_path: Path) -> None
 def test_without_a_record_it_is_said_where_one_comes_from() -> None:
     with pytest.raises(PushError, match=rf"{LABEL} was not pushed from here.*bazel run {LABEL}.push"):
         promote("--to=registry.example.com/x")
-
-
-@pytest.mark.parametrize(
-    ("header", "expected"),
-    [
-        ("", None),
-        ('</v2/x/referrers/d?n=2>; rel="next"', "https://r.example.com/v2/x/referrers/d?n=2"),
-        ('<https://r.example.com/a>; rel="prev", <b>; rel=next', "https://r.example.com/v2/b"),
-    ],
-)
-def test_a_long_list_of_referrers_has_pages(header: str, expected: str | None) -> None:
-    assert next_page("https://r.example.com/v2/x", header) == expected

@@ -23,12 +23,13 @@ SHARED = random_content("shared", 400_000)
 BAZEL = """\
 import json, pathlib, sys
 here = pathlib.Path(__file__).parent
+words = [word for word in sys.argv[1:] if not word.startswith("--output_base=")]  # where Bazel runs this test
 answers = json.loads((here / "answers.json").read_text())
 with (here / "asked").open("a") as asked:
-    print(json.dumps(sys.argv[1:]), file=asked)
-options = dict(word[2:].partition("=")[::2] for word in sys.argv if word.startswith("--"))
-if sys.argv[1] == "query":
-    lines = answers["graph"] if '"//...:*"' in sys.argv[-1] else answers["flows"]
+    print(json.dumps(words), file=asked)
+options = dict(word[2:].partition("=")[::2] for word in words if word.startswith("--"))
+if words[0] == "query":
+    lines = answers["graph"] if '"//...:*"' in words[-1] else answers["flows"]
     print("\\n".join(map(json.dumps, lines)))
     sys.exit(answers.get("query_status", 0))
 wanted = pathlib.Path(options["target_pattern_file"]).read_text().split()
