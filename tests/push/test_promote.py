@@ -15,9 +15,9 @@ from mfbazel import state
 from mfbazel.policy import PolicyError
 from mfbazel.push.__main__ import main
 from mfbazel.push.errors import PushError
-from mfbazel.registry.referrers import get_referrers, tagged_referrers
 from mfbazel.registry import Client, fetch_images
 from mfbazel.registry.client import MANIFEST, digest_of
+from mfbazel.registry.referrers import get_referrers, tagged_referrers
 from tests.push.faulty_proxy import Fault, FaultyProxy, Reply, Truncate
 from tests.push.registries import Registry, crane_registry, docker_registry
 

@@ -11,9 +11,9 @@ import pytest
 
 from bench.push_rig import Proxy, find_crane, serve_registry
 from mfbazel.registry import Client
+from mfbazel.registry.referrers import fallback_tag
 from mfbazel.sign import Item, Marks, SignError, Signing, Target, UnsignedError, attach, load_signer, parse_document
 from mfbazel.sign.documents import SPDX
-from mfbazel.registry.referrers import fallback_tag
 from mfbazel.sign.referrers import list_referrers
 from tests.sign.rig import ListingGate, cosign_keys, docker_registry, install_acme, push_image, spdx
 
