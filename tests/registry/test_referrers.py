@@ -13,6 +13,7 @@ from mfbazel.registry.client import INDEX
 from mfbazel.registry.referrers import get_referrers
 from tests.registry.gate import Asked, Gate, Reply, gate_before_a_registry, without_credentials
 
+LISTED = {"Content-Type": INDEX}
 DIGEST = f"sha256:{'0' * 64}"
 
 
@@ -36,11 +37,18 @@ def test_a_registry_without_the_api_lists_nothing(gate: Gate) -> None:
     assert get_referrers(Client(gate.host), "ml/x", DIGEST) is None
 
 
+def test_a_page_that_is_no_index_lists_nothing(gate: Gate) -> None:
+    gate.rule = lambda asked: (
+        Reply(200, b"<html>", {"Content-Type": "text/html"}) if "/referrers/" in asked.path else None
+    )
+    assert get_referrers(Client(gate.host), "ml/x", DIGEST) is None
+
+
 def test_pages_are_followed(gate: Gate) -> None:
     def pages(asked: Asked) -> Reply | None:
         if asked.path.endswith(f"/v2/ml/x/referrers/{DIGEST}"):
-            return Reply(200, _index("a"), {"Link": f'</v2/ml/x/referrers/{DIGEST}?last=a>; rel="next"'})
-        return Reply(200, _index("b")) if asked.path.endswith("?last=a") else None
+            return Reply(200, _index("a"), {**LISTED, "Link": f'</v2/ml/x/referrers/{DIGEST}?last=a>; rel="next"'})
+        return Reply(200, _index("b"), LISTED) if asked.path.endswith("?last=a") else None
 
     gate.rule = pages
     listed = get_referrers(Client(gate.host), "ml/x", DIGEST)
@@ -50,7 +58,7 @@ def test_pages_are_followed(gate: Gate) -> None:
 
 def test_pages_without_an_end_are_given_up(gate: Gate) -> None:
     gate.rule = lambda asked: (
-        Reply(200, _index("a"), {"Link": '<?more>; rel="next"'}) if "/referrers/" in asked.path else None
+        Reply(200, _index("a"), {**LISTED, "Link": '<?more>; rel="next"'}) if "/referrers/" in asked.path else None
     )
     with pytest.raises(RegistryError, match="more than 100 pages"):
         get_referrers(Client(gate.host), "ml/x", DIGEST)
@@ -58,7 +66,7 @@ def test_pages_without_an_end_are_given_up(gate: Gate) -> None:
 
 @pytest.mark.parametrize(("status", "body", "kind"), [(200, b"<html>", Kind.MALFORMED), (403, b"", Kind.DENIED)])
 def test_what_is_no_list_is_an_error(gate: Gate, status: int, body: bytes, kind: Kind) -> None:
-    gate.rule = lambda asked: Reply(status, body) if "/referrers/" in asked.path else None
+    gate.rule = lambda asked: Reply(status, body, LISTED) if "/referrers/" in asked.path else None
     with pytest.raises(RegistryError) as caught:
         get_referrers(Client(gate.host), "ml/x", DIGEST)
     assert caught.value.problem.kind is kind
