@@ -14,7 +14,7 @@ from mfbazel.registry.auth import parse_challenges
 from mfbazel.registry.errors import RegistryError
 from mfbazel.registry.reference import is_loopback, parse_reference
 
-_CREDENTIALS = re.compile(r"([a-z]+://)?[a-z]+:hunter2@[a-z]")
+_CREDENTIALS = re.compile(r"([a-z]+://)?[a-z]+:hunter2@(?!sha256:)[a-z]")
 
 
 def run(data: bytes, _: Path) -> str:

@@ -45,4 +45,4 @@ def test_changed_seeds_are_read_or_refused(name: str) -> None:
 
 def test_both_outcomes_of_a_wheel_are_among_the_seeds() -> None:
     outcomes = {finding(target("wheel"), seed)[0] for seed in target("wheel").seeds()}
-    assert {"layer", "refused, not unpacked"} <= outcomes
+    assert {"layer", "refused, unsafe"} <= outcomes
