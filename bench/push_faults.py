@@ -6,7 +6,7 @@ its time; then a second push has to complete. A state is wrong when, after eithe
 was nor whole, a tag names what is not there whole, an error does not name registry and repository, a blob that had
 arrived is sent again, or a byte of one where sessions are kept, or when the second push fails.
 
-Pauses between attempts are shortened.
+Pauses between attempts are shortened. Whoever interrupts it gets the table of the runs so far.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import email.utils
 import json
 import os
 import random
+import signal
 import socket
 import ssl
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -369,7 +370,8 @@ def main() -> int:
     rows: dict[str, Row] = {}
     began = time.monotonic()
     total = options.runs + options.kills
-    with tempfile.TemporaryDirectory(prefix="push_faults_") as directory:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt), tempfile.TemporaryDirectory(prefix="push_faults_") as directory:
         numbers = [options.run] if options.run is not None else list(range(total))
         for start in range(0, len(numbers), _RUNS_OF_A_REGISTRY):
             scratch = Path(directory, str(start))

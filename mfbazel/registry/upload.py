@@ -26,6 +26,7 @@ _SECONDS = 24 * 3600.0  # for one blob; what hangs is noticed by the limits belo
 _ANSWER_SECONDS = 120.0  # for the answer to a chunk
 _COMMIT_SECONDS = 900.0  # for the answer to the last request: some registries hash or copy the blob then
 _ATTEMPTS = 6  # without progress
+_PROGRESS = 1 << 16  # bytes; who gets on by less with each attempt does not get there
 _FIRST_PAUSE = 0.2  # seconds; doubled each time
 _LONGEST_PAUSE = 120.0  # seconds; who asks for more is not waited for
 _PASSING_KINDS = (Kind.UNREACHABLE, Kind.TIMEOUT, Kind.RATE, Kind.FAILED)
@@ -304,8 +305,9 @@ class _Upload:
             raise failure
         self._disturbed = not started_over
         if not (started_over and disturbed):  # which the failure before it counts for
-            self._failures = 1 if offset > self._furthest else self._failures + 1
-        self._furthest = max(offset, self._furthest)
+            self._failures += 1
+        if offset >= self._furthest + _PROGRESS:
+            self._failures, self._furthest = 1, offset
         if self._failures >= _ATTEMPTS or failure.pause > _LONGEST_PAUSE:
             raise failure
         if not started_over:

@@ -603,7 +603,7 @@ class _Exchange:
         digest = parse_qs(urlsplit(path).query).get("digest", [""])[0]
         if self.session and self.method == "PUT" and status == 201:
             self.session.digest, self.session.over = digest, True
-        elif self.session and status >= 500:  # it cannot keep what it fails to store
+        elif self.session and (status == 404 or status >= 500):  # it does not keep what it fails to store
             self.session.lost = True
         elif self.method == "POST" and digest and status == 201 and (match := _UPLOAD.match(urlsplit(path).path)):
             with self.proxy.lock:

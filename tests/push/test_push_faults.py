@@ -155,6 +155,12 @@ def test_a_byte_that_arrived_alone_is_no_reason_to_fail(flow: Flow, proxy: Fault
     assert proxy.twice(flow.blobs) <= 1
 
 
+@pytest.mark.parametrize("proxy", ["docker, sessions kept"], indirect=True)
+def test_getting_on_by_a_byte_with_each_attempt_is_given_up(flow: Flow, proxy: FaultyProxy) -> None:
+    fault = Fault(Cut(), BODY, UPLOADS, times=NEVER_ENDS, after=2)
+    push_during(flow, proxy, fault, at_first=False, says=[a_blob(flow), "cannot be reached"])
+
+
 @dataclass(frozen=True)
 class Lasting:
     """A fault that does not end, and what the error says of it: ``{blob}`` is a digest of one of the flow's blobs."""
