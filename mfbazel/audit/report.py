@@ -113,8 +113,15 @@ def packages_of(lock: Lock, steps: Sequence[str] = (), names: Sequence[str] = ()
         names: only these distributions (normalized); all when empty.
 
     Raises:
-        AuditError: the lock has none of that name.
+        AuditError: the lock has none of that name, or is no lock.
     """
+    try:
+        return _packages_of(lock, steps, names)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise AuditError(f"flow.json is not a lock: {error!r}. Make it anew.") from error
+
+
+def _packages_of(lock: Lock, steps: Sequence[str], names: Sequence[str]) -> list[Package]:
     for step in steps:
         if step not in lock.environments:
             raise AuditError(f"--step {step}: the lock has no such step; it has {', '.join(sorted(lock.environments))}")

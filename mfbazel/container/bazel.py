@@ -25,7 +25,12 @@ class BuiltImages:
     """The layout of each step's image."""
 
 
-def build_images(label: str, workspace: Path, environ: Mapping[str, str], started_in: Path | None) -> BuiltImages:
+_WITHOUT = "Run without --with container to use no images, or give the step an image of your own with image=…."
+
+
+def build_images(
+    label: str, workspace: Path, environ: Mapping[str, str], started_in: Path | None, otherwise: str = _WITHOUT
+) -> BuiltImages:
     """Build ``<label>.images``; Bazel's progress goes to standard error.
 
     Args:
@@ -33,6 +38,7 @@ def build_images(label: str, workspace: Path, environ: Mapping[str, str], starte
         workspace: where Bazel runs.
         environ: environment variables of this process.
         started_in: a directory of the Bazel that started this, so that the same server is asked.
+        otherwise: what to do when they cannot be built.
 
     Raises:
         ContainerError: there is no Bazel, or it fails.
@@ -63,7 +69,7 @@ def build_images(label: str, workspace: Path, environ: Mapping[str, str], starte
         if status:
             raise ContainerError(
                 f"the images of {label} cannot be built: `{shlex.join([*command, target])}` ended with {status}. "
-                "Run without --with container to use no images, or give the step an image of your own with image=…."
+                f"{otherwise}"
             )
         return _read(events.read_text(encoding="utf-8").splitlines(), target)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ _INDEXES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
@@ -60,8 +62,9 @@ def read_image(layout: Path, architecture: str | None = None) -> LayoutImage:
     """
     architecture = architecture or machine_architecture()
     listed = _document(layout, layout / "index.json").get("manifests") or []
-    if len(listed) != 1:
-        raise ContainerError(f"{layout} is not the layout of one image: its index.json names {len(listed)}.")
+    if not isinstance(listed, list) or len(listed) != 1:
+        named = len(listed) if isinstance(listed, list) else "none"
+        raise ContainerError(f"{layout} is not the layout of one image: its index.json names {named}.")
     try:
         top = listed[0]["digest"]
         manifest_digest, manifest = _manifest(layout, top, architecture)
@@ -72,12 +75,15 @@ def read_image(layout: Path, architecture: str | None = None) -> LayoutImage:
                 f"the image {layout} is for linux/{config['architecture']}, and this machine is linux/{architecture}. "
                 "Add it to `platforms` of the flow, or choose an image of your own."
             )
+        for diff_id in config["rootfs"]["diff_ids"]:
+            if not _DIGEST.fullmatch(diff_id):  # names a directory of unpacked layers
+                raise ValueError(f"{diff_id!r} is no diff ID")
         layers = [
             Layer(_blob(layout, layer["digest"]), layer["mediaType"], diff_id, layer["size"])
             for layer, diff_id in zip(manifest["layers"], config["rootfs"]["diff_ids"], strict=True)
         ]
         variables = dict(entry.split("=", 1) for entry in (config.get("config") or {}).get("Env") or ())
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ContainerError(f"{layout} is damaged ({error!r}); build the image again.") from error
     return LayoutImage(layout, top, manifest_digest, config_digest, variables, layers)
 
@@ -100,6 +106,8 @@ def _manifest(layout: Path, digest: str, architecture: str) -> tuple[str, dict[s
 
 def _blob(layout: Path, digest: str) -> Path:
     """Return the file of a blob."""
+    if not _DIGEST.fullmatch(digest):
+        raise ContainerError(f"the image {layout} is damaged: {digest!r} is no sha256 digest. Build the image again.")
     path = layout / "blobs" / digest.replace(":", "/")
     if not path.is_file():
         raise ContainerError(
@@ -114,7 +122,7 @@ def _document(layout: Path, path: Path) -> dict[str, Any]:
     try:
         data = path.read_bytes()
         content = json.loads(data)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ContainerError(f"the image {layout} cannot be read: {path}: {error}.") from error
     if path.parent.name == "sha256" and hashlib.sha256(data).hexdigest() != path.name:
         raise ContainerError(f"the image {layout} is damaged: {path} has another digest. Build the image again.")

@@ -18,6 +18,7 @@ from mfbazel.layer.output import reading, write_together
 from mfbazel.layer.tar import Entry
 from mfbazel.layer.venv import skeleton
 from mfbazel.layer.wheel import Wheel
+from mfbazel.wheel.limits import Limits, parse_limits
 from mfbazel.worker import run_worker_front
 
 
@@ -60,6 +61,13 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="FILE.whl=JSON",
         help="where a wheel came from that no index has: its direct_url.json (PEP 610)",
+    )
+    wheels.add_argument(
+        "--limits",
+        type=_limits,
+        default=Limits(),
+        metavar="KEY=VALUE,…",
+        help="how large a wheel may be: unpacked=64GB, ratio=500, files=500000, case_clashes=yes",
     )
     wheels.add_argument("--bytecode", action="store_true", help="install byte code too")
     wheels.add_argument(
@@ -115,7 +123,7 @@ def _wheels(options: argparse.Namespace) -> None:
     scheme = Scheme(options.python)
     _check_hashes(options.wheels, options.sha256)
     with contextlib.ExitStack() as stack:
-        wheels = [stack.enter_context(Wheel(path)) for path in options.wheels]
+        wheels = [stack.enter_context(Wheel(path, options.limits)) for path in options.wheels]
         for wheel in wheels:
             wheel.check_python(options.python, options.platform)
         urls = _direct_urls(wheels, options.direct_url)
@@ -159,6 +167,13 @@ def _clashes(options: argparse.Namespace) -> None:
     count = check_clashes(options.lists, options.image)
     if options.output:
         write_together({options.output: f"{count} files, no clash\n".encode()})
+
+
+def _limits(text: str) -> Limits:
+    try:
+        return parse_limits(text)
+    except ValueError as error:
+        raise LayerError(str(error)) from error
 
 
 def _by_wheel(wheels: list[Path], option: str, value: str, given: list[str]) -> dict[str, str]:

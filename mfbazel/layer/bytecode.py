@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 from mfbazel.layer.errors import LayerError, write_error
 from mfbazel.layer.tar import Source
+from mfbazel.wheel.paths import unsafe
 
 MAX_SOURCE = 1 << 20
 """Longest source, in bytes, that is compiled: the compiler takes about 200 times as much memory."""
@@ -100,12 +101,17 @@ class Bytecode:
     def compiled(self, files: Mapping[str, Source]) -> Iterator[tuple[str, CompiledFile]]:
         """Yield path and content of the byte code of every Python file among ``files``: path in the image → content.
 
-        Files that do not compile are left out, as other installers do, and those beyond :data:`MAX_SOURCE`.
+        Files that do not compile are left out, as other installers do, and those beyond :data:`MAX_SOURCE`, or whose
+        byte code would have a name that no file system takes.
 
         Raises:
             LayerError: a file cannot be read, a compiler died, or a result cannot be kept.
         """
-        paths = [path for path in sorted(files) if path.endswith(_ENDING) and files[path].size <= MAX_SOURCE]
+        paths = [
+            path
+            for path in sorted(files)
+            if path.endswith(_ENDING) and files[path].size <= MAX_SOURCE and unsafe(self._target(path)) is None
+        ]
         sources = ((f"/{path}", b"".join(files[path].chunks())) for path in paths)
         for path, result in zip(paths, self._answers(sources), strict=True):
             if result:

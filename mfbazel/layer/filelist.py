@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mfbazel.layer.errors import LayerError
+from mfbazel.wheel.paths import Folded
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -58,15 +59,19 @@ def check_clashes(lists: Iterable[Path], image: str | None = None) -> int:
         image: the image's name, for the error.
 
     Raises:
-        LayerError: two layers hold one path with different content, or one has a file where another has a directory;
-            both distributions, the path and the image are named.
+        LayerError: two layers hold one path with different content, one has a file where another has a directory, or
+            two paths are the same text in two forms of Unicode; both distributions, the path and the image are named.
     """
+    forms = Folded(case=False)
     seen: dict[str, tuple[ListedFile, Path]] = {}
     for tsv in lists:
         for file in read_tsv(tsv):
             other, source = seen.setdefault(file.path, (file, tsv))
             if other.content != file.content:
                 raise _clash(file.path, (other, source), (file, tsv), "with different content", image)
+            if not file.path.isascii() and (same := forms.clash(file.path)):
+                there = seen.get(same, (file, tsv))
+                raise _clash(file.path, there, (file, tsv), f"one as {same!r}, another form of the same text", image)
     for path, here in seen.items():
         for parent in _parents(path):
             if parent in seen:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mfbazel.layer.errors import LayerError
-from mfbazel.layer.paths import unsafe
 from mfbazel.layer.record import Recorded, format_record, recorded
 from mfbazel.layer.scripts import entry_point_scripts, is_wrapper, wants_interpreter, with_interpreter
 from mfbazel.layer.tar import DIRECTORY, FILE, Content, Entry, Source
 from mfbazel.layer.wheel import Member, Wheel
+from mfbazel.wheel.limits import SETTING
+from mfbazel.wheel.paths import Folded, unsafe
 
 if TYPE_CHECKING:
     from mfbazel.layer.bytecode import Bytecode
@@ -85,6 +86,7 @@ def plan(
             raise LayerError(f"{wheel.name} is given twice for one layer: {other.path.name} and {wheel.path.name}")
         for entry in _Installation(wheel, scheme, direct_urls.get(wheel), bytecode).entries():
             _add(files, entry)
+    _check_clashes(files.values(), {wheel.label for wheel in wheels if wheel.limits.case_clashes})
     return with_directories(files.values())
 
 
@@ -99,6 +101,10 @@ def with_directories(entries: Iterable[Entry]) -> list[Entry]:
         parent = entry.path.rpartition("/")[0]
         while parent:
             there = result.setdefault(parent, Entry(parent, DIRECTORY, 0o755))
+            if there.kind != DIRECTORY and there.owner == entry.owner:
+                raise LayerError(
+                    f"{there.owner} installs the file /{parent}, and /{entry.path} below it. {Wheel.advice}"
+                )
             if there.kind != DIRECTORY:
                 raise LayerError(
                     f"{there.owner} installs the file /{parent}, and {entry.owner} installs /{entry.path} below it. "
@@ -225,6 +231,29 @@ def _add(files: dict[str, Entry], entry: Entry) -> None:
         "  Drop one of the two packages from the requirements, or choose versions of which only one installs this "
         "file, and lock again."
     )
+
+
+def _check_clashes(files: Iterable[Entry], excepted: Collection[str]) -> None:
+    """Refuse paths that differ by a form of Unicode only, and those of one wheel that differ by case only.
+
+    On Linux, where images run, names that differ in case are different: two distributions may be called so.
+
+    Args:
+        files: of the layer.
+        excepted: owners whose files may differ by case.
+    """
+    anybody = Folded(case=False)
+    own: dict[str, Folded] = {}
+    for entry in files:
+        seen = own.get(entry.owner) or own.setdefault(entry.owner, Folded(case=entry.owner not in excepted))
+        other = seen.clash(entry.path) or (None if entry.path.isascii() else anybody.clash(entry.path))
+        if other:
+            raise LayerError(
+                f"{entry.owner} installs {('/' + entry.path)!r}, which some file systems take for {('/' + other)!r}, "
+                "installed as well: the two differ by case, or by the form of Unicode, only. Choose another version of "
+                "the package, and lock again; where names of a wheel are meant to differ by case, "
+                f"{SETTING}=case_clashes=yes."
+            )
 
 
 def _same(one: Source, other: Source) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import keyword
 import re
 
 _SECTIONS = ("console_scripts", "gui_scripts")
@@ -48,11 +49,21 @@ def entry_point_scripts(text: str, python: str) -> dict[str, bytes]:
 
 def _script(section: str, name: str, value: str, python: str) -> bytes:
     match = _VALUE.fullmatch(value.strip())
-    if match is None or name in (".", "..") or "/" in name:
+    if (
+        match is None
+        or not all(map(_importable, match.group("module", "attribute")))
+        or name in (".", "..")
+        or "/" in name
+    ):
         raise ValueError(f"[{section}] {name} = {value} is not of the form name = module:function")
     attribute = match["attribute"]
     first = attribute.partition(".")[0]
     return _TEXT.format(python=python, module=match["module"], name=first, attribute=attribute).encode()
+
+
+def _importable(dotted: str) -> bool:
+    """Tell whether every part can stand in an ``import`` statement."""
+    return all(part.isidentifier() and not keyword.iskeyword(part) for part in dotted.split("."))
 
 
 def is_wrapper(name: str, entry_points: dict[str, bytes]) -> bool:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import io
+import re
 import stat
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +17,10 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from packaging.version import InvalidVersion, Version
 
 from mfbazel.layer.errors import LayerError
-from mfbazel.layer.paths import unsafe
 from mfbazel.layer.record import Recorded, parse_record
 from mfbazel.layer.tar import Deflated, plain
+from mfbazel.wheel.archive import DAMAGED, UnsafeWheelError, content_offset, contents
+from mfbazel.wheel.limits import Limits
 
 # Its type stubs declare an instance.
 _INFLATE_ERROR = cast(type[Exception], igzip_lib.error)
@@ -29,8 +28,9 @@ _P = TypeVar("_P", bytes, Deflated)
 _CHUNK = 256 << 10
 _READ = 128 << 10
 _SMALL = 64 << 20
-_NAME_LENGTHS = 26
+_LIMITS = Limits()
 _SIGNATURES = ("RECORD", "RECORD.jws", "RECORD.p7s")
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
@@ -141,6 +141,7 @@ class Wheel:
 
     Attributes:
         path: of the file.
+        limits: how large it may be.
         name: normalized distribution name.
         version: of the distribution.
         dist_info, data: the names of the two special directories.
@@ -149,17 +150,18 @@ class Wheel:
 
     advice = "The wheel is damaged or was changed after it was built: download it again, or choose another version."
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limits: Limits = _LIMITS) -> None:
         """Open and check the wheel.
 
         Raises:
             LayerError: it is not a wheel, holds something unsafe, or its RECORD does not fit its table of contents.
         """
         self.path = path
+        self.limits = limits
         self.name, self.version, self.tags = _parse_name(path)
         self._zip, self._file = _open(path)
         try:
-            infos = self._check_contents()
+            infos = self._contents()
             self.dist_info = self._find_dist_info(infos)
             self.data = self.dist_info.removesuffix(".dist-info") + ".data"
             self.members = self._check_record(infos)
@@ -194,7 +196,7 @@ class Wheel:
             with self._zip.open(info) as file:
                 while chunk := file.read(size):
                     yield chunk
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        except DAMAGED as error:
             raise LayerError(f"{self.path}: cannot read {info.filename}: {error}. {self.advice}") from error
 
     def content(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
@@ -226,7 +228,7 @@ class Wheel:
                     break
                 yield piece
                 ended = piece.last
-        except (_INFLATE_ERROR, struct.error, OSError) as error:
+        except (_INFLATE_ERROR, ValueError, OSError) as error:
             raise LayerError(f"{self.path}: cannot read {info.filename}: {error}. {self.advice}") from error
         if size != info.file_size:
             raise LayerError(f"{self.path}: {info.filename} does not have {info.file_size} bytes. {self.advice}")
@@ -239,9 +241,7 @@ class Wheel:
     def _inflate(self, info: zipfile.ZipInfo) -> Iterator[Deflated]:
         """Yield the parts of a member's stream; ISA-L inflates twice as fast as zlib."""
         # A second object of the same file: the archive's own position is not touched, nor its lock taken.
-        self._file.seek(info.header_offset + _NAME_LENGTHS)
-        name, extra = struct.unpack("<HH", self._file.read(4))
-        self._file.seek(name + extra, io.SEEK_CUR)
+        self._file.seek(content_offset(self._file, info))
         inflate = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_DEFLATE)
         left = info.compress_size
         ended = False
@@ -269,21 +269,12 @@ class Wheel:
                 "Lock again for this Python and platform, or set the step's python to one that the wheel was built for."
             )
 
-    def _check_contents(self) -> dict[str, zipfile.ZipInfo]:
+    def _contents(self) -> dict[str, zipfile.ZipInfo]:
         """Return the files by path; refuse what no installer would unpack."""
-        infos: dict[str, zipfile.ZipInfo] = {}
-        for info in self._zip.infolist():
-            name = info.orig_filename
-            why = unsafe(name.removesuffix("/")) or _unsafe_kind(info)
-            if why is None and name in infos:
-                why = "it is there twice"
-            if why:
-                raise LayerError(
-                    f"{self.path}: unsafe member {name!r}: {why}. Do not install this wheel; report it to its authors."
-                )
-            if not name.endswith("/"):
-                infos[name] = info
-        return infos
+        try:
+            return contents(self._zip, self._file, self.limits)
+        except (UnsafeWheelError, OSError) as error:
+            raise LayerError(f"{self.path}: {error}") from error
 
     def _find_dist_info(self, infos: dict[str, zipfile.ZipInfo]) -> str:
         tops = {name.partition("/")[0] for name in infos}
@@ -331,6 +322,8 @@ class Wheel:
         name = f"{self.dist_info}/RECORD"
         if name not in infos:
             raise LayerError(f"{self.path}: {name} is missing. {self.advice}")
+        if infos[name].file_size > _SMALL:
+            raise LayerError(f"{self.path}: {name} has {infos[name].file_size} bytes; at most {_SMALL} are expected")
         try:
             return parse_record(b"".join(self.raw_chunks(infos[name])))
         except ValueError as error:
@@ -367,29 +360,21 @@ def _parse_name(path: Path) -> tuple[str, Version, frozenset[Tag]]:
         name, version, _, tags = parse_wheel_filename(path.name)
     except InvalidWheelFilename as error:
         raise LayerError(f"{path}: not the file name of a wheel: {error}") from error
+    if not _NAME.fullmatch(name):
+        raise LayerError(f"{path}: not the file name of a wheel: {name!r} is no name of a distribution")
     return name, version, tags
 
 
 def _open(path: Path) -> tuple[zipfile.ZipFile, BinaryIO]:
     try:
-        return zipfile.ZipFile(path), path.open("rb")
-    except (OSError, zipfile.BadZipFile) as error:
+        archive = zipfile.ZipFile(path)
+    except DAMAGED as error:
         raise LayerError(f"cannot open the wheel {path}: {error}. Download it again.") from error
-
-
-def _unsafe_kind(info: zipfile.ZipInfo) -> str | None:
-    """Return why a member is refused for what it is.
-
-    Symbolic links are refused wherever they point to: the wheel format has none, and installers write the target's name
-    into a regular file instead, so that no program can rely on them.
-    """
-    if info.flag_bits & 0x1:
-        return "it is encrypted"
-    kind = stat.S_IFMT(info.external_attr >> 16)
-    if kind == stat.S_IFLNK:
-        return "it is a symbolic link, which the wheel format does not have"
-    allowed = (0, stat.S_IFDIR) if info.orig_filename.endswith("/") else (0, stat.S_IFREG)
-    return None if kind in allowed else f"its type is {kind:#o}, neither file nor directory"
+    try:
+        return archive, path.open("rb")
+    except OSError as error:
+        archive.close()
+        raise LayerError(f"cannot open the wheel {path}: {error}. Download it again.") from error
 
 
 def _fits(tag: Tag, python: str, platform: str | None) -> bool:

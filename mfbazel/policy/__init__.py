@@ -12,28 +12,38 @@
     [refused]                                        # the same keys; wins over [allowed]
     packages = ["tensorflow<2.12"]
 
-    [exempt]                                         # packages whose licence somebody looked at
-    licences = ["some-package"]
+    [exempt]
+    licences = ["some-package"]                      # packages whose licence somebody looked at
+    files = ["/usr/bin/su", "**/tests/*.pem"]        # of layers, which an audit does not count
+
+    [signing]                                        # what is pushed there is signed
+    required = ["registry.example.com/prod"]
 
 Only the standard library and ``packaging`` are used: Metaflow's launching process reads it as well.
 """
 
 from mfbazel.policy.checks import Violation, check_base, check_index, check_packages, check_registry, refuse
 from mfbazel.policy.errors import PolicyError
-from mfbazel.policy.rules import FILE, TABLES, Rules, parse_rules, read_rules, workspace_rules
+from mfbazel.policy.rules import FILE, TABLES, Rules, parse_rules, read_rules, workspace_registries, workspace_rules
+from mfbazel.policy.signing import SigningRules, check_signing, parse_signing, workspace_signing
 
 __all__ = [
     "FILE",
     "PolicyError",
     "Rules",
+    "SigningRules",
     "TABLES",
     "Violation",
     "check_base",
     "check_index",
     "check_packages",
     "check_registry",
+    "check_signing",
     "parse_rules",
+    "parse_signing",
     "read_rules",
     "refuse",
+    "workspace_registries",
     "workspace_rules",
+    "workspace_signing",
 ]

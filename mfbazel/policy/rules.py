@@ -17,7 +17,10 @@ FILE = "mfbazel.toml"
 KEYS = ("bases", "registries", "indexes", "licences", "packages")
 """What can be allowed and refused."""
 
-TABLES = ("allowed", "refused", "exempt", "contact")
+EXEMPT = ("licences", "files")
+"""What somebody can have looked at: licences of packages, and what an audit finds in layers."""
+
+TABLES = ("allowed", "refused", "exempt", "contact", "registries", "signing")
 """The tables and keys of ``mfbazel.toml`` that this package reads."""
 
 
@@ -28,7 +31,7 @@ class Rules:
     Attributes:
         allowed: entries by key; a key that is missing allows everything.
         refused: entries by key.
-        exempt: entries by key; only ``licences`` has them: names of packages.
+        exempt: entries by key: ``licences``, names of packages; ``files``, paths in images.
         contact: whom to ask, empty when nobody is named.
     """
 
@@ -63,16 +66,38 @@ def workspace_rules(workspace: Path) -> Rules:
     return read_rules(path) if path.is_file() else Rules()
 
 
+def workspace_registries(workspace: Path) -> dict[str, str]:
+    """Return the table ``[registries]`` of the workspace's policy: the name of a type by host, or pattern of hosts.
+
+    Raises:
+        PolicyError: the policy cannot be read, or the table says something else.
+    """
+    path = workspace / FILE
+    table = read_document(path).get("registries", {}) if path.is_file() else {}
+    if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
+        raise PolicyError(
+            f'{FILE}: [registries] is not a table of types by host; write "registry.example.com" = "harbor"'
+        )
+    return dict(table)
+
+
 def read_rules(path: Path | None) -> Rules:
     """Read the policy ``path``; without one, everything is allowed.
 
     Raises:
         PolicyError: the file cannot be read, is not TOML, or one of the tables says something else.
     """
-    if path is None:
-        return Rules()
+    return Rules() if path is None else parse_rules(read_document(path))
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Return the content of the policy ``path``.
+
+    Raises:
+        PolicyError: the file cannot be read, or is not TOML.
+    """
     try:
-        return parse_rules(tomllib.loads(path.read_text(encoding="utf-8")))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise PolicyError(f"cannot read the policy {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -91,7 +116,7 @@ def parse_rules(document: Mapping[str, Any]) -> Rules:
     return Rules(
         allowed=_table(document, "allowed", KEYS),
         refused=_table(document, "refused", KEYS),
-        exempt=_table(document, "exempt", ("licences",)),
+        exempt=_table(document, "exempt", EXEMPT),
         contact=contact,
     )
 
@@ -118,7 +143,7 @@ def _entries(table: str, key: str, value: Any, keys: tuple[str, ...]) -> tuple[s
 def _problem(table: str, key: str, entry: str) -> str:
     """Say what is wrong with an entry; empty when nothing is."""
     try:
-        if key == "packages" or table == "exempt":
+        if key == "packages" or (table == "exempt" and key == "licences"):
             PackagePattern.parse(entry)
         if key == "bases" and entry.startswith("sha256:"):
             parse_digest(entry)

@@ -1,4 +1,4 @@
-"""``python -m mfbazel.push``: push a flow's step images, load them into an engine, look after the embedded registry."""
+"""``python -m mfbazel.push``: push images of flows, promote them, load them, look after the embedded registry."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mfbazel.errors import run_front
+from mfbazel.push.all_command import add_all
 from mfbazel.push.embedded import EmbeddedRegistry, find_crane
-from mfbazel.push.flow import Settings, push_flows
+from mfbazel.push.flow import push_flows
 from mfbazel.push.load import load_images
+from mfbazel.push.options import add_crane, add_sending, add_store, in_working_directory, settings_of, store_of
 from mfbazel.push.prepare import FlowPush
+from mfbazel.push.promote_command import add_promote
 from mfbazel.push.report import Reporter
-from mfbazel.state import cache_dir, workspace_dir
+from mfbazel.sign.arguments import add_signer, signer_options
+from mfbazel.state import workspace_dir
 from mfbazel.usage import show_target
 
 
@@ -33,23 +37,19 @@ def _flow(options: argparse.Namespace) -> int:
         images=options.images,
         layouts=_by_step(options),
         workspace=options.workspace or workspace_dir(),
-        store=_store(options),
+        store=store_of(options),
         crane=options.crane,
         repository=options.repository,
         label=options.label,
-        output=options.output,
+        output=options.output and in_working_directory(options.output),
         tags=options.tag,
         artifact=options.artifact,
-    )
-    settings = Settings(
-        insecure=options.insecure,
-        jobs=options.jobs,
-        chunk=options.chunk and options.chunk << 20,
-        create=options.create_repositories,
-        dry_run=options.dry_run,
+        sign=None if options.no_sign else options.sign,
+        sign_options={} if options.no_sign else signer_options(options),
+        attach=options.attach,
     )
     reporter = Reporter(results=not options.json)
-    pushed = push_flows([request], settings, reporter)
+    pushed = push_flows([request], settings_of(options), reporter)
     if options.json:
         reporter.print_json(pushed.as_json())
     if error := pushed.flows[0].error:
@@ -65,7 +65,7 @@ def _load(options: argparse.Namespace) -> int:
 
 def _registry(options: argparse.Namespace) -> int:
     """``registry``: prints one line; ``--status`` exits with 1 when none runs."""
-    registry = EmbeddedRegistry(_store(options))
+    registry = EmbeddedRegistry(store_of(options))
     if options.action == "start":
         ensured = registry.ensure(find_crane(options.crane))
         Reporter().embedded(ensured, registry.store)
@@ -84,6 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m mfbazel.push", description=__doc__, fromfile_prefix_chars="@")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_flow(commands)
+    add_all(commands)
+    add_promote(commands)
     _add_load(commands)
     _add_registry(commands)
     return parser
@@ -94,7 +96,7 @@ def _add_flow(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     flow.set_defaults(run=_flow)
     flow.add_argument("--images", type=Path, required=True, help="the build's images.json")
     _add_image(flow)
-    _add_crane(flow)
+    add_crane(flow)
     flow.add_argument(
         "--repository", help="host[:port]/path for all steps, no template; instead of what images.json says"
     )
@@ -107,36 +109,18 @@ def _add_flow(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     flow.add_argument(
         "--workspace", type=Path, help="the Bazel workspace (default: $BUILD_WORKSPACE_DIRECTORY, or around here)"
     )
-    _add_sending(flow)
-    _add_store(flow)
-    show_target(flow, ("images", "image", "crane", "label", "workspace"))
-
-
-def _add_sending(parser: argparse.ArgumentParser) -> None:
-    """Add what says how to push."""
-    parser.add_argument("--dry-run", action="store_true", help="send nothing; say what would be sent, and where to")
-    parser.add_argument("--json", action="store_true", help="print what was done as JSON on standard output")
-    parser.add_argument(
-        "--jobs", type=_positive, default=Settings.jobs, metavar="N", help="requests at once (default: %(default)s)"
+    flow.add_argument(
+        "--attach",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="an SBOM or a provenance statement; becomes a referrer of the image that it is about; repeat",
     )
-    parser.add_argument(
-        "--chunk",
-        type=_positive,
-        metavar="MB",
-        help="send blobs in requests of at most this many MiB, as the type of "
-        "the registry allows; whole ones survive an interruption (default: what the type says, mostly 32)",
-    )
-    parser.add_argument(
-        "--create-repositories", action="store_true", help="make repositories that a registry wants to exist before"
-    )
-    parser.add_argument("--insecure", action="store_true", help="allow plain HTTP and unverifiable certificates")
-
-
-def _positive(argument: str) -> int:
-    """Read a number above 0."""
-    if not argument.isdecimal() or int(argument) < 1:
-        raise argparse.ArgumentTypeError(f"{argument!r} is not a number above 0")
-    return int(argument)
+    add_signer(flow, "who signs images, what is attached, and images.json")
+    add_sending(flow)
+    add_store(flow)
+    show_target(flow, ("images", "image", "crane", "label", "workspace", "attach"))
 
 
 def _add_load(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -154,8 +138,8 @@ def _add_registry(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     action = registry.add_mutually_exclusive_group(required=True)
     for name in ("status", "start", "stop"):
         action.add_argument(f"--{name}", dest="action", action="store_const", const=name)
-    _add_crane(registry)
-    _add_store(registry)
+    add_crane(registry)
+    add_store(registry)
 
 
 def _add_image(parser: argparse.ArgumentParser) -> None:
@@ -167,24 +151,6 @@ def _add_image(parser: argparse.ArgumentParser) -> None:
         metavar="STEP=LAYOUT_DIR",
         help="a step's OCI layout; repeat",
     )
-
-
-def _add_crane(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--crane", metavar="PATH", help="the crane that serves the embedded registry (default: crane on PATH)"
-    )
-
-
-def _add_store(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--registry-store", type=Path, metavar="DIR", help="the embedded registry's directory (default: in the cache)"
-    )
-
-
-def _store(options: argparse.Namespace) -> Path:
-    """Return the embedded registry's directory."""
-    told: Path | None = options.registry_store
-    return told or cache_dir() / "registry"
 
 
 def _step(argument: str) -> tuple[str, Path]:

@@ -7,6 +7,7 @@ wanted besides. What fails concerns the deliveries that need it; the others go o
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -25,6 +26,7 @@ from mfbazel.registry.upload import Outcome, Uploaded
 
 _OF_ONE_BLOB = (Kind.DIGEST, Kind.TOO_LARGE)
 """Failures that say nothing about the next blob."""
+_BUSY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Engine:
         def ask(delivery: Delivery) -> bool:
             if delivery.repository.host in self._asleep:
                 return False
-            found = self._client(delivery).head_manifest(delivery.repository.path, delivery.digest)
+            found = self._client(delivery).usable_manifest(delivery.repository.path, delivery.digest)
             return found is not None
 
         for delivery, found, error in self._workers.each(unique.values(), ask):
@@ -164,7 +166,7 @@ class Engine:
         def put(item: tuple[Repository, str]) -> bool:
             delivery, digest = wanted[item]
             client, path, tag = self._client(delivery), delivery.repository.path, item[1]
-            found = client.head_manifest(path, tag)
+            found = client.usable_manifest(path, tag)
             if found and found.digest == digest:
                 return False
             manifest = next(one for one in delivery.manifests if one.digest == digest)
@@ -232,10 +234,15 @@ class Engine:
         if broken := self._broken.get(repository):
             raise broken
 
+        told = time.monotonic()
+
         def on_position(position: int) -> None:
+            nonlocal told
             self._workers.check()
-            registry.busy(content.digest)
             self._progress.blob_moves(content, position)
+            if time.monotonic() - told > _BUSY_SECONDS:
+                registry.busy(content.digest)
+                told = time.monotonic()
 
         store = self._kept.get(repository.host)
         placed = bool(store and store.place_blob(content, on_position))

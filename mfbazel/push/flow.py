@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mfbazel.errors import MfbazelError
+from mfbazel.policy import workspace_registries
 from mfbazel.push.artifact import publish
 from mfbazel.push.delivery import Content, Delivery
 from mfbazel.push.embedded import EmbeddedRegistry, find_crane
@@ -20,8 +22,13 @@ from mfbazel.push.prepare import FlowPush, Prepared, prepare, read_flow, wants_e
 from mfbazel.push.registries import Registries
 from mfbazel.push.report import Reporter, Summary
 from mfbazel.push.repository import Repository
+from mfbazel.push.signing import attach_images, confirm_artifact, sign_artifact
 from mfbazel.push.workers import Workers
+from mfbazel.registry.types import registry_type
 from mfbazel.registry.upload import Outcome
+from mfbazel.sign import Marks
+from mfbazel.sign import Outcome as Attached
+from mfbazel.sign.marks import FILE as SIGNED
 from mfbazel.state import cache_dir, write_atomically
 
 _NOT_STARTED = "127.0.0.1:0"
@@ -58,6 +65,7 @@ class FlowResult:
         tags: tags that were set, ``repository:tag``.
         published: what ``MFBAZEL_IMAGES`` takes, when the record is published.
         record: the file that was written.
+        done: what was attached and signed.
     """
 
     label: str
@@ -66,6 +74,7 @@ class FlowResult:
     tags: tuple[str, ...] = ()
     published: str | None = None
     record: Path | None = None
+    done: Attached = field(default_factory=Attached)
 
 
 @dataclass(frozen=True)
@@ -126,8 +135,9 @@ def push_flows(requests: Sequence[FlowPush], settings: Settings, reporter: Repor
     """Push the step images of several flows in one run, and record each flow whose images are all there.
 
     Every image is asked for by digest and, when the registry has it, left alone. Of the others, blobs are sent first,
-    each once for all images of all flows, then manifests and indexes, then tags; at last the record of each flow is
-    published beside its images, and written. A flow that fails does not keep the others from being pushed.
+    each once for all images of all flows, then manifests and indexes, what is attached to them and signatures, then
+    tags; at last the record of each flow is published beside its images, and written. A flow that fails does not keep
+    the others from being pushed.
     """
     began = time.monotonic()
     run = _Run(requests, settings, reporter)
@@ -140,6 +150,7 @@ def push_flows(requests: Sequence[FlowPush], settings: Settings, reporter: Repor
     else:
         run.engine.send_blobs(lacking)
         run.engine.send_manifests(lacking)
+        run.attach(lacking)
         tagged = run.engine.set_tags(run.deliveries())
         for tag in tagged:
             reporter.note(f"tagged {tag}")
@@ -169,11 +180,15 @@ class _Run:
         self.flows: list[Prepared] = []
         self.refused: list[FlowResult] = []
         self.order: dict[str, int] = {}
+        self._unsigned: dict[str, MfbazelError] = {}
+        self._marks: dict[str, Marks] = {}
+        self._done: dict[str, Attached] = {}
         for request in requests:
             self._add(request)
         journal = Journal(cache_dir() / "uploads")
         journal.sweep()
-        self._registries = Registries(journal, settings.insecure, settings.chunk, settings.create)
+        types = partial(registry_type, named=workspace_registries(requests[0].workspace))
+        self._registries = Registries(journal, settings.insecure, settings.chunk, settings.create, types)
         places = Places(requests[0].workspace)
         self.engine = Engine(self._registries, reporter, Workers(settings.jobs), self._kept, places, (_NOT_STARTED,))
 
@@ -185,10 +200,38 @@ class _Run:
         """Say what would be pushed of a flow."""
         if error := self._error(flow):
             return FlowResult(flow.label, error=error)
-        images = {step: delivery.reference for step, delivery in flow.deliveries.items()}
+        images = {
+            step: delivery.reference.replace(_NOT_STARTED, "<embedded registry>")
+            for step, delivery in flow.deliveries.items()
+        }
         for step, image in images.items():
             self._reporter.result(step, image)
         return FlowResult(flow.label, images)
+
+    def attach(self, lacking: Collection[Delivery]) -> None:
+        """Attach documents and sign, of the flows whose images are all there; the registry did not have ``lacking``."""
+        sent = {delivery.reference for delivery in lacking}
+        for flow in self.flows:
+            if flow.attachments and not self._error(flow):
+                try:
+                    self._attach(flow, sent)
+                except MfbazelError as error:
+                    self._unsigned[flow.label] = error
+
+    def _attach(self, flow: Prepared, sent: Collection[str]) -> None:
+        marks = self._marks[flow.label] = Marks(None if self._is_embedded(flow) else flow.record.with_name(SIGNED))
+        for repository in flow.repositories:
+            there = [delivery for delivery in flow.deliveries.values() if delivery.repository == repository]
+            present = {delivery.digest for delivery in there if delivery.reference not in sent}
+            client = self._registries.of(repository.host).client
+            self._note_done(flow, attach_images(flow.attachments, repository, there, client, marks, present))
+
+    def _note_done(self, flow: Prepared, done: Attached) -> None:
+        self._done[flow.label] = self._done.get(flow.label, Attached()) + done
+
+    def _is_embedded(self, flow: Prepared) -> bool:
+        """Whether a flow goes to an embedded registry, which forgets what others wrote when it starts again."""
+        return any(repository.host in self._kept for repository in flow.repositories)
 
     def finish(self, flow: Prepared, tagged: Sequence[str]) -> FlowResult:
         """Publish and record a flow whose images are all there."""
@@ -240,6 +283,8 @@ class _Run:
 
     def _error(self, flow: Prepared) -> MfbazelError | None:
         """Return why a flow cannot be completed."""
+        if flow.label in self._unsigned:
+            return self._unsigned[flow.label]
         failures = (self.engine.failures.get(delivery.reference) for delivery in flow.deliveries.values())
         return next((error for error in failures if error), None)
 
@@ -255,19 +300,31 @@ class _Run:
         content = flow.images.pushed_to(repositories)
         published = self._publish(flow, content)
         _record(flow, content)
+        if marks := self._marks.get(flow.label):
+            marks.write()
+        done = self._done.get(flow.label, Attached())
+        if flow.attachments:
+            self._reporter.attached(done)
         images = {step: delivery.reference for step, delivery in flow.deliveries.items()}
         for step, image in images.items():
             self._reporter.result(step, image)
         self._reporter.note(f"recorded in {flow.record}")
         own = {f"{delivery.repository}:{tag}" for delivery in flow.deliveries.values() for tag in delivery.tags}
-        return FlowResult(flow.label, images, None, tuple(tag for tag in tagged if tag in own), published, flow.record)
+        tags = tuple(tag for tag in tagged if tag in own)
+        return FlowResult(flow.label, images, None, tags, published, flow.record, done)
 
     def _publish(self, flow: Prepared, content: str) -> str | None:
         """Publish the record beside the images; return its reference."""
         if not flow.artifact:
             return None
-        host = flow.artifact.repository.host
-        published = publish(flow.artifact, content, self._registries.of(host).client, self._kept.get(host))
+        repository, signing = flow.artifact.repository, flow.attachments.signing
+        client, data = self._registries.of(repository.host).client, content.encode()
+        marks = self._marks.get(flow.label, Marks(None))
+        if signing:
+            self._note_done(flow, sign_artifact(signing, repository, data, client, marks))
+        published = publish(flow.artifact, content, client, self._kept.get(repository.host))
+        if signing:
+            self._note_done(flow, confirm_artifact(signing, repository, data, published, client, marks))
         reference = flow.artifact.reference(published)
         self._reporter.published(reference, published)
         return reference
@@ -292,5 +349,7 @@ def _flow_json(flow: FlowResult) -> dict[str, Any]:
         "tags": list(flow.tags),
         "published": flow.published,
         "record": str(flow.record) if flow.record else None,
+        "attached": flow.done.attached,
+        "signed": flow.done.signed,
         "error": str(flow.error) if flow.error else None,
     }

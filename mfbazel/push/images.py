@@ -68,15 +68,30 @@ def read_images(path: Path) -> Images:
         PushError: the file is missing, is not such a file, or has another schema.
     """
     try:
-        content = json.loads(path.read_bytes())
+        data = path.read_bytes()
     except OSError as error:
         raise PushError(f"{path} cannot be read ({error.strerror}); build the flow's `.images` target.") from error
+    return parse_images(data, str(path))
+
+
+def parse_images(data: bytes, origin: str) -> Images:
+    """Check the content of an ``images.json``.
+
+    Args:
+        data: the content.
+        origin: where it is from, for messages.
+
+    Raises:
+        PushError: it is not such a file, or has another schema.
+    """
+    try:
+        content = json.loads(data)
     except ValueError as error:
-        raise PushError(f"{path} is not JSON: {error}; build the flow's `.images` target again.") from error
-    return _checked(path, content)
+        raise PushError(f"{origin} is not JSON: {error}; build the flow's `.images` target again.") from error
+    return _checked(origin, content)
 
 
-def _checked(path: Path, content: Any) -> Images:
+def _checked(path: str, content: Any) -> Images:
     """Check the object read from ``path``."""
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         found = content.get("schema") if isinstance(content, dict) else type(content).__name__
@@ -104,7 +119,7 @@ def _checked(path: Path, content: Any) -> Images:
     )
 
 
-def _tags(path: Path, name: str, step: dict[str, Any]) -> dict[str, str]:
+def _tags(path: str, name: str, step: dict[str, Any]) -> dict[str, str]:
     """Return the tags of a step."""
     tags = step.get("tags", {})
     if not isinstance(tags, dict) or not all(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mfbazel.policy import check_registry, refuse, workspace_rules
@@ -13,6 +13,7 @@ from mfbazel.push.errors import PushError
 from mfbazel.push.images import Images, read_images
 from mfbazel.push.layout import Layout, read_layout
 from mfbazel.push.repository import Repository, clean_path, parse_repository, parse_tag
+from mfbazel.push.signing import Attachments, check_attachments, plan_attachments
 from mfbazel.state import images_path, parse_label
 
 
@@ -31,6 +32,9 @@ class FlowPush:
         output: where a copy of the record goes.
         tags: each step's image is also tagged ``<step>-<tag>``, besides the tags that ``images`` names.
         artifact: whether the record is published beside the images.
+        sign: name of the signer, ``None`` for none.
+        sign_options: of the signer; no secrets.
+        attach: documents that become referrers of the images that they are about.
     """
 
     images: Path
@@ -43,6 +47,9 @@ class FlowPush:
     output: Path | None = None
     tags: Sequence[str] = ()
     artifact: bool = True
+    sign: str | None = None
+    sign_options: Mapping[str, str] = field(default_factory=dict)
+    attach: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,7 @@ class Prepared:
         record: where the push is recorded.
         deliveries: step to its image and where it goes.
         artifact: how the record is published, ``None`` when it is not.
+        attachments: what the images get besides.
     """
 
     request: FlowPush
@@ -64,6 +72,7 @@ class Prepared:
     record: Path
     deliveries: Mapping[str, Delivery]
     artifact: Artifact | None
+    attachments: Attachments = field(default_factory=Attachments)
 
     @property
     def repositories(self) -> list[Repository]:
@@ -101,6 +110,7 @@ def prepare(request: FlowPush, images: Images, label: str, embedded: str | None)
     Raises:
         PushError: the input does not fit together, or a name is invalid.
         PolicyError: the policy of the workspace does not allow a registry.
+        SignError: the signer or a document cannot be used.
     """
     layouts = _layouts(request, images)
     tags = {step: _tags(step, images, layout, request.tags) for step, layout in layouts.items()}
@@ -116,7 +126,13 @@ def prepare(request: FlowPush, images: Images, label: str, embedded: str | None)
     }
     first = next(iter(repositories.values()))
     artifact = plan_artifact(images, label, first, request.tags) if request.artifact else None
-    return Prepared(request, images, label, images_path(request.workspace, label), deliveries, artifact)
+    attachments = plan_attachments(
+        request.sign, request.sign_options, request.attach, deliveries.values(), request.workspace
+    )
+    if not embedded:
+        made = [step for step, entry in images.content["steps"].items() if entry.get("lock")]
+        check_attachments(request.workspace, attachments, deliveries, made)
+    return Prepared(request, images, label, images_path(request.workspace, label), deliveries, artifact, attachments)
 
 
 def _tags(step: str, images: Images, layout: Layout, given: Sequence[str]) -> dict[str, str]:

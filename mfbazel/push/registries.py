@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from mfbazel.push.delivery import Content
+from mfbazel.push.errors import PushError
 from mfbazel.push.journal import Journal
 from mfbazel.registry import Client, Kind, RegistryError
 from mfbazel.registry.types import RegistryType, registry_type
@@ -23,9 +24,11 @@ class Registry:
         type: what it can do.
     """
 
-    def __init__(self, host: str, insecure: bool, journal: Journal, chunk: int | None, create: bool) -> None:
+    def __init__(
+        self, host: str, kind: RegistryType, insecure: bool, journal: Journal, chunk: int | None, create: bool
+    ) -> None:
         self.client = Client(host, insecure, _PUSH_SECONDS)
-        self.type: RegistryType = registry_type(host)
+        self.type = kind
         self._journal = journal
         self._create = create
         limits = [limit for limit in (chunk, self.type.chunk) if limit]
@@ -54,8 +57,11 @@ class Registry:
         try:
             return self._uploader.put(path, content, on_position, wanted)
         except RegistryError as error:
-            if error.problem.kind is not Kind.NO_REPOSITORY or not self._made(path):
+            if error.problem.kind is not Kind.NO_REPOSITORY:
                 raise
+            if not self._made(path):
+                advice = self.type.missing(self.client.host, path)
+                raise (PushError(f"{error} {advice}") if advice else error) from None
         return self._uploader.put(path, content, on_position, wanted)
 
     def _made(self, path: str) -> bool:
@@ -77,7 +83,12 @@ class Registries:
     """
 
     def __init__(
-        self, journal: Journal, insecure: bool = False, chunk: int | None = None, create: bool = False
+        self,
+        journal: Journal,
+        insecure: bool = False,
+        chunk: int | None = None,
+        create: bool = False,
+        types: Callable[[str], RegistryType] = registry_type,
     ) -> None:
         """Prepare, without any request.
 
@@ -86,11 +97,13 @@ class Registries:
             insecure: allow plain HTTP and unverifiable certificates.
             chunk: the most bytes of one request, where the registry's type allows more.
             create: make repositories that are missing, where the registry's type can.
+            types: says of a host which type it is.
         """
         self.insecure = insecure
         self._journal = journal
         self._chunk = chunk
         self._create = create
+        self._types = types
         self._registries: dict[str, Registry] = {}
         self._lock = threading.Lock()
 
@@ -99,8 +112,10 @@ class Registries:
 
         Raises:
             RegistryError: a certificate that is kept for it cannot be used.
+            RegistryTypeError: a plug-in cannot be used, or the type that is said of the host is none.
         """
         with self._lock:
             if host not in self._registries:
-                self._registries[host] = Registry(host, self.insecure, self._journal, self._chunk, self._create)
+                kind = self._types(host)
+                self._registries[host] = Registry(host, kind, self.insecure, self._journal, self._chunk, self._create)
             return self._registries[host]

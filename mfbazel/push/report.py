@@ -21,6 +21,7 @@ from mfbazel.push.delivery import Content, Delivery
 from mfbazel.push.embedded import Ensured
 from mfbazel.registry.artifact import Published
 from mfbazel.registry.upload import Outcome, Uploaded
+from mfbazel.sign import Outcome as Attached
 
 _LINES_EVERY = 15.0  # seconds without a line, where there is no terminal
 _BAR_BYTES = 1 << 20  # smaller blobs get no bar of their own
@@ -185,6 +186,12 @@ class Reporter:
         self.note(f"published {reference}" if published.tags or published.fixed else f"already published: {reference}")
         for tag in published.fixed:
             self.note(f"  the registry does not move the tag {tag}: it still names an earlier images.json", "yellow")
+
+    def attached(self, done: Attached) -> None:
+        """Documents are attached and signatures made, or were there."""
+        what = [counted(done.attached, "document")] if done.attached else []
+        what += [counted(done.signed, "signature")] if done.signed else []
+        self.note(f"attached {' and '.join(what)}" if what else "already attached and signed")
 
     def end(self, summary: Summary, dry_run: bool = False) -> None:
         """Everything is confirmed and recorded, or in a dry run counted."""

@@ -55,6 +55,21 @@ def artifact_manifest(images: bytes) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
+def store_images(client: Client, path: str, images: bytes) -> bool:
+    """Let the repository ``path`` have the artifact of ``images``, by digest alone; return whether it had it.
+
+    Raises:
+        RegistryError: see :class:`Client`.
+    """
+    manifest = artifact_manifest(images)
+    if client.head_manifest(path, digest_of(manifest)):
+        return True
+    client.put_blob(path, _EMPTY)
+    client.put_blob(path, images)
+    client.put_manifest(path, digest_of(manifest), manifest)
+    return False
+
+
 def publish_images(client: Client, path: str, tags: Iterable[str], images: bytes) -> Published:
     """Let each of ``tags`` in the repository ``path`` name the artifact of ``images``; send only what is missing.
 
@@ -65,7 +80,7 @@ def publish_images(client: Client, path: str, tags: Iterable[str], images: bytes
     """
     manifest = artifact_manifest(images)
     digest = digest_of(manifest)
-    named = {tag: found.digest if (found := client.head_manifest(path, tag)) else None for tag in tags}
+    named = {tag: found.digest if (found := client.usable_manifest(path, tag)) else None for tag in tags}
     wanting = [tag for tag, there in named.items() if there != digest]
     if wanting:
         client.put_blob(path, _EMPTY)

@@ -8,13 +8,15 @@ from urllib.parse import quote as quote_path
 from urllib.parse import urljoin
 
 from mfbazel.registry.auth import Authorizer, Scope
-from mfbazel.registry.errors import Failure, Kind, Subject, explain
+from mfbazel.registry.errors import Failure, Kind, RegistryError, Subject, explain
 from mfbazel.registry.operation import Operation
 from mfbazel.registry.reference import DIGEST
 from mfbazel.registry.transport import Answer, Deadline, Transport
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 """Media type of an image manifest (OCI image-spec 1.1)."""
+INDEX = "application/vnd.oci.image.index.v1+json"
+"""Media type of an image index (OCI image-spec 1.1)."""
 DEFAULT_TIMEOUT = 30.0
 """Seconds that one operation may take, with all its retries."""
 MOST_BLOB_BYTES = 64 << 20
@@ -23,11 +25,12 @@ MOST_BLOB_BYTES = 64 << 20
 _MANIFESTS = ", ".join(
     (
         MANIFEST,
-        "application/vnd.oci.image.index.v1+json",
+        INDEX,
         "application/vnd.docker.distribution.manifest.v2+json",
         "application/vnd.docker.distribution.manifest.list.v2+json",
     )
 )
+_UNREADABLE = (Kind.DIGEST, Kind.FAILED)
 _ASKED_AGAIN = (400, 401, 403, 405)  # statuses of a HEAD whose reasons only a GET tells
 
 
@@ -103,6 +106,23 @@ class Client:
             size = answer.headers.get("Content-Length", "")
             return Descriptor(digest, int(size) if size.isdigit() else 0, answer.headers.get("Content-Type", ""))
 
+    def usable_manifest(self, path: str, name: str) -> Descriptor | None:
+        """Return what the registry says of a manifest, ``None`` when it has to be sent.
+
+        That is when the registry does not have it, and when it cannot read what it has: docker's fails for what it
+        wrote while its disk was full, and crane's keeps a part of a manifest whose upload was cut off. Both take it
+        again.
+
+        Raises:
+            RegistryError: it did not answer, or refused.
+        """
+        try:
+            return self.head_manifest(path, name)
+        except RegistryError as error:
+            if error.problem.kind not in _UNREADABLE:
+                raise
+            return None
+
     def get_manifest(self, path: str, name: str) -> Manifest:
         """Return a manifest, whose bytes have the digest that was asked for.
 
@@ -128,6 +148,23 @@ class Client:
             same_digest(digest, answer.headers.get("Docker-Content-Digest", ""))
         return digest
 
+    def speaks_plain_http(self) -> bool:
+        """Whether the registry is spoken to without TLS, which :class:`Transport` allows for few.
+
+        Raises:
+            RegistryError: it cannot be reached.
+        """
+        deadline = self._deadline or Deadline(self.timeout)
+        try:
+            return self._transport.origin(deadline).startswith("http://")
+        except Failure as failure:
+            raise explain(failure, Subject(self.host, self.host, "asking how it is spoken to")) from None
+
+    @property
+    def insecure(self) -> bool:
+        """Whether plain HTTP and unverifiable certificates are allowed."""
+        return self._transport.insecure
+
     def head_blob(self, path: str, digest: str) -> bool:
         """Whether the repository has a blob.
 
@@ -137,6 +174,19 @@ class Client:
         with self.operation(path, digest, "asking for the blob") as about:
             answer = about.call("HEAD", f"blobs/{digest}")
             return answer.status != 404 and bool(about.expect(answer, 200))
+
+    def usable_blob(self, path: str, digest: str) -> bool:
+        """Whether the repository has a blob and can read it; see :meth:`usable_manifest`.
+
+        Raises:
+            RegistryError: the registry did not answer, or refused.
+        """
+        try:
+            return self.head_blob(path, digest)
+        except RegistryError as error:
+            if error.problem.kind not in _UNREADABLE:
+                raise
+            return False
 
     def get_blob(self, path: str, digest: str, limit: int = MOST_BLOB_BYTES) -> bytes:
         """Return a blob of at most ``limit`` bytes, which have this digest.
@@ -156,7 +206,7 @@ class Client:
             RegistryError: the registry did not answer, or refused.
         """
         digest = digest_of(data)
-        if self.head_blob(path, digest):
+        if self.usable_blob(path, digest):
             return False
         with self.operation(path, digest, "uploading the blob", writes=True) as about:
             started = about.expect(about.call("POST", "blobs/uploads/", {"Content-Length": "0"}, b""), 202)

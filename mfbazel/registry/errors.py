@@ -32,6 +32,10 @@ class Kind(Enum):
         "no TLS connection to the registry {host}",
         "Add the registry's certificate authority to the system's certificates (or SSL_CERT_FILE). " + _INSECURE,
     )
+    CLOCK = (
+        "no TLS connection to the registry {host}: by the clock of this machine its certificate is not valid now",
+        "Set the clock if it is wrong; otherwise the registry needs a new certificate. " + _INSECURE,
+    )
     PLAIN_HTTP = ("the registry {host} speaks plain HTTP where TLS was expected", _INSECURE)
     UNREACHABLE = (
         "the registry {host} cannot be reached",

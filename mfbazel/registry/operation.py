@@ -6,16 +6,20 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote as quote_path
 from urllib.parse import urlencode
 
+import requests
+
 from mfbazel.registry.auth import Authorizer, Scope
 from mfbazel.registry.errors import Failure, Kind, Subject, explain
-from mfbazel.registry.transport import Answer, Body, Deadline, Request, Transport, asked_pause
+from mfbazel.registry.transport import Answer, Body, Deadline, Request, Transport, asked_pause, read_answer
 
+_RENEWALS = 2
 _BY_STATUS = {401: Kind.CREDENTIALS, 403: Kind.DENIED, 413: Kind.TOO_LARGE, 429: Kind.RATE}
 _BY_CODE = {"NAME_INVALID": Kind.NAME, "DIGEST_INVALID": Kind.DIGEST, "SIZE_INVALID": Kind.TOO_LARGE}
+_BLOCK_SECONDS = 60.0  # for a block of a blob that is read
 
 
 class Operation:
@@ -82,12 +86,42 @@ class Operation:
         used = self._authorizer.known(self._scope, self._deadline) if own else None
         request = Request(method, url, headers or {}, body, used, limit, once, patience)
         answer = self._transport.exchange(request, self._deadline)
-        if answer.status != 401 or not answer.url.startswith(origin):  # a storage has nothing to ask for
-            return answer
-        renewed = self._authorizer.renew(answer, self._scope, used, self._deadline)
-        if renewed is None:
-            return answer
-        return self._transport.exchange(replace(request, authorization=renewed), self._deadline)
+        # The second one: a token that another thread was given may be over before this one uses it.
+        for _ in range(_RENEWALS):
+            if answer.status != 401 or not answer.url.startswith(origin):  # a storage has nothing to ask for
+                break
+            used = self._authorizer.renew(answer, self._scope, used, self._deadline)
+            if used is None:
+                break
+            answer = self._transport.exchange(replace(request, authorization=used), self._deadline)
+        return answer
+
+    def stream(self, what: str, headers: Mapping[str, str]) -> requests.Response:
+        """Ask for ``what`` in the repository; return the answer (200 or 206), whose body the caller reads and closes.
+
+        Raises:
+            Failure: see :meth:`Transport.stream`, or the answer is another one.
+        """
+        origin = self._transport.origin(self._deadline)
+        url = f"{origin}/v2/{quote_path(self._scope.path)}/{quote_path(what, safe='/:')}"
+        used = self._authorizer.known(self._scope, self._deadline)
+        request = Request("GET", url, headers, authorization=used, patience=_BLOCK_SECONDS)
+        response = self._transport.stream(request, self._deadline)
+        if response.status_code == 401 and response.url.startswith(f"{origin}/"):
+            with response:
+                refusal = read_answer(response, response.url, Request.limit, self._deadline)
+            renewed = self._authorizer.renew(refusal, self._scope, used, self._deadline)
+            if renewed is None:
+                return self._refused(refusal)
+            response = self._transport.stream(replace(request, authorization=renewed), self._deadline)
+        if response.status_code not in (200, 206):
+            with response:
+                self._refused(read_answer(response, response.url, Request.limit, self._deadline))
+        return response
+
+    def _refused(self, answer: Answer) -> NoReturn:
+        self.expect(answer, 200, 206)
+        raise AssertionError("what is not expected raises")
 
     def expect(self, answer: Answer, *statuses: int) -> Answer:
         """Return the answer when it has one of ``statuses``.

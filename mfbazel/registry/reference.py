@@ -72,9 +72,16 @@ def parse_reference(text: str) -> Reference:
         or _problem_of_path(host, path)
     )
     if problem:
-        subject = Subject(host, repr(redact(text) if "://" in text else text.rpartition("@")[2] or text))
+        subject = Subject(host, repr(_shown(text)))
         raise explain(Failure(Kind.REFERENCE, problem), subject)
     return Reference(host, path, tag or None, digest or None)
+
+
+def _shown(text: str) -> str:
+    """Return ``text`` without what may be a password before an ``@``."""
+    if "@" not in text.partition("://")[0]:
+        return redact(text)
+    return "***@" if text.endswith("@") else text.rpartition("@")[2]
 
 
 def is_loopback(host: str) -> bool:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.cookiejar import DefaultCookiePolicy
 from typing import BinaryIO
 from urllib.parse import urljoin, urlsplit
@@ -37,6 +37,7 @@ _CONNECTIONS = 16
 _CHUNK = 1 << 16
 _DEEPEST = 50  # exceptions looked at for a reason
 _PLAIN_HTTP = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
+_OTHER_TIME = ("certificate has expired", "certificate is not yet valid")
 _SENT_TO_TLS = 400  # what TLS servers answer to plain HTTP, where they answer
 
 
@@ -236,9 +237,10 @@ class Transport:
         try:
             self._once(Request("GET", f"{second}/v2/"), deadline)
         except Failure as failure:
-            if refused is None and failure.kind is not Kind.TLS:
+            of_tls = failure.kind in (Kind.TLS, Kind.CLOCK)
+            if refused is None and not of_tls:
                 return first
-            raise (failure if failure.kind is Kind.TLS or refused is None else refused) from None
+            raise (failure if of_tls or refused is None else refused) from None
         return second
 
     def _follow(self, request: Request, deadline: Deadline) -> Answer:
@@ -248,14 +250,33 @@ class Transport:
             location = answer.headers.get("Location")
             if answer.status not in _REDIRECTS or not location or request.method not in ("GET", "HEAD"):
                 return answer
-            url = urljoin(answer.url, location)
-            if not self.allows(url):
-                raise Failure(Kind.MALFORMED, f"it redirects to {_without_query(url)}, which is not https")
-            same = urlsplit(url)[:2] == urlsplit(answer.url)[:2]
-            authorization = request.authorization if same else None
-            request = Request(request.method, url, request.headers, None, authorization, request.limit)
+            request = self._redirected(request, location)
             answer = self._once(request, deadline)
         raise Failure(Kind.MALFORMED, f"it redirects more than {_MOST_REDIRECTS} times")
+
+    def stream(self, request: Request, deadline: Deadline) -> requests.Response:
+        """Send a request once and follow its redirects; return the last answer, whose body the caller reads and closes.
+
+        Raises:
+            Failure: there is no answer within the limit, or no connection.
+        """
+        for _ in range(_MOST_REDIRECTS + 1):
+            deadline.check()
+            response = self._open(request, None, _CONNECT_SECONDS, deadline)
+            location = response.headers.get("Location")
+            if response.status_code not in _REDIRECTS or not location:
+                return response
+            response.close()
+            request = self._redirected(request, location)
+        raise Failure(Kind.MALFORMED, f"it redirects more than {_MOST_REDIRECTS} times")
+
+    def _redirected(self, request: Request, location: str) -> Request:
+        """Return the request that follows a redirect; credentials stay with the first origin."""
+        url = urljoin(request.url, location)
+        if not self.allows(url):
+            raise Failure(Kind.MALFORMED, f"it redirects to {_without_query(url)}, which is not https")
+        same = urlsplit(url)[:2] == urlsplit(request.url)[:2]
+        return replace(request, url=url, body=None, authorization=request.authorization if same else None)
 
     def _once(self, request: Request, deadline: Deadline) -> Answer:
         """Send one request and read the answer."""
@@ -266,10 +287,17 @@ class Transport:
 
     def _send(self, request: Request, data: bytes | _Sending | None, patience: float, deadline: Deadline) -> Answer:
         """Send one request with the body ``data``; ``patience`` is for connecting, and for each block of the body."""
+        with self._open(request, data, patience, deadline) as response:
+            return read_answer(response, request.url, request.limit, deadline)
+
+    def _open(
+        self, request: Request, data: bytes | _Sending | None, patience: float, deadline: Deadline
+    ) -> requests.Response:
+        """Send one request; the answer's body is not read."""
         hostname = urlsplit(request.url).hostname or ""
         remaining = deadline.remaining()
         try:
-            with self._session.request(
+            return self._session.request(
                 request.method,
                 request.url,
                 headers={"Accept-Encoding": "identity", "User-Agent": "mfbazel", **request.headers},
@@ -281,13 +309,26 @@ class Transport:
                 # requests would take a proxy to loopback, which no other client of registries does.
                 proxies={"no_proxy": hostname} if is_loopback(urlsplit(request.url).netloc) else None,
                 verify=False if self.insecure else None,
-            ) as response:
-                body = _read(response, request.limit, deadline)
-                return Answer(response.status_code, CaseInsensitiveDict(response.headers), body, request.url)
+            )
         except requests.RequestException as error:
             raise _failure(error, deadline) from None
         except (OSError, urllib3.exceptions.HTTPError) as error:  # requests passes on some of the latter
             raise Failure(Kind.UNREACHABLE, _reason(error)) from None
+
+
+def read_answer(response: requests.Response, url: str, limit: int, deadline: Deadline) -> Answer:
+    """Read what ``url`` answered, at most ``limit`` bytes.
+
+    Raises:
+        Failure: there is more, the connection is lost, or the time is over.
+    """
+    try:
+        body = _read(response, limit, deadline)
+    except requests.RequestException as error:
+        raise _failure(error, deadline) from None
+    except (OSError, urllib3.exceptions.HTTPError) as error:
+        raise Failure(Kind.UNREACHABLE, _reason(error)) from None
+    return Answer(response.status_code, CaseInsensitiveDict(response.headers), body, url)
 
 
 class _Authorization(requests.auth.AuthBase):
@@ -307,10 +348,18 @@ def asked_pause(answer: Answer) -> float:
     value = answer.headers.get("Retry-After", "").strip()
     if value.isdigit():
         return float(value)
+    # A moment is one of the registry's clock, and so is Date; this machine's may differ.
+    moment = _moment(value)
+    now = _moment(answer.headers.get("Date", ""))
+    return max(0.0, moment - (time.time() if now is None else now)) if moment else 0.0
+
+
+def _moment(text: str) -> float | None:
+    """Return the seconds since 1970 of an HTTP date, ``None`` when it is none."""
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+        return email.utils.parsedate_to_datetime(text).timestamp()
     except (TypeError, ValueError):
-        return 0.0
+        return None
 
 
 def _pauses() -> Iterator[float | None]:
@@ -336,7 +385,7 @@ def _failure(error: requests.RequestException, deadline: Deadline) -> Failure:
     text = str(error)
     if isinstance(error, requests.exceptions.SSLError):
         kind = Kind.PLAIN_HTTP if any(code in text for code in _PLAIN_HTTP) else Kind.TLS
-        return Failure(kind, _reason(error))
+        return Failure(Kind.CLOCK if any(words in text for words in _OTHER_TIME) else kind, _reason(error))
     if isinstance(error, requests.Timeout) or "timed out" in text:
         within = f" within {deadline.seconds:g} s" if deadline.remaining() <= 0 else ": the connection timed out"
         return Failure(Kind.TIMEOUT, f"no answer{within}")

@@ -26,6 +26,7 @@ _SECONDS = 24 * 3600.0  # for one blob; what hangs is noticed by the limits belo
 _ANSWER_SECONDS = 120.0  # for the answer to a chunk
 _COMMIT_SECONDS = 900.0  # for the answer to the last request: some registries hash or copy the blob then
 _ATTEMPTS = 6  # without progress
+_PROGRESS = 1 << 16  # bytes; who gets on by less with each attempt does not get there
 _FIRST_PAUSE = 0.2  # seconds; doubled each time
 _LONGEST_PAUSE = 120.0  # seconds; who asks for more is not waited for
 _PASSING_KINDS = (Kind.UNREACHABLE, Kind.TIMEOUT, Kind.RATE, Kind.FAILED)
@@ -129,7 +130,7 @@ class Uploader:
             RegistryError: the registry cannot be reached, or refuses.
         """
         upload = _Upload(self, path, source, on_position)
-        if self.client.head_blob(path, source.digest):
+        if self.client.usable_blob(path, source.digest):
             upload.forget()
             return Uploaded(Outcome.PRESENT)
         if mount and mount != path and upload.mounted(mount):
@@ -148,6 +149,7 @@ class _Upload:
         self._session: Session | None = None
         self._about = self._operation()
         self._sent = self._position = self._resumed = self._furthest = self._failures = 0
+        self._disturbed = False  # whether the session may hold something else than was acknowledged
 
     def mounted(self, mount: str) -> bool:
         """Ask the registry to take the blob from the repository ``mount``; return whether it did."""
@@ -168,7 +170,7 @@ class _Upload:
             RegistryError: it refuses, or fails again and again without any progress.
         """
         with self._about:
-            unsure = self._recall()
+            unsure = self._disturbed = self._recall()
             while True:
                 try:
                     if unsure and self._is_there():
@@ -208,12 +210,13 @@ class _Upload:
         if self._session is None:
             return False
         answer = self._about.send("GET", self._session.location, patience=_ANSWER_SECONDS)
-        if answer.status in (200, 202, 204):
-            self._begun(answer, _arrived(answer))
+        arrived = _arrived(answer)
+        if answer.status in (200, 202, 204) and arrived <= self._source.size:
+            self._begun(answer, arrived)
             return False
         if answer.status in PASSING or answer.status in (401, 403):
             self._about.expect(answer, 204)
-        if answer.status == 404:
+        if answer.status in (200, 202, 204, 404):
             self._session = None
             self.forget()
         # Otherwise the registry keeps sessions and does not tell: what it acknowledged counts.
@@ -236,7 +239,7 @@ class _Upload:
     def _remember(self, session: Session) -> None:
         """Keep a session for the next run, if its address is the registry's own: another one may hold a signature."""
         host = self._uploader.client.host
-        if self._uploader.sessions and session.offset and urlsplit(session.location).netloc == host:
+        if self._uploader.sessions and urlsplit(session.location).netloc == host:
             self._uploader.sessions.remember(host, self._path, self._source.digest, session)
 
     def _send_chunks(self) -> None:
@@ -246,8 +249,8 @@ class _Upload:
             session = self._send_chunk(session)
 
     def _is_small(self, session: Session) -> bool:
-        """Whether the last request carries the whole blob."""
-        return session.offset == 0 and self._source.size <= _WHOLE
+        """Whether the last request carries the whole blob, which every registry without chunks takes."""
+        return session.offset == 0 and (self._source.size <= _WHOLE or self._uploader.chunk is None)
 
     def _send_chunk(self, session: Session) -> Session:
         """Send a chunk, or all that is left."""
@@ -297,11 +300,14 @@ class _Upload:
             Failure: there is none: the failure does not pass, or there were too many of them.
         """
         offset = self._session.offset if self._session else 0
-        started_over = self._starts_over(failure)
+        disturbed, started_over = self._disturbed, self._starts_over(failure)
         if not (started_over or failure.kind in _PASSING_KINDS or failure.status in PASSING):
             raise failure
-        self._failures = 1 if offset > self._furthest else self._failures + 1
-        self._furthest = max(offset, self._furthest)
+        self._disturbed = not started_over
+        if not (started_over and disturbed):  # which the failure before it counts for
+            self._failures += 1
+        if offset >= self._furthest + _PROGRESS:
+            self._failures, self._furthest = 1, offset
         if self._failures >= _ATTEMPTS or failure.pause > _LONGEST_PAUSE:
             raise failure
         if not started_over:
@@ -312,10 +318,10 @@ class _Upload:
         session = self._session
         if session is None or failure.status not in (*_NO_CHUNKS, 404):
             return False
-        if failure.kind is Kind.DIGEST and not self._resumed:
+        if failure.kind is Kind.DIGEST and not self._disturbed:
             return False
         self._resumed = 0
-        if session.offset == 0:
+        if session.offset == 0 and not self._disturbed:
             if self._uploader.chunk is None or failure.status == 404:
                 return failure.status == 404
             self._uploader.chunk = None  # this registry takes none

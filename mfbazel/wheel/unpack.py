@@ -3,69 +3,84 @@
 Follows the layout that PyPA's specification of the binary distribution format gives: the root of the archive, and
 ``purelib`` and ``platlib`` of ``NAME-VERSION.data``, become the directory, with scripts in its ``bin``, where ``pip
 install --target`` puts them and where packages that carry an executable (uv, ruff) look for it. Headers and data are
-left out. Layers of images are made elsewhere (``mfbazel.layer``), which checks more: here the repository rule has
-checked the wheel's sha256.
+left out. Layers of images are made elsewhere (``mfbazel.layer``), which compares the content with RECORD besides: here
+the repository rule has checked the wheel's sha256.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sys
 import zipfile
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
+
+from mfbazel.wheel.archive import DAMAGED, UnsafeWheelError, contents
+from mfbazel.wheel.limits import Limits, parse_limits
 
 # Directories of NAME-VERSION.data, and where below the directory their content goes.
 _SCHEMES = {"purelib": "", "platlib": "", "scripts": "bin"}
 
 
-class UnsafePathError(Exception):
-    """A member of the wheel would be written outside of the directory."""
+def site_path(member: str, data: Collection[str]) -> PurePosixPath | None:
+    """Return where ``member`` of a wheel, a safe path, lies below the directory; None when it is not for it.
 
-
-def site_path(member: str) -> PurePosixPath | None:
-    """Return where ``member`` of a wheel lies below the directory, or None when it is not for ``sys.path``.
-
-    Raises:
-        UnsafePathError: the path is absolute or climbs out.
+    Args:
+        member: path in the wheel.
+        data: names of the directories that are not installed where they are.
     """
     path = PurePosixPath(member)
-    if path.is_absolute() or ".." in path.parts or "\\" in member:
-        raise UnsafePathError(f"unsafe path {member!r}")
-    if path.parts and path.parts[0].endswith(".data"):
+    if path.parts and path.parts[0] in data:
         if len(path.parts) < 3 or path.parts[1] not in _SCHEMES:
             return None
         return PurePosixPath(_SCHEMES[path.parts[1]], *path.parts[2:])
     return path
 
 
-def unpack(wheel: Path, directory: Path) -> None:
-    """Write the importable content of ``wheel`` below ``directory``, which exists or is made.
+def unpack(wheel: Path, directory: Path, limits: Limits | None = None) -> None:
+    """Write the importable content of ``wheel`` below ``directory``, which is made, or exists and is empty.
+
+    Files get the modes 644 and 755, whatever the archive says.
 
     Raises:
-        UnsafePathError: a member would be written outside of ``directory``.
-        zipfile.BadZipFile: ``wheel`` is no zip archive.
+        UnsafeWheelError: the wheel holds what no installer should unpack, or two of its files would become one.
+        zipfile.BadZipFile: ``wheel`` is no zip archive, or a damaged one.
         OSError: a file could not be written.
     """
-    with zipfile.ZipFile(wheel) as archive:
-        for info in archive.infolist():
-            path = site_path(info.filename)
-            if path is None or info.is_dir():
+    with wheel.open("rb") as file, zipfile.ZipFile(wheel) as archive:
+        infos = contents(archive, file, limits or Limits())
+        tops = {name.partition("/")[0] for name in infos}
+        data = {f"{top.removesuffix('.dist-info')}.data" for top in tops if top.endswith(".dist-info")}
+        for name, info in infos.items():
+            path = site_path(name, data)
+            if path is None:
                 continue
             target = directory / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(info) as source, target.open("wb") as sink:
-                shutil.copyfileobj(source, sink, 1 << 20)
-            if info.external_attr >> 16 & 0o111:
-                target.chmod(0o755)
+            try:
+                # Never into a file that is there: on some file systems two names are one.
+                with archive.open(info) as source, target.open("xb") as sink:
+                    shutil.copyfileobj(source, sink, 1 << 20)
+            except FileExistsError as error:
+                raise UnsafeWheelError(
+                    f"{name!r} would be written where another of its files is. Do not install this wheel; report it to "
+                    "its authors."
+                ) from error
+            target.chmod(0o755 if info.external_attr >> 16 & 0o111 else 0o644)
 
 
 def main() -> int:
-    """Front: ``unpack.py WHEEL DIRECTORY``."""
-    wheel, directory = Path(sys.argv[1]), Path(sys.argv[2])
+    """Front: ``unpack.py [--limits KEY=VALUE,…] WHEEL DIRECTORY``."""
+    parser = argparse.ArgumentParser(prog="unpack.py", description="Unpacks a wheel for sys.path.")
+    parser.add_argument("--limits", default="", metavar="KEY=VALUE,…", help="how large the wheel may be")
+    parser.add_argument("wheel", type=Path)
+    parser.add_argument("directory", type=Path)
+    options = parser.parse_args()
     try:
-        unpack(wheel, directory)
-    except (UnsafePathError, zipfile.BadZipFile, OSError) as error:
-        print(f"error: wheel {wheel.name} cannot be unpacked: {error}", file=sys.stderr)
+        unpack(options.wheel, options.directory, parse_limits(options.limits))
+    except (UnsafeWheelError, *DAMAGED) as error:
+        print(f"error: wheel {options.wheel.name} cannot be unpacked: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -116,6 +116,9 @@ def _wheel_layer_impl(ctx):
     for wheel in wheels:
         if wheel.direct_url:
             arguments.add("--direct-url", "{}={}".format(wheel.file.basename, wheel.direct_url))
+    limits = ctx.attr._limits[BuildSettingInfo].value
+    if limits:
+        arguments.add("--limits", limits)
     compiler = _bytecode(ctx, arguments)
     run_in_worker(
         ctx,
@@ -143,6 +146,7 @@ wheel_layer = rule(
         python = attr.string(mandatory = True, doc = "Version of the image's Python, X.Y."),
         _bytecode = attr.label(default = "//rules:bytecode", providers = [BuildSettingInfo]),
         _bytecode_python = attr.label(default = "//rules:bytecode_python", cfg = "exec"),
+        _limits = attr.label(default = "//rules:wheel_limits", providers = [BuildSettingInfo]),
         wheels = attr.label_list(mandatory = True, providers = [WheelInfo], doc = "The wheels."),
     ),
 )

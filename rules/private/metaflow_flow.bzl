@@ -10,6 +10,7 @@ load(":flow_reading.bzl", "flow_reading")
 load(":flow_runtime.bzl", "flow_runtime")
 load(":flow_sboms.bzl", "flow_sboms")
 load(":flow_shell.bzl", "flow_shell")
+load(":flow_signing.bzl", "signing_options", "signing_problem")
 load(":flow_spec.bzl", "flow_spec")
 load(":flow_step_images.bzl", "flow_step_images")
 load(":image_options.bzl", "image_options")
@@ -26,6 +27,10 @@ def metaflow_flow(
         bake_deps = False,
         repository = None,
         remote_tags = [],
+        attach = [],
+        sign = None,
+        sign_options = {},
+        plugins = [],
         python = None,
         metaflow = "metaflow>=2.19.17",
         launcher = [],
@@ -62,6 +67,10 @@ def metaflow_flow(
         repository: where images are pushed to, `registry.example.com/ml/my_flow`. Without it, `.push` starts a registry on this machine. A template: `{flow}`,
             `{step}`, `{lock}` (a hash of the step's packages), `{platform}`, and stamp variables, `{STABLE_GIT_COMMIT}`.
         remote_tags: tags that `.push` gives to every image; templates, as `repository`.
+        attach: documents that `.push` attaches to the images as referrers, of "spdx", "cyclonedx" and "provenance" (NAME.sboms; docs/signing.md).
+        sign: who signs the images, what is attached, and images.json: "cosign", "notation", or the name of a plug-in (entry point of `mfbazel.signers`).
+        sign_options: options of the signer: `{"key": "awskms:///alias/ml"}`. No secrets: they name keys.
+        plugins: py_library targets (or wheels) with plug-ins for pushing and verifying, found by their entry points.
         python: version (X.Y) of Python for steps that declare none; default: the Python of the machine that locks.
         metaflow: requirement of Metaflow itself, which the lock pins for the launching machine.
         launcher: requirements that launching needs besides: `["kubernetes"]` for @kubernetes, Argo Workflows and Airflow.
@@ -102,19 +111,23 @@ def metaflow_flow(
         NAME.lock_test: fails when the lock is stale.
         NAME.imports_test: fails when a step imports a package that it does not declare; not with `infer = "off"`.
         NAME.explain: shows the steps, their packages, and why each is there.
-        NAME.audit: lists the licence of every package, and the advisories that apply to it.
+        NAME.audit: lists the licence of every package, and the advisories that apply to it; `-- --layers`: what the images should not hold.
         NAME.spec: what was read of the flow, as JSON (docs/flow_spec.schema.json).
         NAME.<step>: the image of one step, an OCI layout directory; steps with the same packages share it. NAME.<step>.<os>_<architecture>: of one platform, where it has several.
         NAME.images: all of them, and images.json.
         NAME.sboms: what is in each of them (SPDX, CycloneDX) and how it was made (SLSA provenance); output groups spdx, cyclonedx, provenance.
         NAME.shell: a shell in the image of a step: `bazel run :NAME.shell -- train`; `-- --help`.
-        NAME.push: pushes them. NAME.load: loads them into a container engine of this machine.
+        NAME.push: pushes them. NAME.promote: copies what was pushed to another repository, by digest.
+        NAME.verify: checks what is deployed: digests, signatures, SBOMs, provenance; needs no build of the images. NAME.load: loads them into a container engine of this machine.
     """
     if resolver not in (None, "uv", "pip-tools"):
         fail("metaflow_flow {}: resolver = {} is neither \"uv\" nor \"pip-tools\"".format(name, repr(resolver)))
     if not datastores:
         fail("metaflow_flow {}: datastores is empty: name where the steps keep their data, for example [\"s3\"]".format(name))
     label = "//{}:{}".format(native.package_name(), name)
+    problem = signing_problem(label, attach, sign, sign_options)
+    if problem:
+        fail(problem)
     if infer not in ("off", "check", "add"):
         fail("metaflow_flow {}: infer = {} is none of \"off\", \"check\", \"add\"".format(name, repr(infer)))
     if len({file: None for file in configs.values()}) < len(configs):
@@ -160,11 +173,12 @@ def metaflow_flow(
         _reader(py_test, name, "imports_test", "lock", ["imports"] + locked, [locking] + lock_files, common)
     known = ["--advisories", "$(rootpath {})".format(advisories)] if advisories else []
     _reader(py_binary, name, "audit", "audit", ["--lock-dir", _path(name + ".lock"), "--label", label] + known, lock_files + ([advisories] if advisories else []), common)
+    _reader(py_binary, name, "promote", "push", ["promote", "--label", label], [], common)
     package = lock_package(native.package_relative_label(name))
     lock = LOCKS.get(package)
     if lock == None or "unusable" in lock:
         problem = {"reason": lock["unusable"]} if lock else {}
-        for target in [name, name + ".images", name + ".sboms", name + ".shell", name + ".push", name + ".load"]:
+        for target in [name, name + ".images", name + ".sboms", name + ".shell", name + ".push", name + ".verify", name + ".load"]:
             missing_lock(name = target, command = "bazel run {}.lock".format(label), tags = ["manual"] + tags, visibility = visibility, **problem)
         return
 
@@ -225,8 +239,13 @@ def metaflow_flow(
         visibility = visibility,
         deps = deps,
     )
-    for target, command in [(name + ".push", "flow"), (name + ".load", "load")]:
-        _images_command(target, command, name, hidden, common)
+    documents = dict(attach = attach, sboms = name + ".sboms") if attach else {}
+    _images_command(name + ".push", "flow", name, hidden, common, plugins, sign = sign, sign_options = sign_options, **documents)
+    _images_command(name + ".load", "load", name, hidden, common)
+    verifying = ["--expect=" + kind for kind in attach] + signing_options(sign, sign_options)
+    verifying += ["--includes={}={}".format(step, ",".join(others)) for step, others in built.includes.items()]
+    located = ["--label", label, "--lock", "$(rootpath {}.lock/flow.json)".format(name)] + [_quoted(option) for option in verifying]
+    _reader(py_binary, name, "verify", "verify", located, [name + ".lock/flow.json"], common, plugins)
 
 def _path(file):
     """Path of a file of this package, from the workspace's root."""
@@ -252,7 +271,7 @@ def _lock_options(metaflow, launcher, resolver, glibc, platforms, budget, datast
         options += ["--build", distribution]
     return options
 
-def _reader(kind, name, suffix, front, arguments, data, common):
+def _reader(kind, name, suffix, front, arguments, data, common, plugins = []):
     """A command line of mfbazel, or a test, that reads the flow or its lock."""
     target = "{}.{}".format(name, suffix)
     main = Label("//mfbazel/{}:__main__.py".format(front))
@@ -264,7 +283,7 @@ def _reader(kind, name, suffix, front, arguments, data, common):
         env = {"MFBAZEL_TARGET": "//{}:{}".format(native.package_name(), target)},
         legacy_create_init = 0,
         main = main,
-        deps = [Label("//mfbazel/{}:lib".format(front))],
+        deps = [Label("//mfbazel/{}:lib".format(front))] + plugins,
         **dict(common, **({"size": "small"} if kind == py_test else {}))
     )
 
@@ -316,13 +335,13 @@ def _launcher(name, label, src, deps, configs, config_values, package, lock, hid
     )
     return struct(data = data, options = options)
 
-def _images_command(target, command, name, hidden, common):
+def _images_command(target, command, name, hidden, common, plugins = [], **attributes):
     arguments = "_{}.arguments".format(target)
     flow_command(
         name = arguments,
         command = command,
         images = name + ".images",
-        **hidden
+        **dict(hidden, **attributes)
     )
     py_binary(
         name = target,
@@ -332,6 +351,6 @@ def _images_command(target, command, name, hidden, common):
         data = [arguments],
         legacy_create_init = 0,
         main = Label("//mfbazel/push:__main__.py"),
-        deps = [Label("//mfbazel/push:lib")],
+        deps = [Label("//mfbazel/push:lib")] + plugins,
         **common
     )

@@ -1,5 +1,6 @@
 """A wheel of a lock, and its content unpacked for the machine that builds."""
 
+load("@bazel_skylib//rules:common_settings.bzl", "BuildSettingInfo")
 load("//rules/private/providers:wheel_info.bzl", "WheelInfo")
 
 def _wheel_impl(ctx):
@@ -30,6 +31,9 @@ def _wheel_site_impl(ctx):
     site = ctx.actions.declare_directory(ctx.label.name)
     wheel_file = ctx.attr.wheel[WheelInfo].file
     arguments = ctx.actions.args()
+    limits = ctx.attr._limits[BuildSettingInfo].value
+    if limits:
+        arguments.add("--limits", limits)
     arguments.add(wheel_file)
     arguments.add_all([site], expand_directories = False)
     ctx.actions.run(
@@ -47,6 +51,7 @@ wheel_site = rule(
     doc = "Unpacks a wheel into a directory that can stand on sys.path. Images do not use it.",
     attrs = {
         "wheel": attr.label(mandatory = True, providers = [WheelInfo], doc = "The wheel."),
+        "_limits": attr.label(default = "//rules:wheel_limits", providers = [BuildSettingInfo]),
         "_unpack": attr.label(default = "//mfbazel/wheel:unpack", executable = True, cfg = "exec"),
     },
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -192,6 +193,31 @@ def test_a_blob_that_is_gone_is_named_with_what_to_do(tmp_path: Path) -> None:
     layout = write_layout(tmp_path / "layout", [Members().file("a")])
     read_image(layout).layers[0].blob.unlink()
     with pytest.raises(ContainerError, match=r"lacks the blob sha256:.*--remote_download_outputs=all"):
+        read_image(layout)
+
+
+@pytest.mark.parametrize("digest", ["sha256:../../../secret", "sha256:" + "0" * 63, "../secret", "/secret"])
+def test_a_digest_that_is_a_path_names_no_file(tmp_path: Path, digest: str) -> None:
+    tmp_path.joinpath("secret").write_text('{"config": {}}')
+    layout = write_layout(tmp_path / "layout", [Members().file("a")])
+    layout.joinpath("index.json").write_text(json.dumps({"manifests": [{"digest": digest, "size": 1}]}))
+    with pytest.raises(ContainerError, match="is no sha256 digest"):
+        read_image(layout)
+
+
+def test_a_diff_id_that_is_a_path_names_no_directory(tmp_path: Path) -> None:
+    layout = write_layout(tmp_path / "layout", [Members().file("a")])
+    found = read_image(layout)
+    config = layout / "blobs" / found.config_digest.replace(":", "/")
+    text = config.read_text().replace(found.layers[0].diff_id, "sha256:../../../../etc")
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    config.with_name(digest).write_text(text)
+    manifest = layout / "blobs" / found.manifest_digest.replace(":", "/")
+    changed = manifest.read_text().replace(found.config_digest, f"sha256:{digest}")
+    name = hashlib.sha256(changed.encode()).hexdigest()
+    manifest.with_name(name).write_text(changed)
+    layout.joinpath("index.json").write_text(json.dumps({"manifests": [{"digest": f"sha256:{name}", "size": 1}]}))
+    with pytest.raises(ContainerError, match="is no diff ID"):
         read_image(layout)
 
 

@@ -48,6 +48,7 @@ metaflow_flow(
     name = "churn_flow",
     src = "churn_flow.py",
     base = "@base",
+    repository = "{host}/ml/{flow}",
     deps = [":modules", "//examples/lib/features"],
 )
 
@@ -100,7 +101,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
         directory = scratch / "workspace"
         shutil.copytree(WORKSPACE / "examples", directory / "examples")
         shutil.copy(WORKSPACE / ".bazelversion", directory)
-        directory.joinpath("BUILD.bazel").write_text("")
+        directory.joinpath("BUILD.bazel").write_text('alias(name = "push_all", actual = "@mfbazel//:push_all")\n')
         directory.joinpath(".bazelrc").write_text(BAZELRC)
         values = {"workspace": WORKSPACE, "host": registry.host, "digest": digest}
         directory.joinpath("MODULE.bazel").write_text(MODULE.format(**values))
@@ -109,7 +110,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
         forecast.write_text(
             forecast.read_text().replace("//rules:defs", "@mfbazel//rules:defs").replace("@python_base", "@base")
         )
-        made = Workspace(directory, scratch / "output_base", host=registry.host)
+        state = {"MFBAZEL_STATE_DIR": str(scratch / "state")}
+        made = Workspace(directory, scratch / "output_base", state, host=registry.host)
         try:
             yield made
         finally:
@@ -136,6 +138,19 @@ def test_the_flows_images_have_the_layers_that_they_have_here(workspace: Workspa
         here = _image(RUNFILES / "examples" / "churn", step).layers()
         assert _image(workspace.output("."), step).layers() == here
         assert len(here) >= 4
+
+
+def test_one_command_pushes_the_flows_that_bazel_finds_and_another_promotes_them(workspace: Workspace) -> None:
+    done = workspace.built("run", "//:push_all", "--", "--json", "//examples/churn:churn_flow")
+    (flow,) = json.loads(done.stdout)["flows"]
+    assert (flow["label"], flow["state"]) == ("//examples/churn:churn_flow", "pushed")
+    assert list(flow["images"]) == list(STEPS)
+    to = f"{workspace.host}/prod/churn"
+    workspace.built("run", "//examples/churn:churn_flow.promote", "--", f"--to={to}")
+    for image in flow["images"].values():
+        digest = image.partition("@")[2]
+        found = subprocess.run([str(CRANE), "digest", f"{to}@{digest}"], capture_output=True, text=True, check=True)
+        assert found.stdout.strip() == digest
 
 
 def test_a_step_image_needs_no_flow_and_holds_the_files_it_was_given(workspace: Workspace) -> None:

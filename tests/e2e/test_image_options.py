@@ -531,3 +531,25 @@ def test_the_policy_of_the_repository_is_enforced_by_a_build_and_names_its_rule(
         shop.built("build", "//:shop.images")
     finally:
         (shop.directory / "mfbazel.toml").unlink()
+
+
+def test_a_layer_that_was_changed_in_the_disk_cache_is_not_taken(shop: Shop, tmp_path: Path) -> None:
+    """Limits of wheels make other actions of the layers, which are the same: they are made again, and cached."""
+    layout = shop.layout("shop.train")
+    layers = layout.manifest("amd64")["layers"]
+    digest = next(layer["digest"] for layer in layers if _holds(layout, layer["digest"], SITE + "/alpha.py"))
+    options = (*NATIVE, f"--disk_cache={tmp_path}", "--@mfbazel//rules:wheel_limits=files=1000")
+    shop.built("build", *options, "//:shop.train")
+    name = digest.removeprefix("sha256:")
+    cached = tmp_path / "cas" / name[:2] / name
+    good = cached.read_bytes()
+    cached.chmod(0o644)
+    cached.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    layout.blob(digest).resolve().unlink()
+    try:
+        done = shop.bazel("build", *options, "//:shop.train")
+        noticed = done.returncode != 0 and "does not match received digest" in done.stderr
+        assert noticed or layout.blob(digest).read_bytes() == good, done.stderr[-2000:]
+    finally:
+        shop.built("build", *NATIVE, "//:shop.train")
+    assert layout.blob(digest).read_bytes() == good

@@ -136,6 +136,10 @@ def with_stream(tmp_path: Path, stream: bytes, data: bytes, **claims: int) -> Pa
         info.compress_type = zipfile.ZIP_DEFLATED
         info.file_size = len(data)
         info.CRC = claims.get("crc", zlib.crc32(data))
+        assert archive.fp
+        archive.fp.seek(info.header_offset + 8)
+        archive.fp.write(bytes([zipfile.ZIP_DEFLATED]))  # what the local header says
+        archive.fp.seek(archive.start_dir)
 
     return make_wheel(tmp_path, record=listing("odd.bin", data), extra=add)
 

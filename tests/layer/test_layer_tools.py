@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from mfbazel.layer import LayerError, Outputs, write_layer
 from mfbazel.layer.__main__ import main
 from mfbazel.layer.compression import compressor
-from mfbazel.layer.paths import unsafe
 from mfbazel.layer.tar import DIRECTORY, FILE, SYMLINK, Content, Entry, blocks
+from mfbazel.wheel.paths import unsafe
 
 
 def noise(size: int) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -89,6 +90,19 @@ class Demo(FlowSpec):
     def end(self):
         pass
 """
+
+
+def test_metadata_that_unpacks_to_more_than_any_is_not_read_to_its_end() -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("alpha-1.0.dist-info/METADATA", metadata(expression="MIT") + "x" * (64 << 20))
+    tracemalloc.start()
+    try:
+        with zipfile.ZipFile(content) as archive:
+            assert license_of(archive) == "MIT"
+        assert tracemalloc.get_traced_memory()[1] < 80 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_lock_that_does_not_say_licences_is_stale_until_it_is_made_again(

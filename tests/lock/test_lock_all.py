@@ -119,7 +119,7 @@ def test_patterns_reach_bazel_and_the_server_of_this_command_is_asked(rig: Rig) 
     rig.add("a", {"alpha": "1.0"})
     rig.run("//flows/...", "//flows:a")
     query, build = rig.calls()
-    assert query[-1] == """kind('^flow_locking rule$', "//flows/..." + "//flows:_a.locking")"""
+    assert query[-1] == """kind('^(flow_locking) rule$', "//flows/..." + "//flows:_a.locking")"""
     assert query[0] == "query" and build[0] == "build"
     assert "--keep_going" in query and "--keep_going" in build
     assert "--output_groups=locking" in build

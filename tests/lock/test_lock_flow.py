@@ -6,7 +6,9 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -398,6 +400,35 @@ def test_an_edited_requirements_file_makes_the_lock_stale(tmp_path: Path, damage
     with pytest.raises(LockError) as error:
         run(tmp_path, "test")
     assert expected in str(error.value)
+
+
+def _version(table: dict[str, Any], sha: str) -> None:
+    table["wheels"][sha]["version"] = "2.0"
+
+
+def _hash(table: dict[str, Any], sha: str) -> None:
+    changed = json.loads(json.dumps(table).replace(sha, "f" * 64))
+    table.update(changed)
+
+
+def _name(table: dict[str, Any], sha: str) -> None:
+    table["wheels"][sha]["name"] = "evil"
+
+
+def _left_out(table: dict[str, Any], sha: str) -> None:
+    table["environments"]["train"]["wheels"]["linux/amd64"].remove(sha)
+
+
+@pytest.mark.parametrize("tamper", [_version, _hash, _name, _left_out])
+def test_a_lock_in_which_a_wheel_was_changed_by_hand_is_stale(
+    tmp_path: Path, tamper: Callable[[dict[str, Any], str], None]
+) -> None:
+    lock(tmp_path, '{"beta": "1.0"}', "--platform", "linux/amd64")
+    table: dict[str, Any] = read(tmp_path)
+    tamper(table, next(sha for sha, wheel in table["wheels"].items() if wheel["name"] == "beta"))
+    (tmp_path / "demo.lock" / "flow.json").write_text(json.dumps(table), encoding="utf-8")
+    with pytest.raises(LockError, match=r"'train': train\.txt and flow\.json differ about (beta|evil)"):
+        run(tmp_path, "test", "--platform", "linux/amd64")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema": 99}', '{"schema": 1}'])

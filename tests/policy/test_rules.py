@@ -153,7 +153,7 @@ def test_a_refusal_says_what_where_and_whom_to_ask() -> None:
         ({"allowed": {"bases": ["sha256:12"]}}, "[allowed]: `bases`: 'sha256:12' is no digest"),
         ({"allowed": {"registries": ["https://r.example.com"]}}, "is a URL: write the host and the path alone"),
         ({"allowed": {"indexes": ["https://user:secret@p.example.com"]}}, "holds credentials"),
-        ({"exempt": {"packages": ["numpy"]}}, "[exempt]: unknown key `packages`; there are licences"),
+        ({"exempt": {"packages": ["numpy"]}}, "[exempt]: unknown key `packages`; there are licences, files"),
         ({"contact": 1}, "`contact` is not a string"),
     ],
 )

@@ -10,8 +10,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +50,7 @@ class Flow:
         layouts: by step.
         digests: of the images, by step.
         blobs: contents of all layers and configurations that it ever had, by digest.
+        options: of every push.
     """
 
     root: Path
@@ -56,6 +59,7 @@ class Flow:
     layouts: dict[str, Path] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
 
     def build(self, step: str, layers: Mapping[str, bytes]) -> None:
         """Build the image of a step, anew if it is there."""
@@ -76,7 +80,7 @@ class Flow:
         self.root.mkdir(parents=True, exist_ok=True)
         images = write_images_json(self.root / "images.json", self.digests, self.repository, self.label)
         told = ["flow", f"--images={images}", f"--crane={find_crane()}", f"--workspace={self.root}"]
-        return [*told, *(f"--image={step}={path}" for step, path in self.layouts.items()), *options]
+        return [*told, *(f"--image={step}={path}" for step, path in self.layouts.items()), *self.options, *options]
 
     def push(self, *options: str) -> Outcome:
         """Push within this process."""
@@ -123,6 +127,57 @@ def ended(process: subprocess.Popen[str], seconds: float = 120) -> Outcome:
             raise
     failed = re.search(r"^error: (.*)", err, re.MULTILINE | re.DOTALL)
     return Outcome(process.returncode, out, err, failed[1].strip() if failed else "")
+
+
+def count_events(proxy: FaultyProxy) -> list[int]:
+    """Count the events of a proxy from now on, in the list's only element."""
+    events, lock = [0], threading.Lock()
+
+    def on_event() -> None:
+        with lock:
+            events[0] += 1
+
+    proxy.on_event = on_event
+    return events
+
+
+def killed_at(flow: Flow, proxy: FaultyProxy, moment: int, later: float = 0.0) -> Outcome:
+    """Push in a process, and kill it (SIGKILL) with an event of the proxy, or ``later`` by some seconds.
+
+    Args:
+        flow: what is pushed.
+        proxy: what it goes through.
+        moment: the number of the event, from 0; a push that makes fewer is left alone.
+        later: 0: the event does not go on before the process is dead.
+    """
+    events, lock = [0], threading.Lock()
+    started = threading.Event()
+    processes: list[subprocess.Popen[str]] = []
+
+    def kill() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(processes[0].pid, signal.SIGKILL)
+
+    def on_event() -> None:
+        started.wait()
+        with lock:
+            events[0] += 1
+            if events[0] == moment + 1 and later:
+                threading.Timer(later, kill).start()
+            elif events[0] == moment + 1:
+                kill()
+
+    proxy.on_event = on_event
+    processes.append(flow.start())
+    started.set()
+    outcome = ended(processes[0])
+    proxy.on_event = lambda: None
+    return outcome
+
+
+def repository_name(text: str) -> str:
+    """Return a name that depends on ``text`` and has nothing in it that a message may be searched for."""
+    return "".join("ghijklmnopqrstuv"[int(digit, 16)] for digit in hashlib.sha256(text.encode()).hexdigest()[:12])
 
 
 def wrong_record(flow: Flow, before: bytes | None) -> list[str]:
@@ -178,10 +233,15 @@ class _Audit:
         digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
         if digest != headers.get("Docker-Content-Digest", digest) or (_DIGEST.fullmatch(name) and digest != name):
             yield f"{self._path}: the manifest {name} has the digest {digest}"
+            return
         if digest in self._seen:
             return
         self._seen.add(digest)
-        content: dict[str, Any] = json.loads(body)
+        try:
+            content: dict[str, Any] = json.loads(body)
+        except ValueError:
+            yield f"{self._path}: the manifest {name} is none: {body[:200]!r}"
+            return
         for child in content.get("manifests", []):
             yield from self._manifest(child["digest"])
         for blob in [*([content["config"]] if "config" in content else []), *content.get("layers", [])]:
@@ -205,12 +265,12 @@ def wrong_state(flow: Flow, host: str, before: bytes | None) -> list[str]:
 
 
 def sent_again(flow: Flow, proxy: FaultyProxy) -> list[str]:
-    """Say which blobs were sent once more although the registry had them whole."""
+    """Say which blobs of the images were sent once more although the registry had them whole."""
     path = flow.repository.partition("/")[2]
     whole = [
         session.digest for session in list(proxy.sessions.values()) if session.digest and session.repository == path
     ]
-    return [f"{digest} arrived whole {whole.count(digest)} times" for digest in set(whole) if whole.count(digest) > 1]
+    return [f"{digest} arrived whole {whole.count(digest)} times" for digest in flow.blobs if whole.count(digest) > 1]
 
 
 def assert_whole(
@@ -222,6 +282,7 @@ def assert_whole(
     says: Sequence[str] = (),
     again: Sequence[str] = (),
     at_first: bool | None = None,
+    apart: bool = False,
 ) -> None:
     """Check all that has to hold after a push during which something went wrong.
 
@@ -237,6 +298,7 @@ def assert_whole(
         says: what the error says besides: the blob, and what to do next.
         again: the options of the second push.
         at_first: whether the first push has to complete, or must not.
+        apart: others, whom this user knows nothing of, pushed the same: nothing is asked of what was sent twice.
     """
     if at_first is not None:
         assert (first.code == 0) is at_first, first
@@ -252,6 +314,8 @@ def assert_whole(
     assert wrong_record(flow, None) == []
     path = flow.repository.partition("/")[2]
     assert wrong_registry(proxy.upstream, path, list(flow.digests.values())) == []
+    if apart:
+        return
     assert sent_again(flow, proxy) == []
     if proxy.keeps_sessions:
         assert proxy.twice(flow.blobs) == 0, f"{proxy.twice(flow.blobs)} bytes were sent twice"

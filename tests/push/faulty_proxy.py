@@ -18,8 +18,8 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from http.server import ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
@@ -140,14 +140,15 @@ class Seen:
 class Session:
     """An upload session: ``arrived`` bytes for ``repository``, which began with ``head``.
 
-    ``digest`` is known once the upload was to be finished. Where the proxy keeps sessions, ``upstream`` is the address
-    of the registry's.
+    ``digest`` is known once the upload is finished; ``over``: it is no more, be it finished or ``lost``, with what had
+    arrived. Where the proxy keeps sessions, ``upstream`` is the address of the registry's.
     """
 
     repository: str
     arrived: int = 0
     head: bytes = b""
     digest: str | None = None
+    over: bool = False
     lost: bool = False
     upstream: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -180,6 +181,8 @@ class FaultyProxy:
         guard: asks for credentials.
         seen: the requests that are over, in the order in which they ended.
         sessions: the upload sessions by their names.
+        change_location: makes other addresses of those of uploads.
+        on_event: called when a request comes, when a piece of a body has been passed on, and before an answer.
     """
 
     def __init__(
@@ -189,6 +192,7 @@ class FaultyProxy:
         tls: ssl.SSLContext | None = None,
         guard: Guard = lambda _: None,
         keeps_sessions: bool = False,
+        whole_manifests: bool = False,
     ) -> None:
         """Bind a free port.
 
@@ -199,13 +203,18 @@ class FaultyProxy:
             keeps_sessions: answer for uploads as the distribution specification has it ("Resuming an upload"): what
                 arrived before a cut stays, GET tells how much that is, and a chunk has to begin there. The registry
                 behind has to be docker's.
+            whole_manifests: pass manifests on when all of them has come. Crane's registry keeps what it gets of one
+                when the connection ends, and sets the tag to it.
         """
         self.upstream = upstream
         self.guard = guard
         self.keeps_sessions = keeps_sessions
+        self.whole_manifests = whole_manifests
         self.tls = tls
         self.seen: list[Seen] = []
         self.sessions: dict[str, Session] = {}
+        self.on_event: Callable[[], None] = lambda: None
+        self.change_location: Callable[[str], str] = lambda location: location
         self._faults: list[Fault] = []
         self._matched: list[int] = []
         self.lock = threading.Lock()
@@ -245,25 +254,26 @@ class FaultyProxy:
         with self.lock:
             return [seen for seen in self.seen if seen.method == method and re.search(path, seen.path)]
 
-    def arrived(self, blobs: Mapping[str, bytes]) -> dict[tuple[str, str], int]:
+    def arrived(self, blobs: Mapping[str, bytes], lost: bool = False) -> dict[tuple[str, str], int]:
         """Return the bytes that arrived, by repository and digest.
 
         Args:
             blobs: the contents by digest, by which uploads are known that were never finished; where their beginnings
                 do not tell, the digest is empty.
+            lost: count those in uploads that the registry has lost, too.
         """
         found: dict[tuple[str, str], int] = {}
         with self.lock:
             sessions = list(self.sessions.values())
-        for session in sessions:
+        for session in (session for session in sessions if lost or not session.lost):
             digests = [session.digest] if session.digest else _beginning_with(session.head, blobs)
             key = session.repository, digests[0] if len(digests) == 1 else ""
             found[key] = found.get(key, 0) + session.arrived
         return found
 
-    def twice(self, blobs: Mapping[str, bytes]) -> int:
-        """Return how many bytes of ``blobs`` (by digest) arrived more than once in a repository."""
-        arrived = self.arrived(blobs)
+    def twice(self, blobs: Mapping[str, bytes], lost: bool = False) -> int:
+        """Return how many bytes of ``blobs`` (by digest) arrived again in a repository; see :meth:`arrived`."""
+        arrived = self.arrived(blobs, lost)
         return sum(max(0, count - len(blobs[digest])) for (_, digest), count in arrived.items() if digest in blobs)
 
     def due(self, method: str, path: str) -> Fault | None:
@@ -360,7 +370,7 @@ class _Handler(LoopbackHandler):
             else:
                 self.connection.shutdown(socket.SHUT_RDWR)
             os.close(self.connection.detach())  # the files of the handler would keep it open
-        self.rfile, self.wfile = io.BufferedReader(io.BytesIO()), io.BytesIO()  # type: ignore[arg-type]
+        self.rfile, self.wfile = io.BufferedReader(io.BytesIO()), io.BytesIO()
         raise _GoneError
 
     def pieces(self) -> Iterator[bytes]:
@@ -382,7 +392,7 @@ class _Handler(LoopbackHandler):
 
     def _read(self, left: int) -> Iterator[bytes]:
         while left:
-            piece = self.rfile.read1(min(left, _PIECE))  # type: ignore[attr-defined]
+            piece = self.rfile.read1(min(left, _PIECE))
             if not piece:
                 raise _GoneError
             left -= len(piece)
@@ -427,6 +437,7 @@ class _Exchange:
             self.proxy.note(Seen(self.method, self.path, self.status, self.arrived, action, authorization))
 
     def _run(self, authorization: str) -> None:
+        self.proxy.on_event()
         asked = Asked(self.method, self.path, authorization, lambda: b"".join(self.body))
         if reply := self.proxy.guard(asked):
             self._reply(reply)
@@ -436,7 +447,7 @@ class _Exchange:
             self._act(self.fault.action)
         if self.status:
             return
-        if self.session and self.session.lost:
+        if self.session and self.session.over:
             self._reply(_error(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry"))
         elif self.session and self.proxy.keeps_sessions:
             self._kept(self.session)
@@ -456,13 +467,20 @@ class _Exchange:
                 time.sleep(seconds)
             case Forget() if self.session:
                 abort()
-                self.session.lost = True
+                self.session.over = self.session.lost = True
                 self._reply(_error(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry"))
 
     # To the registry.
 
     def _pass_on(self, path: str) -> None:
         """Pass the request on as it comes, and the answer back."""
+        if self.proxy.whole_manifests and "/manifests/" in path:
+            self.body = iter([b"".join(self.body)])
+            if self.fault and self.fault.after:
+                self._act(self.fault.action)
+                self.fault = replace(self.fault, after=0)
+            if self.status:
+                return
         upstream = self._connect()
         lengths = [(name, self.client.headers[name]) for name in ("Content-Length", "Transfer-Encoding")]
         self._begin(upstream, self.method, path, [(name, value) for name, value in lengths if value])
@@ -505,7 +523,7 @@ class _Exchange:
     def _pump(self, upstream: http.client.HTTPConnection, chunked: bool, abort: Callable[[], None]) -> None:
         """Pass the body on; what a fault does within it happens there."""
         due = self.fault if self.fault and self.fault.after else None
-        rate = self.fault.action.rate if self.fault and _slows(self.fault, answer=False) else 0
+        rate = _rate(self.fault, answer=False)
         for whole in self.body:
             piece = whole
             while due and self.arrived + len(piece) >= due.after:
@@ -536,6 +554,7 @@ class _Exchange:
         self.arrived += len(piece)
         if self.session:
             self.session.count(piece)
+        self.proxy.on_event()
         return True
 
     # Back to the client.
@@ -556,8 +575,11 @@ class _Exchange:
     def _finish(self, status: int, headers: dict[str, str], body: bytes, length: int | None, path: str) -> None:
         """Send an answer that the registry gave, as the fault leaves it."""
         self._learn(status, path)
+        self.proxy.on_event()
         if self.proxy.keeps_sessions and self.method == "POST" and status == 202:
             headers["Location"] = self._keep(headers["Location"])
+        if self.method == "POST" and "Location" in headers:
+            headers["Location"] = self.proxy.change_location(headers["Location"])
         action = self.fault.action if self.fault else None
         if isinstance(action, LoseAnswer):
             self.client.cut(reset=True)
@@ -566,12 +588,13 @@ class _Exchange:
         self.status = status
         self._drain()
         self.client.head(status, headers.items(), None if status == 204 else len(body) if length is None else length)
-        rate = action.rate if isinstance(action, Slow) and action.answer else 0
+        rate = _rate(self.fault, answer=True)
         if isinstance(action, Truncate):
             self._write(body[: action.length])
             self.client.cut(reset=False)
-        for start in range(0, len(body), _PIECE if not rate else max(1, rate // 10)):
-            piece = body[start : start + (_PIECE if not rate else max(1, rate // 10))]
+        size = max(1, rate // 10) if rate else _PIECE
+        for start in range(0, len(body), size):
+            piece = body[start : start + size]
             self._write(piece)
             time.sleep(len(piece) / rate if rate else 0)
 
@@ -579,7 +602,9 @@ class _Exchange:
         """Note which blob an upload was."""
         digest = parse_qs(urlsplit(path).query).get("digest", [""])[0]
         if self.session and self.method == "PUT" and status == 201:
-            self.session.digest = digest
+            self.session.digest, self.session.over = digest, True
+        elif self.session and (status == 404 or status >= 500):  # it does not keep what it fails to store
+            self.session.lost = True
         elif self.method == "POST" and digest and status == 201 and (match := _UPLOAD.match(urlsplit(path).path)):
             with self.proxy.lock:
                 name = f"POST {len(self.proxy.sessions)}"
@@ -625,7 +650,7 @@ class _Exchange:
     def _kept(self, session: Session) -> None:
         """Answer a request about an upload as the specification has it."""
         if self.method == "DELETE":
-            session.lost = True
+            session.over = session.lost = True
             self._finish(204, {}, b"", None, self.path)
             return
         if self.method in ("GET", "HEAD"):
@@ -680,14 +705,18 @@ class _Exchange:
             gone = True
             with contextlib.suppress(OSError):
                 end()
-        answer = upstream.getresponse()
-        answer.read()
+        status, location = 502, ""
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            answer = upstream.getresponse()
+            answer.read()
+            status, location = answer.status, answer.getheader("Location", "")
         upstream.close()
-        if answer.status == 202:
-            session.upstream = _path(answer.getheader("Location", ""))
-        elif not self.status and not gone:  # a full disk
-            session.lost = True
-            self._reply(Reply(answer.status))
+        if status == 202:
+            session.upstream = _path(location)
+            return gone
+        session.over = session.lost = True  # its disk is full, or it has ended
+        if not self.status and not gone:
+            self._reply(Reply(status))
         return gone
 
     def _state(self, session: Session) -> dict[str, str]:
@@ -698,8 +727,10 @@ class _Exchange:
         }
 
 
-def _slows(fault: Fault, answer: bool) -> bool:
-    return isinstance(fault.action, Slow) and fault.action.answer == answer
+def _rate(fault: Fault | None, answer: bool) -> int:
+    """Return how many bytes a second pass of the body, or of the ``answer``; 0 for all that come."""
+    action = fault.action if fault else None
+    return action.rate if isinstance(action, Slow) and action.answer == answer else 0
 
 
 def _chained(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
@@ -745,7 +776,7 @@ class TokenService:
         realm: the address of the service, e.g. ``http://127.0.0.1:1/token``.
         basic: the ``Authorization`` that it wants, empty for none.
         refresh_token: the identity token that a POST must bring, empty where only GET is answered.
-        requests: how many requests a token is good for; 0 for any number.
+        ends: the numbers of the requests, of those that had a token, with which all tokens expire that there are.
         expires_in: what it says of its tokens' seconds, which nothing is done about.
         issued_at: when it says that it has issued them, if it says so.
         given: the tokens so far.
@@ -754,11 +785,12 @@ class TokenService:
     realm: str = ""
     basic: str = ""
     refresh_token: str = ""
-    requests: int = 0
+    ends: Collection[int] = ()
     expires_in: int = 300
     issued_at: str = ""
     given: list[str] = field(default_factory=list)
-    _left: dict[str, int] = field(default_factory=dict)
+    _good: set[str] = field(default_factory=set)
+    _taken: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, asked: Asked) -> Reply | None:
@@ -767,9 +799,11 @@ class TokenService:
             return self._give(asked)
         with self._lock:
             token = asked.authorization.removeprefix("Bearer ")
-            if self._left.get(token, 0) > 0:
-                self._left[token] -= 1
-                return None
+            if token in self._good:
+                self._taken += 1
+                if self._taken not in self.ends:
+                    return None
+                self._good.clear()
         match = re.match(r"/v2/(.+)/(?:blobs|manifests|tags|referrers)/", asked.path)
         scope = f',scope="repository:{match[1]}:pull,push"' if match else ""
         refusal = _error(401, "UNAUTHORIZED", "authentication required")
@@ -788,7 +822,7 @@ class TokenService:
         with self._lock:
             token = f"t0ken-of-the-test-{len(self.given)}-{os.urandom(8).hex()}"
             self.given.append(token)
-            self._left[token] = self.requests or 1 << 60
+            self._good.add(token)
         content: dict[str, object] = {"token": token, "expires_in": self.expires_in}
         if self.issued_at:
             content["issued_at"] = self.issued_at

@@ -88,7 +88,7 @@ class Registry:
 
     def fill(self) -> None:
         """Leave no room on its disk, which is a small one."""
-        with self._filler.open("wb", buffering=0) as stream:
+        with self.filler.open("wb", buffering=0) as stream:
             for size in (1 << 16, 1):
                 try:
                     while True:
@@ -98,11 +98,11 @@ class Registry:
 
     def free(self) -> None:
         """Make room again."""
-        self._filler.unlink()
+        self.filler.unlink()
 
     @property
-    def _filler(self) -> Path:
-        # A small disk is seen by the registry's process alone.
+    def filler(self) -> Path:
+        """The file that takes the room; a small disk is seen by the process of the registry alone."""
         return Path(f"/proc/{self.process.pid}/root{self.storage}/filler")
 
 

@@ -55,7 +55,9 @@ def test_what_is_no_reference_is_refused_with_the_reason(text: str, why: str) ->
     assert "host[:port]/path@sha256:…" in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["me:s3cret@r.example/ml/x", "oci://me:s3cret@r.example/ml/x", "https://a:s3cret@r/x"])
+@pytest.mark.parametrize(
+    "text", ["me:s3cret@", "me:s3cret@r.example/ml/x", "oci://me:s3cret@r.example/ml/x", "https://a:s3cret@r/x"]
+)
 def test_a_password_in_a_reference_is_not_repeated(text: str) -> None:
     with pytest.raises(RegistryError) as caught:
         parse_reference(text)

@@ -6,14 +6,22 @@ import json
 import os
 import re
 import shlex
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from mfbazel.bazel import NoBazelError, bazel_command, outer_environment
+from mfbazel.inner_bazel import (
+    QUIET,
+    SOME_PACKAGES_FAILED,
+    TARGETS_FAILED,
+    InnerBazel,
+    files_of,
+    kinds_in,
+    of_flow,
+    tail,
+)
 from mfbazel.lock.errors import LockError
 from mfbazel.lock.resolver.scratch import scratch
 
@@ -24,10 +32,6 @@ _OUTPUT_GROUP = "locking"
 _ARGUMENTS = ".locking.args"
 _PRIVATE = re.compile(r"(?<![\w.+-])_([\w+-][\w.+-]*)\.locking\b")
 _EXTERNAL = "external"
-_SOME_PACKAGES_FAILED = 3  # of `bazel query --keep_going`
-_TARGETS_FAILED = 1  # of `bazel build`
-_QUIET = ("--ui_event_filters=-info", "--noshow_progress")
-_SHOWN_LINES = 40
 
 
 @dataclass(frozen=True)
@@ -73,40 +77,11 @@ class Found:
     problems: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Bazel:
-    """Bazel, as the person calls it who started this.
+class Bazel(InnerBazel):
+    """Bazel, asked for flows and for what locking them reads."""
 
-    Attributes:
-        command: its words.
-        directory: where relative target patterns count from.
-        environment: the variables that it gets.
-    """
-
-    command: Sequence[str]
-    directory: Path
-    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-
-    @classmethod
-    def find(cls, command: str | None = None, environ: Mapping[str, str] = os.environ) -> Bazel:
-        """Return the Bazel that started this process, with the same server.
-
-        Args:
-            command: what to call, as in a shell; default: ``bazelw`` where that started Bazel, else what is on PATH.
-            environ: the environment variables.
-
-        Raises:
-            LockError: this was not started by ``bazel run``, or there is no Bazel.
-        """
-        if "BUILD_WORKSPACE_DIRECTORY" not in environ:
-            raise LockError("the flows of a repository are found by Bazel: run this as `bazel run //:lock_all`")
-        found = shlex.split(command) if command else _installed(environ)
-        base = _output_base(Path.cwd())
-        return cls(
-            [*found, *([f"--output_base={base}"] if base else [])],
-            Path(environ.get("BUILD_WORKING_DIRECTORY", environ["BUILD_WORKSPACE_DIRECTORY"])),
-            outer_environment(environ),
-        )
+    error = LockError
+    target = "//:lock_all"
 
     def find_flows(self, patterns: Sequence[str]) -> Found:
         """Find the flows that ``patterns`` name, and build what locking them reads.
@@ -124,9 +99,8 @@ class Bazel:
         return replace(found, problems=[*problems, *found.problems])
 
     def _query(self, patterns: Sequence[str]) -> tuple[list[str], list[str]]:
-        expression = f"kind('^{RULE} rule$', {' + '.join(map(_quoted, patterns))})"
-        done = self._run("query", "--keep_going", "--order_output=no", *_QUIET, expression)
-        if done.returncode not in (0, _SOME_PACKAGES_FAILED):
+        done = self.run("query", "--keep_going", "--order_output=no", *QUIET, kinds_in(patterns, RULE))
+        if done.returncode not in (0, SOME_PACKAGES_FAILED):
             raise LockError(f"Bazel cannot find the flows ({_shown(done.args)}):\n{_tail(done.stderr)}")
         problems = []
         if done.returncode:
@@ -137,7 +111,7 @@ class Bazel:
         with scratch() as directory:
             targets, events = directory / "targets.txt", directory / "events.json"
             targets.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
-            done = self._run(
+            done = self.run(
                 "build",
                 "--keep_going",
                 f"--output_groups={_OUTPUT_GROUP}",
@@ -147,9 +121,9 @@ class Bazel:
                 "--remote_download_outputs=toplevel",
                 "--show_result=0",
                 "--verbose_failures",
-                *_QUIET,
+                *QUIET,
             )
-            if done.returncode not in (0, _TARGETS_FAILED) or not events.exists():
+            if done.returncode not in (0, TARGETS_FAILED) or not events.exists():
                 raise LockError(f"Bazel cannot build what locking reads:\n{_tail(done.stderr)}")
             built = {flow.label: flow for flow in read_events(events.read_text(encoding="utf-8").splitlines())}
         wanted = [flow_label(label) for label in labels]
@@ -157,54 +131,17 @@ class Bazel:
         problems = [f"Bazel cannot build what {', '.join(missing)} reads:\n{_tail(done.stderr)}"] if missing else []
         return Found([built[label] for label in wanted if label in built], missing, problems)
 
-    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        try:
-            return subprocess.run(
-                [*self.command, *arguments],
-                cwd=self.directory,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-        except OSError as error:
-            raise LockError(f"cannot start Bazel: {self.command[0]}: {error.strerror}; name it with --bazel") from error
-
-
-def _installed(environ: Mapping[str, str]) -> list[str]:
-    try:
-        return bazel_command(Path(environ["BUILD_WORKSPACE_DIRECTORY"]), environ)
-    except NoBazelError as error:
-        raise LockError(f"{error}, or `--bazel COMMAND`") from error
-
-
-def _output_base(place: Path) -> Path | None:
-    """Return the output base of the Bazel whose executable was started in ``place``: the server that is running.
-
-    Executables start in ``<output base>/execroot/<repository>/bazel-out/…``; one Bazel may run within another's.
-    """
-    ways = [place, *place.parents]
-    for repository, outputs in zip(ways[1:], ways, strict=False):
-        if outputs.name == "bazel-out" and repository.parent.name == "execroot":
-            return repository.parent.parent
-    return None
-
 
 def locking_pattern(pattern: str) -> str:
     """Return the target pattern for the rule :data:`RULE` of the flows that ``pattern`` names.
 
     A pattern for many targets stays; the name of a flow, or of its target ``.lock``, becomes that of its private rule.
     """
-    package, colon, name = pattern.rpartition(":")
-    if not colon:
-        if not pattern.startswith("//") or pattern.endswith("..."):
-            return pattern
-        package, name = pattern, pattern.rpartition("/")[2]
-    if name in ("all", "*", "all-targets") or name.endswith(".locking"):
-        return pattern
-    directory, slash, last = name.removesuffix(".lock").rpartition("/")
-    return f"{package}:{directory}{slash}_{last}.locking"
+
+    def rename(name: str) -> str:
+        return name if name.endswith(".locking") else f"_{name.removesuffix('.lock')}.locking"
+
+    return of_flow(pattern, rename)
 
 
 def flow_label(label: str) -> str:
@@ -227,7 +164,7 @@ def read_events(lines: Iterable[str]) -> Iterator[FlowFiles]:
         if "targetCompleted" in event["id"] and completed.get("success"):
             label = flow_label(event["id"]["targetCompleted"]["label"])
             groups = [group for group in completed.get("outputGroup", []) if group["name"] == _OUTPUT_GROUP]
-            files = [_File.of(file, label) for group in groups for file in _files(group.get("fileSets", []), sets)]
+            files = [_File.of(file, label) for group in groups for file in files_of(group.get("fileSets", []), sets)]
             arguments = [file for file in files if file.name.name.endswith(_ARGUMENTS)]
             if arguments:
                 root = arguments[0].root
@@ -266,27 +203,10 @@ class _File:
         yield PurePosixPath("..", *name.parts[1:]) if name.parts[0] == _EXTERNAL else name
 
 
-def _files(
-    references: Iterable[Mapping[str, str]], sets: Mapping[str, Mapping[str, Any]]
-) -> Iterator[Mapping[str, Any]]:
-    waiting, seen = [reference["id"] for reference in references], set()
-    while waiting:
-        key = waiting.pop()
-        if key not in seen:
-            seen.add(key)
-            waiting += [reference["id"] for reference in sets[key].get("fileSets", [])]
-            yield from sets[key].get("files", [])
-
-
-def _quoted(pattern: str) -> str:
-    return f'"{pattern}"'
-
-
 def _shown(arguments: Any) -> str:
     return shlex.join(map(str, arguments))
 
 
 def _tail(text: str) -> str:
     """Return the last lines of Bazel's ``text``, with the names of flows for those of their private rules."""
-    public = _PRIVATE.sub(r"\1", text)
-    return "\n".join(f"  {line}" for line in public.strip().splitlines()[-_SHOWN_LINES:])
+    return tail(_PRIVATE.sub(r"\1", text))

@@ -87,10 +87,17 @@ _TEXTS = {
 """What people write in the field ``License`` (lower case, without commas and a leading ``the``), where it is clear."""
 
 
+_LONGEST = 4 << 20
+"""Bytes of metadata that are read: a wheel is foreign input, and may unpack to anything."""
+
+
 def license_of(archive: zipfile.ZipFile) -> str:
     """Return the licence of the wheel ``archive``: see :func:`license_in`; :data:`UNKNOWN` without metadata."""
     name = next((name for name in archive.namelist() if _METADATA.fullmatch(name)), None)
-    return license_in(archive.read(name).decode("utf-8", "replace")) if name else UNKNOWN
+    if name is None:
+        return UNKNOWN
+    with archive.open(name) as file:
+        return license_in(file.read(_LONGEST).decode("utf-8", "replace"))
 
 
 def license_in(metadata: str) -> str:
@@ -103,7 +110,7 @@ def license_in(metadata: str) -> str:
     """
     headers = HeaderParser().parsestr(metadata)
     expression, text = (str(headers.get(name) or "").strip() for name in ("License-Expression", "License"))
-    classifiers = _license_classifiers([str(value) for value in headers.get_all("Classifier", [])])
+    classifiers = _license_classifiers([_one_line(str(value)) for value in headers.get_all("Classifier", [])])
     sure = _spdx(expression) or (_CLASSIFIERS.get(classifiers[0]) if len(classifiers) == 1 else None) or _of_text(text)
     if sure:
         return sure

@@ -27,6 +27,7 @@ from mfbazel.lock.resolver.uv import FoundWheel, local_path
 from mfbazel.lock.wheels.licenses import license_of
 from mfbazel.lock.wheels.remembered import remember, remembered_contents
 from mfbazel.lock.wheels.web import NoAnswerError, RangedFile, Web
+from mfbazel.wheel.archive import DAMAGED
 from mfbazel.wheel.fetch import FetchError, Wheel, cache_directory, fetch
 
 _AT_ONCE = 8
@@ -86,7 +87,7 @@ class Modules:
         try:
             with io.BufferedReader(RangedFile(self.web, wheel.url, size)) as stream, zipfile.ZipFile(stream) as archive:
                 return _told(archive)
-        except (NoAnswerError, zipfile.BadZipFile):
+        except (NoAnswerError, *DAMAGED):
             return _download(wheel)
 
 
@@ -98,7 +99,7 @@ def _of_file(path: Path) -> Contents:
     try:
         with zipfile.ZipFile(path) as archive:
             return _told(archive)
-    except (OSError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise LockError(f"{path}: cannot read the wheel: {error}. Remove the file and try again.") from error
 
 

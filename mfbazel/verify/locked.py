@@ -1,0 +1,100 @@
+"""What the lock of the workspace says that a step's image holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mfbazel.lock_hash import environments_hash
+from mfbazel.verify.errors import VerifyError
+
+_SCHEMA = 1
+
+Packages = Mapping[tuple[str, str], str]
+"""Name and version of a package → sha256 of its wheel, empty for a wheel that a target makes."""
+
+
+@dataclass(frozen=True)
+class Locked:
+    """A lock.
+
+    Attributes:
+        path: of its ``flow.json``.
+        includes: step to the steps whose images its image is derived from.
+    """
+
+    path: Path
+    _document: Mapping[str, Any] = field(repr=False)
+    includes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> dict[str, str]:
+        """Step to its environment, in topological order."""
+        return {step["name"]: step["environment"] for step in self._document["flow"]["steps"]}
+
+    def hash(self, step: str) -> str:
+        """Return what ``images.json`` calls the packages of ``step``."""
+        return environments_hash(self._document["environments"], self._environments(step))
+
+    def platforms(self, step: str) -> list[str]:
+        """Return the platforms that ``step`` is locked for."""
+        return sorted(self._document["environments"][self.steps[step]]["wheels"])
+
+    def packages(self, step: str, platform: str) -> Packages:
+        """Return the packages of the image of ``step`` for ``platform`` (``os/architecture``)."""
+        found: dict[tuple[str, str], str] = {}
+        for name in self._environments(step):
+            for key in self._document["environments"][name]["wheels"].get(platform, ()):
+                wheel = self._document["wheels"][key]
+                found[wheel["name"], wheel["version"]] = "" if key.startswith("//") else key
+        return found
+
+    def _environments(self, step: str) -> list[str]:
+        steps = self.steps
+        return [steps[step], *(steps[other] for other in self.includes.get(step, ()))]
+
+
+def read_lock(path: Path, includes: Mapping[str, Sequence[str]]) -> Locked:
+    """Read ``flow.json``.
+
+    Raises:
+        VerifyError: it cannot be read, or is no lock of a flow.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+        locked = Locked(path, document, includes)
+        if document["schema"] != _SCHEMA:
+            raise ValueError(f"schema {document['schema']}")
+        for step in locked.steps:
+            locked.hash(step)
+    except OSError as error:
+        raise VerifyError(f"the lock {path} cannot be read: {error.strerror}.") from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise VerifyError(
+            f"{path} is no lock of a flow that this version reads ({error!r}). Lock the flow anew."
+        ) from error
+    return locked
+
+
+def difference(found: Packages, locked: Packages) -> str:
+    """Say how the packages ``found`` differ from those that are ``locked``; empty when they agree."""
+    lacks = [_named(key) for key in sorted(locked.keys() - found.keys())]
+    more = [_named(key) for key in sorted(found.keys() - locked.keys())]
+    other = [
+        f"{_named(key)} with sha256 {found[key] or 'none'} instead of {locked[key]}"
+        for key in sorted(found.keys() & locked.keys())
+        if locked[key] and found[key] != locked[key]
+    ]
+    parts = [("lacks", lacks), ("has", more), ("has", other)]
+    return "; ".join(f"{verb} {_some(names)}" for verb, names in parts if names)
+
+
+def _named(package: tuple[str, str]) -> str:
+    return " ".join(package)
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
