@@ -7,7 +7,8 @@ disk for each row.
 * bytes: one push behind a proxy that counts what arrives;
 * mfbazel: one push of the ten flows;
 * crane: ten runs of `crane push`;
-* curl: as many uploads at once as there are cores, of the largest layers: what the registry takes at best;
+* curl: the layers of 16 MB and more, dealt out to one curl per core, each sending one after the other: what the
+  registry takes at best;
 * no change: a push of 200 images in 20 flows that are there already; CPU of the process, user and system.
 
 Between rows what waits for the disk is written. MB are 10^6 bytes.
@@ -46,11 +47,12 @@ from mfbazel.push import read_layout
 from tests.push.faulty_proxy import FaultyProxy
 from tests.push.registries import docker_registry
 
-GATES = {"bytes": 1.01, "crane": 5.0, "curl": 80.0, "cpu": 2.0}
-"""Times the sum of the unique blobs; times as fast as crane; per cent of curl's throughput; seconds of CPU."""
+GATES = {"bytes": 101.0, "crane": 5.0, "curl": 80.0, "cpu": 2.0}
+"""Per cent of the sum of the unique blobs; times as fast as crane; per cent of curl's throughput; seconds of CPU."""
 
 _IMAGES = 10
 _OWN_BYTES = 1_000_000
+_LARGE = 16_000_000
 _FLOWS, _STEPS = 20, 10
 _CORES = os.cpu_count() or 1
 
@@ -70,15 +72,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         bench = Bench(Path(scratch))
         console = Console(width=None if sys.stdout.isatty() else 120)
         flows = bench.flows(options.image)
-        unique, largest = bench.unique(flows), bench.largest(flows)
+        unique, dealt = bench.unique(flows), bench.dealt(flows)
         arrived = bench.arrived(flows)
         times: dict[str, list[float]] = {"mfbazel": [], "crane": [], "curl": []}
         for _ in range(options.rounds):
             times["mfbazel"].append(bench.timed(lambda host: bench.push(flows, host)))
-            times["curl"].append(bench.timed(lambda host: bench.curl(largest, host)))
+            times["curl"].append(bench.timed(lambda host: bench.curl(dealt, host)))
             times["crane"].append(bench.timed(lambda host: bench.crane(flows, host)))
         cpu = bench.unchanged()
-        sent = {"mfbazel": unique, "crane": 0, "curl": sum(path.stat().st_size for path in largest)}
+        sent = {"mfbazel": unique, "crane": 0, "curl": sum(path.stat().st_size for paths in dealt for path in paths)}
     console.print(_table(times, sent))
     gates = _gates(times, sent, arrived, unique, cpu)
     console.print(verdicts(gates))
@@ -114,10 +116,16 @@ class Bench:
         layouts = [read_layout(layout) for flow in flows for layout in flow.layouts.values()]
         return sum({blob.digest: blob.size for layout in layouts for blob in layout.blobs}.values())
 
-    def largest(self, flows: Sequence[Flow]) -> list[Path]:
-        """Return as many of the largest blobs as there are cores."""
-        blobs = read_layout(flows[0].layouts["train"]).blobs
-        return [blob.path for blob in sorted(blobs, key=lambda blob: -blob.size)[:_CORES]]
+    def dealt(self, flows: Sequence[Flow]) -> list[list[Path]]:
+        """Return the large blobs, dealt out to the cores so that each has about the same number of bytes."""
+        dealt: list[list[Path]] = [[] for _ in range(_CORES)]
+        sizes = [0] * _CORES
+        for blob in sorted(read_layout(flows[0].layouts["train"]).blobs, key=lambda blob: -blob.size):
+            if blob.size >= _LARGE:
+                core = sizes.index(min(sizes))
+                dealt[core].append(blob.path)
+                sizes[core] += blob.size
+        return dealt
 
     def arrived(self, flows: Sequence[Flow]) -> int:
         """Push, and return the bytes of blobs that arrived at the registry."""
@@ -149,9 +157,11 @@ class Bench:
             for layout in flow.layouts.values():
                 self._run([str(self._crane), "push", str(layout), f"{host}/bench/{flow.name}:latest"])
 
-    def curl(self, files: Sequence[Path], host: str) -> None:
-        """Upload one file per core, at once."""
-        uploads = [subprocess.Popen(["sh", "-ec", _UPLOAD, "sh", host, str(file)], env=self._environ) for file in files]
+    def curl(self, dealt: Sequence[Sequence[Path]], host: str) -> None:
+        """Let each core upload its files."""
+        uploads = [
+            subprocess.Popen(["sh", "-ec", _UPLOAD, "sh", host, *map(str, files)], env=self._environ) for files in dealt
+        ]
         for upload in uploads:
             if upload.wait():
                 raise RuntimeError(f"curl failed with exit status {upload.returncode}")
@@ -193,10 +203,14 @@ class Bench:
 
 
 _UPLOAD = """
-digest=$(basename "$(readlink -f "$2")")
-location=$(curl -sS -o /dev/null -D - -X POST "http://$1/v2/bench/curl/blobs/uploads/" | tr -d '\\r' |
-  sed -n 's/^Location: //p')
-curl -sSf -o /dev/null -T "$2" -H 'Content-Type: application/octet-stream' "$location&digest=sha256:${3:-$digest}"
+host=$1
+shift
+for file; do
+  location=$(curl -sS -o /dev/null -D - -X POST "http://$host/v2/bench/curl/blobs/uploads/" | tr -d '\\r' |
+    sed -n 's/^Location: //p')
+  curl -sSf -o /dev/null -T "$file" -H 'Content-Type: application/octet-stream' \\
+    "$location&digest=sha256:$(basename "$file")"
+done
 """
 
 
@@ -246,7 +260,7 @@ def _gates(times: dict[str, list[float]], sent: dict[str, int], arrived: int, un
         for own, curl in zip(times["mfbazel"], times["curl"], strict=True)
     ]
     return [
-        Gate("bytes that arrived, of the unique blobs'", arrived / unique, GATES["bytes"], "times", at_most=True),
+        Gate("bytes that arrived, of the unique blobs'", 100 * arrived / unique, GATES["bytes"], "%", at_most=True),
         Gate("as fast as ten runs of crane push", statistics.median(ratios), GATES["crane"], "times"),
         Gate("throughput, of one curl per core", statistics.median(shares), GATES["curl"], "%"),
         Gate("no change, 200 images: CPU", cpu, GATES["cpu"], "s", at_most=True),

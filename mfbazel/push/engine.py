@@ -22,7 +22,7 @@ from mfbazel.push.repository import Repository
 from mfbazel.push.workers import Workers
 from mfbazel.registry import Client, Kind, RegistryError
 from mfbazel.registry.errors import Subject, describe
-from mfbazel.registry.upload import Outcome, Uploaded
+from mfbazel.registry.upload import Mount, Outcome, Uploaded
 
 _OF_ONE_BLOB = (Kind.DIGEST, Kind.TOO_LARGE)
 """Failures that say nothing about the next blob."""
@@ -216,7 +216,8 @@ class Engine:
         results: list[BlobResult] = []
         with registry.turn(), registry.alone(blob.content.digest):
             self._progress.blob_begins(blob.content)
-            mount = self._places(blob.host, blob.content.digest)
+            place = self._places(blob.host, blob.content.digest)
+            mount = Mount(place) if place else None
             for repository, deliveries in blob.deliveries.items():
                 try:
                     uploaded = self._put(registry, repository, blob.content, mount)
@@ -225,11 +226,11 @@ class Engine:
                     if not isinstance(error, RegistryError) or error.problem.kind not in _OF_ONE_BLOB:
                         self._broken.setdefault(repository, error)
                 else:
-                    mount = repository.path
+                    mount = Mount(repository.path, certain=True)
                     results.append(BlobResult(repository, blob.content, uploaded))
         return results
 
-    def _put(self, registry: Registry, repository: Repository, content: Content, mount: str | None) -> Uploaded:
+    def _put(self, registry: Registry, repository: Repository, content: Content, mount: Mount | None) -> Uploaded:
         """Let one repository have one blob."""
         if broken := self._broken.get(repository):
             raise broken

@@ -11,7 +11,7 @@ from mfbazel.push.errors import PushError
 from mfbazel.push.journal import Journal
 from mfbazel.registry import Client, Kind, RegistryError
 from mfbazel.registry.types import RegistryType, registry_type
-from mfbazel.registry.upload import OnPosition, Uploaded, Uploader
+from mfbazel.registry.upload import Mount, OnPosition, Uploaded, Uploader
 
 _PUSH_SECONDS = 120.0  # for a request that sends no blob, with its retries
 
@@ -51,7 +51,7 @@ class Registry:
         """See :meth:`Journal.busy`."""
         self._journal.busy(self.client.host, digest)
 
-    def put(self, path: str, content: Content, on_position: OnPosition, mount: str | None) -> Uploaded:
+    def put(self, path: str, content: Content, on_position: OnPosition, mount: Mount | None) -> Uploaded:
         """See :meth:`Uploader.put`; makes the repository, if it is to and the registry wants that."""
         wanted = mount if self.type.mounts else None
         try:

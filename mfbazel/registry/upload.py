@@ -62,6 +62,19 @@ class Session:
     offset: int = 0
 
 
+@dataclass(frozen=True)
+class Mount:
+    """Another repository of the registry to take a blob from.
+
+    Attributes:
+        path: of the repository.
+        certain: whether it has the blob, and does not only seem to.
+    """
+
+    path: str
+    certain: bool = False
+
+
 class Sessions(Protocol):
     """Where sessions are remembered between runs."""
 
@@ -117,23 +130,27 @@ class Uploader:
         self.sessions = sessions
         self.chunk = chunk
 
-    def put(self, path: str, source: Source, on_position: OnPosition, mount: str | None = None) -> Uploaded:
+    def put(self, path: str, source: Source, on_position: OnPosition, mount: Mount | None = None) -> Uploaded:
         """Let the repository ``path`` have a blob.
 
         Args:
             path: the repository.
             source: the blob.
             on_position: told of progress.
-            mount: another repository of the registry that may have it.
+            mount: another repository to take it from.
 
         Raises:
             RegistryError: the registry cannot be reached, or refuses.
         """
         upload = _Upload(self, path, source, on_position)
+        if mount and mount.path == path:
+            mount = None
+        if mount and mount.certain and upload.mounted(mount.path):  # one request, whether the repository had it or not
+            return Uploaded(Outcome.MOUNTED)
         if self.client.usable_blob(path, source.digest):
             upload.forget()
             return Uploaded(Outcome.PRESENT)
-        if mount and mount != path and upload.mounted(mount):
+        if mount and not mount.certain and upload.mounted(mount.path):
             return Uploaded(Outcome.MOUNTED)
         return upload.run()
 
