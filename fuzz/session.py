@@ -179,7 +179,7 @@ def _reached(target: Target, data: bytes) -> set[object]:
 def instrumented(target: str, atheris: Any) -> None:
     """Import what a target runs so that libFuzzer sees what it reaches."""
     modules = importlib.import_module(f"fuzz.targets.{target}").TARGET.modules
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("mfbazel", "fuzz")]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("mfbazel", "fuzz", "tests")]:
         if name != __name__:
             del sys.modules[name]
     with atheris.instrument_imports(include=list(modules), enable_loader_override=False):
