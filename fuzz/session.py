@@ -7,20 +7,19 @@ import importlib
 import os
 import resource
 import shutil
-import signal
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from types import CodeType, FrameType
+from types import CodeType
 from typing import Any
 
+from fuzz.limit import limited
 from fuzz.targets.target import Target
 
 SECONDS = 5.0
@@ -29,10 +28,6 @@ SECONDS = 5.0
 _SHOW_SECONDS = 30
 _LONGEST = 200_000
 _MEMORY = 3 << 30
-
-
-class SlowError(Exception):
-    """Reading an input took too long."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +43,7 @@ def finding(target: Target, data: bytes) -> tuple[str, Finding | None]:
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(prefix="fuzz-", dir=memory if memory.is_dir() else None) as name:
         try:
-            with _limited(SECONDS):
+            with limited(SECONDS):
                 return target.run(data, Path(name)), None
         except (KeyboardInterrupt, SystemExit):
             raise
@@ -65,22 +60,6 @@ def _place(error: BaseException) -> str:
         return f"{frames[-2].name}.{frames[-2].lineno}"
     own = [frame for frame in frames if "/mfbazel/" in frame.filename] or frames
     return f"{Path(own[-1].filename).stem}.{own[-1].name}"
-
-
-@contextmanager
-def _limited(seconds: float) -> Iterator[None]:
-    """Raise :class:`SlowError` in the body when it has taken ``seconds`` of processor time."""
-
-    def expire(number: int, frame: FrameType | None) -> None:
-        raise SlowError(f"more than {seconds:g} s of processor time, signal {number}: {frame}")
-
-    previous = signal.signal(signal.SIGVTALRM, expire)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, previous)
 
 
 @dataclass
@@ -200,7 +179,7 @@ def _reached(target: Target, data: bytes) -> set[object]:
 def instrumented(target: str, atheris: Any) -> None:
     """Import what a target runs so that libFuzzer sees what it reaches."""
     modules = importlib.import_module(f"fuzz.targets.{target}").TARGET.modules
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("mfbazel", "fuzz")]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("mfbazel", "fuzz", "tests")]:
         if name != __name__:
             del sys.modules[name]
     with atheris.instrument_imports(include=list(modules), enable_loader_override=False):

@@ -10,6 +10,7 @@ from mfbazel.push.delivery import Content
 from mfbazel.push.errors import PushError
 from mfbazel.push.journal import Journal
 from mfbazel.registry import Client, Kind, RegistryError
+from mfbazel.registry.transport import Pace
 from mfbazel.registry.types import RegistryType, registry_type
 from mfbazel.registry.upload import Mount, OnPosition, Uploaded, Uploader
 
@@ -27,7 +28,8 @@ class Registry:
     def __init__(
         self, host: str, kind: RegistryType, insecure: bool, journal: Journal, chunk: int | None, create: bool
     ) -> None:
-        self.client = Client(host, insecure, _PUSH_SECONDS)
+        pace = Pace(kind.requests_per_second) if kind.requests_per_second else None
+        self.client = Client(host, insecure, _PUSH_SECONDS, pace=pace)
         self.type = kind
         self._journal = journal
         self._create = create

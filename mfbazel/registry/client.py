@@ -11,7 +11,7 @@ from mfbazel.registry.auth import Authorizer, Scope
 from mfbazel.registry.errors import Failure, Kind, RegistryError, Subject, explain
 from mfbazel.registry.operation import Operation
 from mfbazel.registry.reference import DIGEST
-from mfbazel.registry.transport import Answer, Deadline, Transport
+from mfbazel.registry.transport import Answer, Deadline, Pace, Transport
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 """Media type of an image manifest (OCI image-spec 1.1)."""
@@ -63,7 +63,12 @@ class Client:
     """
 
     def __init__(
-        self, host: str, insecure: bool = False, timeout: float = DEFAULT_TIMEOUT, deadline: Deadline | None = None
+        self,
+        host: str,
+        insecure: bool = False,
+        timeout: float = DEFAULT_TIMEOUT,
+        deadline: Deadline | None = None,
+        pace: Pace | None = None,
     ) -> None:
         """Make a client; nothing is requested.
 
@@ -72,6 +77,7 @@ class Client:
             insecure: allow plain HTTP and unverifiable certificates; on loopback plain HTTP always is.
             timeout: seconds for each operation.
             deadline: one limit for all operations instead.
+            pace: when each request may begin.
 
         Raises:
             RegistryError: a certificate that is kept for the host cannot be used.
@@ -80,7 +86,7 @@ class Client:
         self.timeout = timeout
         self._deadline = deadline
         try:
-            self._transport = Transport(host, insecure)
+            self._transport = Transport(host, insecure, pace)
         except Failure as failure:
             raise explain(failure, Subject(host, host)) from None
         self._authorizer = Authorizer(self._transport)

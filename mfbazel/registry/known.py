@@ -33,6 +33,8 @@ class RegistryType:
             interruption. ``None``: all in one, for registries that take no chunks.
         mounts: whether a blob of one repository can be had in another without sending it.
         uploads_at_once: how many blobs may be sent at the same time.
+        requests_per_second: how often requests may begin, where a registry counts them; ``None`` without a limit. A 429
+            is waited for anyway.
         create_repository: makes the repository ``path`` on ``host``; only called when the registry says that it is
             missing and the person asked for that. ``None`` where the first push makes it, or where people have to.
         missing: what to do when the registry says that a repository is missing; empty where there is nothing to say.
@@ -44,6 +46,7 @@ class RegistryType:
     chunk: int | None = _CHUNK
     mounts: bool = True
     uploads_at_once: int = 4
+    requests_per_second: float | None = None
     create_repository: Callable[[str, str], None] | None = None
     missing: Advice = field(default=_no_advice)
 

@@ -149,6 +149,29 @@ class Answer:
     url: str
 
 
+class Pace:
+    """Lets requests of several threads begin at most so often."""
+
+    def __init__(self, per_second: float) -> None:
+        self._interval = 1 / per_second
+        self._next = 0.0
+        self._lock = threading.Lock()
+
+    def wait(self, deadline: Deadline) -> None:
+        """Wait for this request's turn.
+
+        Raises:
+            Failure: it comes after the deadline.
+        """
+        with self._lock:
+            now = time.monotonic()
+            turn = max(now, self._next)
+            if turn - now > deadline.remaining():
+                raise Failure(Kind.TIMEOUT, "too many requests wait for their turn")
+            self._next = turn + self._interval
+        time.sleep(turn - now)
+
+
 class Transport:
     """Requests to one registry, and to where it redirects.
 
@@ -160,13 +183,14 @@ class Transport:
             ``MFBAZEL_INSECURE_REGISTRIES`` names the host.
     """
 
-    def __init__(self, host: str, insecure: bool = False) -> None:
-        """Prepare, without any request.
+    def __init__(self, host: str, insecure: bool = False, pace: Pace | None = None) -> None:
+        """Prepare, without any request; ``pace`` says when each may begin.
 
         Raises:
             Failure: a certificate that is kept for the host cannot be used.
         """
         self.host = host
+        self._pace = pace
         self.insecure = insecure or host in os.environ.get(INSECURE_VARIABLE, "").replace(" ", "").split(",")
         self._session = requests.Session()
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
@@ -294,6 +318,8 @@ class Transport:
         self, request: Request, data: bytes | _Sending | None, patience: float, deadline: Deadline
     ) -> requests.Response:
         """Send one request; the answer's body is not read."""
+        if self._pace:
+            self._pace.wait(deadline)
         hostname = urlsplit(request.url).hostname or ""
         remaining = deadline.remaining()
         try:

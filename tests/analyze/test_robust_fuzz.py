@@ -145,7 +145,7 @@ class TestTheHarness:
 
         monkeypatch.setattr("tests.analyze.fuzz.target.read_flow", forever)
         monkeypatch.setattr("tests.analyze.fuzz.target.SECONDS", 0.2)
-        assert self.crash(tmp_path).key == "TooSlow-target"
+        assert self.crash(tmp_path).key == "SlowError-target"
 
     def test_taking_too_much_memory_is_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         peaks = iter([1_000_000, 2_000_000 + MEGABYTES * 1_000_000, 2_000_000 + MEGABYTES * 1_000_000])

@@ -73,7 +73,8 @@ def test_it_is_sent_after_every_image_and_tag_and_a_second_push_sends_nothing(
     _push(tmp_path, f"{proxy.host}/ml/churn", "--tag=v1")
     first = _published(capsys.readouterr().err)
     put = [path.rpartition("/")[2] for method, path in proxy.take().requests if method == "PUT" and "manifests" in path]
-    assert put[-4:] == ["start-v1", "end-v1", "churn_flow.images", "churn_flow.images-v1"]
+    assert sorted(put[-4:-2]) == ["end-v1", "start-v1"]  # several at once
+    assert put[-2:] == ["churn_flow.images", "churn_flow.images-v1"]
     _push(tmp_path, f"{proxy.host}/ml/churn", "--tag=v1")
     counts = proxy.take()
     assert {method for method, _ in counts.requests} == {"GET", "HEAD"}

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import pty
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +17,17 @@ from typing import Any
 
 import pytest
 
-from bench.push_rig import Proxy, find_crane, random_content, serve_registry, write_images_json, write_layout
+from bench.push_rig import (
+    Proxy,
+    find_crane,
+    random_content,
+    serve_registry,
+    write_images_json,
+    write_index_layout,
+    write_layout,
+)
 from mfbazel import state
-from mfbazel.push import FlowPush, PushError, Settings, push_flows
+from mfbazel.push import FlowPush, PushError, Settings, delivery, push_flows, read_layout
 from mfbazel.push.__main__ import main
 from mfbazel.push.journal import Journal
 from mfbazel.push.report import Reporter
@@ -193,6 +204,46 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(tmp_path: Path, prox
     assert "sent sha256:" in told.getvalue()
 
 
+def test_a_terminal_shows_a_bar_for_each_large_blob_and_one_for_all(tmp_path: Path, proxy: Proxy) -> None:
+    digest = write_layout(tmp_path / "start", {"big": BIG})
+    images = write_images_json(tmp_path / "images.json", {"start": digest}, f"{proxy.host}/ml/one", "//one:flow")
+    ours, theirs = pty.openpty()
+    told = bytearray()
+    reading = threading.Thread(target=_drain, args=(ours, told), daemon=True)
+    reading.start()
+    with os.fdopen(theirs, "w") as terminal:
+        reporter = Reporter(io.StringIO(), terminal)
+        request = FlowPush(images, {"start": tmp_path / "start"}, tmp_path, tmp_path, artifact=False)
+        assert push_flows([request], Settings(), reporter).flows[0].error is None
+    reading.join(10)
+    (big,) = [blob.digest for blob in read_layout(tmp_path / "start").blobs if blob.size > len(BIG) // 2]
+    assert big[:19].encode() in told  # a row of its own
+    assert b"2 blobs" in told
+    assert b"\x1b[" in told
+
+
+def test_an_unchanged_push_opens_no_blob(tmp_path: Path, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = _flow(tmp_path, "one", f"{proxy.host}/ml/one", "a", "b")
+    _push(flow)
+    opened = []
+    monkeypatch.setattr(delivery, "_open", lambda path, offset: opened.append((path, offset)))
+    assert _push(flow).flows[0].error is None
+    assert not opened
+
+
+def test_a_reader_finds_nothing_before_what_it_names(tmp_path: Path, proxy: Proxy) -> None:
+    digests = [write_layout(tmp_path / name, {"shared": b"shared", name: name.encode()}) for name in ("a", "b")]
+    write_index_layout(tmp_path / "both", [tmp_path / "a", tmp_path / "b"])
+    index = json.loads((tmp_path / "both/index.json").read_bytes())["manifests"][0]["digest"]
+    images = write_images_json(tmp_path / "images.json", {"start": index}, f"{proxy.host}/ml/one", "//one:flow")
+    _push(FlowPush(images, {"start": tmp_path / "both"}, tmp_path, tmp_path, tags=["v1"]))
+    puts = [path.partition("/ml/one/")[2] for method, path in proxy.take().requests if method == "PUT"]
+    kinds = ["blob" if path.startswith("blobs/") else path.removeprefix("manifests/") for path in puts]
+    sent = kinds[: kinds.index(digests[0])]
+    assert sent == ["blob"] * 5  # 3 layers, 2 configurations
+    assert kinds[len(sent) :] == [*digests, index, "start-v1", "blob", "blob", "flow.images", "flow.images-v1"]
+
+
 def test_an_interruption_ends_a_push_at_once_with_130(tmp_path: Path, proxy: Proxy) -> None:
     digest = write_layout(tmp_path / "start", {"big": BIG})
     images = write_images_json(tmp_path / "images.json", {"start": digest}, f"{proxy.host}/ml/one", "//one:flow")
@@ -223,3 +274,12 @@ def _source(content: bytes, directory: Path) -> Source:
 def _manifest(layout: Path) -> str:
     digest = str(json.loads((layout / "index.json").read_bytes())["manifests"][0]["digest"])
     return (layout / "blobs/sha256" / digest.removeprefix("sha256:")).read_text()
+
+
+def _drain(descriptor: int, told: bytearray) -> None:
+    """Read a terminal until its other side is closed."""
+    try:
+        while data := os.read(descriptor, 65536):
+            told += data
+    except OSError:  # what Linux says at the end
+        return

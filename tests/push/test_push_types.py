@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from mfbazel.registry.types import RegistryType
 made = []
 TYPES = [
     RegistryType("small", largest_blob=5_000_000),
+    RegistryType("counting", requests_per_second=20),
     RegistryType("unwilling", missing=lambda host, path: f"Ask the owner of {path}."),
     RegistryType("willing", create_repository=lambda host, path: made.append((host, path))),
 ]
@@ -74,6 +76,13 @@ def test_a_layer_beyond_the_limit_is_refused_before_anything_is_sent(tmp_path: P
     for word in ("sha256:", "6.0 MB", proxy.host, "(small)", "5.0 MB", "`budget`"):
         assert word in str(caught.value)
     assert not [seen for seen in proxy.seen if seen.method in ("POST", "PATCH", "PUT")]
+
+
+def test_requests_to_a_registry_that_counts_them_begin_one_after_the_other(tmp_path: Path, proxy: FaultyProxy) -> None:
+    began = time.monotonic()
+    assert push(tmp_path, proxy.host, "counting", "types/counting") == 0
+    assert time.monotonic() - began >= (len(proxy.seen) - 1) / 20
+    assert len(proxy.seen) > 10
 
 
 def test_a_registry_without_chunks_gets_a_blob_in_one_put(tmp_path: Path, proxy: FaultyProxy) -> None:

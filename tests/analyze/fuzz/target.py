@@ -9,15 +9,12 @@ import json
 import re
 import resource
 import shutil
-import signal
 import traceback
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
+from fuzz.limit import SlowError, limited
 from mfbazel.analyze import AnalyzeError, ReadOptions, read_flow
 
 SECONDS = 5.0
@@ -35,10 +32,6 @@ class Misbehaviour(Exception):
     """Reading an input did what it must not do, without an exception of its own."""
 
 
-class TooSlow(Misbehaviour):
-    """Reading an input took too long."""
-
-
 @dataclass(frozen=True)
 class Crash:
     """What went wrong. ``key`` is the same for inputs that fail alike: the exception and the last own function."""
@@ -54,11 +47,12 @@ def run(data: bytes, directory: Path) -> str:
         ``flow``, or the name of the class of the error.
 
     Raises:
-        Exception: whatever else happens; :class:`Misbehaviour` for too much time or memory, or a bad message.
+        Exception: whatever else happens; :class:`Misbehaviour` for too much memory or a bad message, and
+            :class:`SlowError` for too much time.
     """
     path = write(data, directory)
     before = _peak()
-    with _limited(SECONDS):
+    with limited(SECONDS):
         try:
             spec = read_flow(path, [directory / "roots"], _OPTIONS)
             json.dumps(spec.to_json(), ensure_ascii=False).encode()
@@ -91,7 +85,7 @@ def crash_of(data: bytes, directory: Path) -> Crash | None:
     except BaseException as error:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/mfbazel/" in frame.filename]
         names = [f"{Path(frame.filename).stem}.{frame.name}" for frame in frames] or ["target"]
-        slow = isinstance(error, TooSlow)  # found anywhere below what goes on and on
+        slow = isinstance(error, SlowError)  # found anywhere below what goes on and on
         place = Counter(names).most_common(1)[0][0] if slow else names[-1]
         text = "".join(traceback.format_exception(error, limit=-12))
         return Crash(f"{type(error).__name__}-{place}", text[-6_000:])
@@ -107,19 +101,3 @@ def _check_message(message: str) -> None:
 def _peak() -> int:
     """Return the largest resident memory that this process has had, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-@contextmanager
-def _limited(seconds: float) -> Iterator[None]:
-    """Raise :class:`TooSlow` in the body when it has taken ``seconds`` of processor time."""
-
-    def expire(number: int, frame: FrameType | None) -> None:
-        raise TooSlow(f"more than {seconds:g} s of processor time, signal {number}: {frame}")
-
-    previous = signal.signal(signal.SIGVTALRM, expire)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, previous)
