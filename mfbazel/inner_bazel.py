@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -105,7 +106,27 @@ def output_base(place: Path) -> Path | None:
     return None
 
 
-def files_of(
+def built_files(lines: Iterable[str], group: str) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
+    """Return the targets of which Bazel built everything, each with the files of an output group.
+
+    Args:
+        lines: build events (JSON), one a line.
+        group: name of the output group.
+
+    Returns:
+        the labels of the targets, and the files as the events have them.
+    """
+    events = [json.loads(line) for line in lines if line.strip()]
+    sets = {event["id"]["namedSet"]["id"]: event["namedSetOfFiles"] for event in events if "namedSetOfFiles" in event}
+    for event in events:
+        completed = event.get("completed", {})
+        if "targetCompleted" in event["id"] and completed.get("success"):
+            groups = [one for one in completed.get("outputGroup", ()) if one["name"] == group]
+            files = [file for one in groups for file in _files_of(one.get("fileSets", ()), sets)]
+            yield event["id"]["targetCompleted"]["label"], files
+
+
+def _files_of(
     references: Iterable[Mapping[str, str]], sets: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[Mapping[str, Any]]:
     """Return the files of build events, each as an event has it.

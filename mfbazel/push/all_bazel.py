@@ -15,7 +15,7 @@ from mfbazel.inner_bazel import (
     SOME_PACKAGES_FAILED,
     TARGETS_FAILED,
     InnerBazel,
-    files_of,
+    built_files,
     kinds_in,
     names_many,
     of_flow,
@@ -168,15 +168,8 @@ def read_built(lines: Iterable[str]) -> Iterator[BuiltFlow]:
     Raises:
         PushError: what was built is not on this machine.
     """
-    events = [json.loads(line) for line in lines if line.strip()]
-    sets = {event["id"]["namedSet"]["id"]: event["namedSetOfFiles"] for event in events if "namedSetOfFiles" in event}
-    for event in events:
-        completed = event.get("completed", {})
-        if "targetCompleted" in event["id"] and completed.get("success"):
-            groups = [group for group in completed.get("outputGroup", ()) if group["name"] == OUTPUT_GROUP]
-            for file in (file for group in groups for file in files_of(group.get("fileSets", ()), sets)):
-                if PurePosixPath(file["name"]).name == DELIVERY:
-                    yield _built(file)
+    for _, files in built_files(lines, OUTPUT_GROUP):
+        yield from (_built(file) for file in files if PurePosixPath(file["name"]).name == DELIVERY)
 
 
 def _built(file: Mapping[str, Any]) -> BuiltFlow:

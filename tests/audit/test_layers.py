@@ -67,7 +67,10 @@ def image(layout: Path, layers: Sequence[tuple[str, bytes]], compression: str = 
 BASE = (
     "ADD base.tar /",
     tar(
-        ("usr/bin/su", b"", 0o4755), ("tmp/", b"", 0o1777), ("srv/", b"", 0o777), ("root/.netrc", b"password x", 0o600)
+        ("usr/bin/su", b"", 0o4755),
+        ("tmp/", b"", 0o1777),
+        ("srv/", b"", 0o777),
+        ("srv/app/.netrc", b"password x", 0o600),
     ),
 )
 VENV = ("virtual environment of Python 3.14", tar(("opt/venv/pyvenv.cfg", b"", 0o644), ("metaflow/", b"", 0o777)))
@@ -96,7 +99,7 @@ def test_layers_are_read_and_each_finding_says_whose_it_is(tmp_path: Path, compr
     assert said == {
         "/usr/bin/su": ("setuid", "ADD base.tar /", True, ("train", "end"), False),
         "/srv": ("world-writable", "ADD base.tar /", True, ("train", "end"), False),
-        "/root/.netrc": ("secret", "ADD base.tar /", True, ("train", "end"), True),
+        "/srv/app/.netrc": ("secret", "ADD base.tar /", True, ("train", "end"), True),
         f"/{SITE}/demo/key.pem": ("secret", "demo==1.0", False, ("train", "end"), True),
         f"/{SITE}/demo/open.py": ("world-writable", "demo==1.0", False, ("train", "end"), True),
         "/opt/venv/bin/tool": ("setuid", "demo==1.0", False, ("train", "end"), True),
@@ -245,9 +248,11 @@ def test_the_report_names_layer_path_wheel_and_steps_and_what_to_do(
 
 def test_files_that_somebody_looked_at_do_not_count(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     layout = image(workspace / "train", [BASE, VENV, PACKAGES])
-    workspace.joinpath("mfbazel.toml").write_text('[exempt]\nfiles = ["/root", "/opt/venv/**/*"]\n', encoding="utf-8")
+    workspace.joinpath("mfbazel.toml").write_text(
+        '[exempt]\nfiles = ["/srv/app", "/opt/venv/**/*"]\n', encoding="utf-8"
+    )
     assert run("--image", f"train={layout}") == 0
-    assert "exempt by '/root': /root/.netrc" in capsys.readouterr().out
+    assert "exempt by '/srv/app': /srv/app/.netrc" in capsys.readouterr().out
 
 
 def test_layers_are_built_only_when_they_are_asked_for(

@@ -1,4 +1,8 @@
-"""What a container engine is not made to believe: changed layers, and that everybody is root."""
+"""What a container engine is not made to believe: changed layers, and that everybody is root.
+
+Tests are skipped, with podman's own words, where the kernel lets this user start no containers (as in many of CI), and
+the one of another user where an ordinary user has no subordinate ids; root runs all of them.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -17,7 +16,7 @@ from mfbazel.inner_bazel import (
     SOME_PACKAGES_FAILED,
     TARGETS_FAILED,
     InnerBazel,
-    files_of,
+    built_files,
     kinds_in,
     of_flow,
     tail,
@@ -157,20 +156,14 @@ def read_events(lines: Iterable[str]) -> Iterator[FlowFiles]:
     Raises:
         LockError: what was built is not on this machine.
     """
-    events = [json.loads(line) for line in lines if line.strip()]
-    sets = {event["id"]["namedSet"]["id"]: event["namedSetOfFiles"] for event in events if "namedSetOfFiles" in event}
-    for event in events:
-        completed = event.get("completed", {})
-        if "targetCompleted" in event["id"] and completed.get("success"):
-            label = flow_label(event["id"]["targetCompleted"]["label"])
-            groups = [group for group in completed.get("outputGroup", []) if group["name"] == _OUTPUT_GROUP]
-            files = [_File.of(file, label) for group in groups for file in files_of(group.get("fileSets", []), sets)]
-            arguments = [file for file in files if file.name.name.endswith(_ARGUMENTS)]
-            if arguments:
-                root = arguments[0].root
-                yield FlowFiles(
-                    label, arguments[0].path, {name: file.path for file in files for name in file.names(root)}
-                )
+    for target, found in built_files(lines, _OUTPUT_GROUP):
+        label = flow_label(target)
+        files = [_File.of(file, label) for file in found]
+        arguments = [file for file in files if file.name.name.endswith(_ARGUMENTS)]
+        if arguments:
+            root = arguments[0].root
+            named = {name: file.path for file in files for name in file.names(root)}
+            yield FlowFiles(label, arguments[0].path, named)
 
 
 @dataclass(frozen=True)
