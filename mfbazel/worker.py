@@ -11,8 +11,10 @@ import gc
 import io
 import json
 import os
+import select
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from types import FrameType
@@ -22,6 +24,12 @@ from mfbazel.errors import MfbazelError, run_front
 
 Main = Callable[[Sequence[str] | None], int | None]
 _FLAG = "--persistent_worker"
+
+_AGAIN_SECONDS = 0.2
+"""How long the process of a request that was told to end is left alone before it is told again."""
+
+_GRACE_SECONDS = 10.0
+"""How long it has to clean up, before it is killed."""
 
 
 def run_worker_front(main: Main, *, warm: Callable[[], None] | None = None) -> NoReturn:
@@ -48,7 +56,8 @@ def run_worker_front(main: Main, *, warm: Callable[[], None] | None = None) -> N
     raise SystemExit(0)
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a second one must not disturb the cleaning up
     raise KeyboardInterrupt
 
 
@@ -75,17 +84,45 @@ def in_child(main: Main, arguments: Sequence[str]) -> tuple[int, str]:
         _be_child(main, arguments, sender)
     os.close(sender)
     try:
-        with os.fdopen(receiver, "rb") as stream:
-            output = stream.read().decode(errors="replace")
+        with os.fdopen(receiver, "rb", buffering=0) as stream:
+            output = _read(stream).decode(errors="replace")
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     except KeyboardInterrupt:
-        os.kill(child, signal.SIGTERM)
-        os.waitpid(child, 0)
+        _end(child)
         raise
     if code >= 0:
         return code, output
     name = signal.Signals(-code).name
     return 1, f"{output}error: the process of this action was ended by {name}: is there enough memory? Build again.\n"
+
+
+def _read(stream: io.FileIO) -> bytes:
+    """Read a pipe to its end; a signal is noticed within a second, also one that comes just before a read begins."""
+    pieces: list[bytes] = []
+    while True:
+        if not select.select([stream], [], [], 1)[0]:
+            continue
+        if not (piece := stream.read(1 << 16)):
+            return b"".join(pieces)
+        pieces.append(piece)
+
+
+def _end(child: int) -> None:
+    """Tell a process to end until it has done so.
+
+    Once is not enough: Python notes a signal and acts on it between two of its instructions, so that one which comes
+    just before a read from a pipe begins is acted on when the read ends, or when the next signal interrupts it.
+    """
+    deadline = time.monotonic() + _GRACE_SECONDS
+    while time.monotonic() < deadline:
+        os.kill(child, signal.SIGTERM)
+        again = min(time.monotonic() + _AGAIN_SECONDS, deadline)
+        while time.monotonic() < again:
+            if os.waitpid(child, os.WNOHANG)[0]:
+                return
+            time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
 
 
 def _be_child(main: Main, arguments: Sequence[str], sender: int) -> NoReturn:

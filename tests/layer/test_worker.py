@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -123,6 +124,33 @@ def test_a_worker_that_is_ended_leaves_no_part_of_a_layer_behind(tmp_path: Path,
         worker.terminate()
         assert worker.wait(30) == 130
         assert not list(out.iterdir())
+
+
+def test_the_process_of_a_layer_that_does_not_end_when_told_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def front(_: Sequence[str] | None) -> int:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        (tmp_path / "process").write_text(str(os.getpid()))
+        signal.pause()
+        return 0
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        if (tmp_path / "process").exists():
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("mfbazel.worker._GRACE_SECONDS", 0.5)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+        with pytest.raises(KeyboardInterrupt):
+            run_child(front)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "process").read_text()), 0)
 
 
 def test_memory_of_a_layer_does_not_stay_with_the_worker(tmp_path: Path, worker: subprocess.Popen[str]) -> None:
