@@ -19,7 +19,7 @@ from packaging.version import InvalidVersion, Version
 from mfbazel.layer.errors import LayerError
 from mfbazel.layer.record import Recorded, parse_record
 from mfbazel.layer.tar import Deflated, plain
-from mfbazel.wheel.archive import DAMAGED, UnsafeWheelError, content_offset, contents
+from mfbazel.wheel.archive import DAMAGED, UnsafeWheelError, check_number, content_offset, contents
 from mfbazel.wheel.limits import Limits
 
 # Its type stubs declare an instance.
@@ -159,7 +159,7 @@ class Wheel:
         self.path = path
         self.limits = limits
         self.name, self.version, self.tags = _parse_name(path)
-        self._zip, self._file = _open(path)
+        self._zip, self._file = _open(path, limits)
         try:
             infos = self._contents()
             self.dist_info = self._find_dist_info(infos)
@@ -365,15 +365,18 @@ def _parse_name(path: Path) -> tuple[str, Version, frozenset[Tag]]:
     return name, version, tags
 
 
-def _open(path: Path) -> tuple[zipfile.ZipFile, BinaryIO]:
+def _open(path: Path, limits: Limits) -> tuple[zipfile.ZipFile, BinaryIO]:
     try:
-        archive = zipfile.ZipFile(path)
+        file = path.open("rb")
+        try:
+            check_number(file, limits)
+            return zipfile.ZipFile(path), file
+        except BaseException:
+            file.close()
+            raise
+    except UnsafeWheelError as error:
+        raise LayerError(f"{path}: {error}") from error
     except DAMAGED as error:
-        raise LayerError(f"cannot open the wheel {path}: {error}. Download it again.") from error
-    try:
-        return archive, path.open("rb")
-    except OSError as error:
-        archive.close()
         raise LayerError(f"cannot open the wheel {path}: {error}. Download it again.") from error
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import stat
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,6 +91,31 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda at: hostile.edited(at, lambda data: data[:-12] + b"\2\0" + data[-10:]),
         "its end says that it has 2 entries, and its central directory lists 4",
     ),
+    "entry that is not listed, between two": (
+        lambda at: hostile.hidden(at, "demo-1.0.dist-info/WHEEL"),
+        "something between its members 'demo-1.0.dist-info/METADATA' and 'demo-1.0.dist-info/WHEEL' that belongs to",
+    ),
+    "entry that is not listed, at the end": (
+        lambda at: hostile.hidden(at, None),
+        "something between its member 'demo-1.0.dist-info/RECORD' and the central directory",
+    ),
+    "another size in the local header": (
+        lambda at: hostile.local(at, 22, b"\7\0\0\0"),
+        "'demo/__init__.py': its local header is of another size",
+    ),
+    "another check sum in the local header": (
+        lambda at: hostile.local(at, 14, b"\7\0\0\0"),
+        "'demo/__init__.py': its local header is of another size or check sum",
+    ),
+    "stored, and deflated in the local header": (
+        lambda at: hostile.local(at, 8, b"\10\0", stored=True),
+        "'demo/stored.txt': its local header is of another name or compression",
+    ),
+    "two places of the central directory": (hostile.second_end, "its end says two things of where its entries are"),
+    "end record that is elsewhere": (
+        lambda at: hostile.second_end(at, elsewhere=True),
+        "demo-1.0-py3-none-any.whl: ",  # newer versions of zipfile refuse it themselves
+    ),
     "name of a device with many dots": (lambda at: hostile.with_files(at, "demo/.wh..wh..opq"), "begins with '.wh.'"),
 }
 
@@ -157,6 +184,47 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, limits: str, ex
     assert f"{tmp_path}/{wheel.name}" in str(caught.value)
 
 
+@pytest.mark.parametrize("told", [None, 3])
+def test_too_many_entries_are_refused_before_an_object_is_made_of_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: int | None
+) -> None:
+    wheel = hostile.many(tmp_path, 3000, told=told)
+    made: list[str] = []
+    monkeypatch.setattr(zipfile, "ZipInfo", lambda name: made.append(name))
+    with pytest.raises(LayerError, match=r"it has 3000 files, and 1000 are allowed"):
+        layer(tmp_path, wheel, options=("--limits", "files=1000"))
+    with pytest.raises(UnsafeWheelError, match=r"it has 3000 files, and 1000 are allowed"):
+        unpack(wheel, tmp_path / "site", Limits(files=1000))
+    assert made == []
+
+
+def test_entries_whose_sizes_follow_their_content_are_read(tmp_path: Path) -> None:
+    class Pipe(io.RawIOBase):
+        """What zipfile cannot go back in."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.data = bytearray()
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            self.data += data
+            return len(data)
+
+    wheel = make_wheel(tmp_path)
+    pipe = Pipe()
+    with zipfile.ZipFile(wheel) as archive, zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED) as streamed:
+        for number, name in enumerate(archive.namelist()):
+            with streamed.open(name, "w", force_zip64=bool(number % 2)) as file:
+                file.write(archive.read(name))
+    wheel.write_bytes(pipe.data)
+    with zipfile.ZipFile(wheel) as archive:
+        assert all(info.flag_bits & 8 for info in archive.infolist())
+    assert files_of(layer(tmp_path, wheel))[f"{SITE}/demo/__init__.py"] == b"value = 1\n"
+
+
 def test_the_defaults_refuse_a_bomb_and_the_setting_that_the_message_names_takes_it(tmp_path: Path) -> None:
     wheel = hostile.bomb(tmp_path, 68_000_000)
     with pytest.raises(LayerError, match="times is allowed") as caught:
@@ -178,7 +246,8 @@ def test_an_entry_that_is_larger_than_it_says_is_cut_off(tmp_path: Path) -> None
     wheel = hostile.bomb(tmp_path, 5_000_000)
     data = bytearray(wheel.read_bytes())
     entry = data.index(b"demo/zeros.bin", data.index(b"PK\1\2")) - 46
-    data[entry + 24 : entry + 28] = (1000).to_bytes(4, "little")
+    for place in (22, entry + 24):
+        data[place : place + 4] = (1000).to_bytes(4, "little")
     wheel.write_bytes(data)
     with pytest.raises(LayerError, match=r"zeros\.bin"):
         layer(tmp_path, wheel)
