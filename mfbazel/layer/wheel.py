@@ -28,6 +28,7 @@ _P = TypeVar("_P", bytes, Deflated)
 _CHUNK = 256 << 10
 _READ = 128 << 10
 _SMALL = 64 << 20
+_SHOWN = 300
 _LIMITS = Limits()
 _SIGNATURES = ("RECORD", "RECORD.jws", "RECORD.p7s")
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -403,4 +404,4 @@ def _platform_fits(tag: str, platform: str | None) -> bool:
 
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+    return ", ".join(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…" for name in names[:3]) + more

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from mfbazel.wheel.archive import DAMAGED, UnsafeWheelError, check_number, contents
 from mfbazel.wheel.limits import Limits, parse_limits
+from mfbazel.wheel.paths import of_metadata
 
 # Directories of NAME-VERSION.data, and where below the directory their content goes.
 _SCHEMES = {"purelib": "", "platlib": "", "scripts": "bin"}
@@ -58,11 +59,14 @@ def unpack(wheel: Path, directory: Path, limits: Limits | None = None) -> None:
 def _write(archive: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo], directory: Path) -> None:
     tops = {name.partition("/")[0] for name in infos}
     data = {f"{top.removesuffix('.dist-info')}.data" for top in tops if top.endswith(".dist-info")}
-    for name, info in infos.items():
-        path = site_path(name, data)
-        if path is None:
-            continue
-        target = directory / path
+    paths = {name: path for name in infos if (path := site_path(name, data)) is not None}
+    if len(metadata := sorted({path.parts[0] for path in paths.values() if of_metadata(path.parts[0])})) > 1:
+        raise UnsafeWheelError(
+            f"it holds metadata of more than one distribution: {metadata[:2]}. Do not install this wheel; report it to "
+            "its authors."
+        )
+    for name, path in paths.items():
+        info, target = infos[name], directory / path
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             # Never into a file that is there: on some file systems two names are one.
