@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import stat
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -198,33 +196,6 @@ def test_too_many_entries_are_refused_before_an_object_is_made_of_each(
     with pytest.raises(UnsafeWheelError, match=r"it has 3000 files, and 1000 are allowed"):
         unpack(wheel, tmp_path / "site", Limits(files=1000))
     assert made == []
-
-
-def test_entries_whose_sizes_follow_their_content_are_read(tmp_path: Path) -> None:
-    class Pipe(io.RawIOBase):
-        """What zipfile cannot go back in."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.data = bytearray()
-
-        def writable(self) -> bool:
-            return True
-
-        def write(self, data: Any) -> int:
-            self.data += data
-            return len(data)
-
-    wheel = make_wheel(tmp_path)
-    pipe = Pipe()
-    with zipfile.ZipFile(wheel) as archive, zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED) as streamed:
-        for number, name in enumerate(archive.namelist()):
-            with streamed.open(name, "w", force_zip64=bool(number % 2)) as file:
-                file.write(archive.read(name))
-    wheel.write_bytes(pipe.data)
-    with zipfile.ZipFile(wheel) as archive:
-        assert all(info.flag_bits & 8 for info in archive.infolist())
-    assert files_of(layer(tmp_path, wheel))[f"{SITE}/demo/__init__.py"] == b"value = 1\n"
 
 
 def test_the_defaults_refuse_a_bomb_and_the_setting_that_the_message_names_takes_it(tmp_path: Path) -> None:
