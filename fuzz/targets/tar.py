@@ -22,7 +22,20 @@ from mfbazel.layer.errors import LayerError
 from mfbazel.layer.existing import describe
 from mfbazel.layer.filelist import read_tsv, to_tsv
 
-_NAMES = ["a", "./a", "a//b", "../x", "/etc/x", "a/../b", "a\nb", "caf\udce9", "\u00e9" * 60, "d/" * 200 + "x", ".", "/"]
+_NAMES = [
+    "a",
+    "./a",
+    "a//b",
+    "../x",
+    "/etc/x",
+    "a/../b",
+    "a\nb",
+    "caf\udce9",
+    "\u00e9" * 60,
+    "d/" * 200 + "x",
+    ".",
+    "/",
+]
 _NAMES += ["opt/venv/pyvenv.cfg", "x-1.0.dist-info/RECORD", "app/.env", "root/.docker/config.json", "a\tb"]
 _TEXTS = [b"", b"x" * 600, b"../a,,\n../b,,\n", b'"' + b"x" * 140_000, b"TOKEN=x\n", b'{"auths": []}', b"-----BEGIN "]
 _KINDS = [*(bytes([kind]) for kind in b"01234567xgLKSVDNM"), b"\0"]
@@ -120,7 +133,9 @@ def _change(out: bytearray, at: int, random: Random) -> None:
     if change == 0:
         out[at + 156 : at + 157] = random.choice(_KINDS)
     elif change == 1:
-        size = random.choice([b"00000000000\0", b"77777777777\0", b"00000001000\0", b"\x80" + bytes(10) + b"\5", b"\xff" * 12])
+        size = random.choice(
+            [b"00000000000\0", b"77777777777\0", b"00000001000\0", b"\x80" + bytes(10) + b"\5", b"\xff" * 12]
+        )
         out[at + 124 : at + 136] = size
     elif change == 2:
         name = random.choice(_NAMES).encode("utf-8", "surrogateescape")[:100]
@@ -135,6 +150,4 @@ def _change(out: bytearray, at: int, random: Random) -> None:
         out[at + 148 : at + 156] = b"%06o\0 " % sum(out[at : at + 512])
 
 
-TARGET = Target(
-    run, seeds, ("mfbazel.audit.layer", "mfbazel.audit.secrets", "mfbazel.layer", "tarfile"), mutate
-)
+TARGET = Target(run, seeds, ("mfbazel.audit.layer", "mfbazel.audit.secrets", "mfbazel.layer", "tarfile"), mutate)

@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 import zstandard
 
+from fuzz.limit import limited
 from mfbazel.audit import cli
 from mfbazel.audit.errors import AuditError
 from mfbazel.audit.images import audit_layers, takes
 from mfbazel.audit.layer import LayerContent, read_layer
 from mfbazel.audit.secrets import secrets
 from mfbazel.container.bazel import BuiltImages
-from fuzz.limit import limited
 
 SITE = "opt/venv/lib/python3.14/site-packages"
 KEY = b"-----BEGIN RSA PRIVATE KEY-----\n" + base64.b64encode(bytes(range(100))) + b"\n-----END RSA PRIVATE KEY-----\n"
@@ -195,7 +195,9 @@ def test_an_image_that_says_nonsense_is_not_whole(tmp_path: Path, size: str) -> 
     digest = json.loads(index)["manifests"][0]["digest"]
     manifest = (layout / "blobs/sha256" / digest.partition(":")[2]).read_text()
     layer = json.loads(manifest)["layers"][0]
-    changed = manifest.replace(json.dumps(layer), json.dumps(layer).replace(f'"size": {layer["size"]}', f'"size": {size}'))
+    changed = manifest.replace(
+        json.dumps(layer), json.dumps(layer).replace(f'"size": {layer["size"]}', f'"size": {size}')
+    )
     name = hashlib.sha256(changed.encode()).hexdigest()
     (layout / "blobs/sha256" / name).write_text(changed)
     (layout / "index.json").write_text(index.replace(digest, f"sha256:{name}"))
