@@ -23,6 +23,7 @@ from mfbazel.audit.images import audit_layers, takes
 from mfbazel.audit.layer import LayerContent, read_layer
 from mfbazel.audit.secrets import secrets
 from mfbazel.container.bazel import BuiltImages
+from mfbazel.errors import MfbazelError
 
 SITE = "opt/venv/lib/python3.14/site-packages"
 KEY = b"-----BEGIN RSA PRIVATE KEY-----\n" + base64.b64encode(bytes(range(100))) + b"\n-----END RSA PRIVATE KEY-----\n"
@@ -374,6 +375,12 @@ def test_files_that_somebody_looked_at_do_not_count(workspace: Path, capsys: pyt
     )
     assert run("--image", f"train={layout}") == 0
     assert "exempt by '/srv/app': /srv/app/.netrc" in capsys.readouterr().out
+
+
+def test_a_lock_that_nests_without_end_is_an_error_for_the_user(workspace: Path) -> None:
+    workspace.joinpath("demo.lock/flow.json").write_text("[" * 200_000)
+    with pytest.raises(MfbazelError, match=r"flow\.json"):
+        run()
 
 
 def test_layers_are_built_only_when_they_are_asked_for(
