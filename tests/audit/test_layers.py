@@ -383,6 +383,16 @@ def test_a_lock_that_nests_without_end_is_an_error_for_the_user(workspace: Path)
         run()
 
 
+@pytest.mark.parametrize("file", ["/etc/passwd", "../other.txt", "no text.txt"])
+def test_a_lock_reads_no_file_but_texts_of_its_own_directory(workspace: Path, file: str) -> None:
+    workspace.joinpath("other.txt").write_text("a==1\n")
+    workspace.joinpath("demo.lock/no text.txt").write_bytes(b"\xff\xfe")
+    lock = workspace.joinpath("demo.lock/flow.json")
+    lock.write_text(lock.read_text().replace('"train.txt"', json.dumps(file)))
+    with pytest.raises(MfbazelError, match=r"flow\.json: not a lock: .*Delete it and run"):
+        run()
+
+
 def test_layers_are_built_only_when_they_are_asked_for(
     workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
