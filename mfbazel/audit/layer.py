@@ -36,6 +36,18 @@ _KINDS: tuple[tuple[str, Callable[[tarfile.TarInfo], bool]], ...] = (
 )
 """What has a mode that counts; of symbolic links none does."""
 
+_DAMAGED = (
+    tarfile.TarError,
+    zstandard.ZstdError,
+    _GZIP_ERROR,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+)
+"""What reading a layer raises that is damaged, or made to look so; the last three by :mod:`tarfile`, of pax headers."""
+
 SECRET, SETUID, WRITABLE = "secret", "setuid", "world-writable"
 """Kinds of findings."""
 
@@ -99,7 +111,7 @@ def read_layer(
                     pass
             while stream.read(_READ):
                 pass
-    except (tarfile.TarError, zstandard.ZstdError, _GZIP_ERROR, EOFError, OSError, ValueError) as error:
+    except _DAMAGED as error:
         raise AuditError(f"the layer {blob} cannot be read: {error}. Build the image again.") from error
     if stream.digest != digest:
         raise AuditError(f"the layer {blob} is damaged: its digest is {stream.digest}. Build the image again.")

@@ -217,7 +217,7 @@ def _members(path: Path, reader: _Reader, distribution: str) -> list[ListedFile]
                     content = archive.extractfile(member)
                     assert content is not None
                     hashes[name] = hashlib.file_digest(content, "sha256").hexdigest()
-    except (tarfile.TarError, EOFError, ValueError) as error:
+    except (tarfile.TarError, EOFError, ValueError, LookupError, ArithmeticError) as error:  # as tarfile reads pax
         raise LayerError(f"{path}: not a tar archive, or a damaged one: {error}") from error
     return [ListedFile(name, content, distribution) for name, content in hashes.items()]
 

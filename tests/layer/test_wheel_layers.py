@@ -373,7 +373,7 @@ def test_full_disk_is_an_error_that_says_what_to_do(tmp_path: Path, monkeypatch:
     def full(self: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
         if self.name.startswith(".l.tar."):
             plain_open(self, "wb").close()
-            return plain_open(Path("/dev/full"), mode, *args, **kwargs)
+            return plain_open(Path("/dev/full"), "wb", *args, **kwargs)
         return plain_open(self, mode, *args, **kwargs)
 
     monkeypatch.setattr(Path, "open", full)
