@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import BinaryIO, Protocol
 from urllib.parse import quote as quote_path
-from urllib.parse import urljoin, urlsplit
 
 from mfbazel.registry.client import Client, same_digest
 from mfbazel.registry.errors import Failure, Kind, RegistryError
 from mfbazel.registry.operation import Operation
+from mfbazel.registry.parsing import join
 from mfbazel.registry.transport import PASSING, Answer, Body
 
 _WHOLE = 4 << 20  # bytes; up to here an upload is two requests, without chunks
@@ -248,15 +248,15 @@ class _Upload:
         location = answer.headers.get("Location")
         if not location and not self._session:
             raise Failure(Kind.MALFORMED, "it gives no address for an upload")
-        url = urljoin(answer.url, location) if location else self._session.location  # type: ignore[union-attr]
+        url = join(answer.url, location) if location else self._session.location  # type: ignore[union-attr]
         self._session = session = Session(url, offset)
         self._remember(session)
         return session
 
     def _remember(self, session: Session) -> None:
         """Keep a session for the next run, if its address is the registry's own: another one may hold a signature."""
-        host = self._uploader.client.host
-        if self._uploader.sessions and urlsplit(session.location).netloc == host:
+        if self._uploader.sessions and self._about.is_own(session.location):
+            host = self._uploader.client.host
             self._uploader.sessions.remember(host, self._path, self._source.digest, session)
 
     def _send_chunks(self) -> None:
@@ -349,6 +349,6 @@ class _Upload:
 
 def _arrived(answer: Answer) -> int:
     """Return how many bytes the registry says it has; ``0-0`` is what it says of none."""
-    match = re.fullmatch(r"(?:bytes[= ])?0-(\d+)", answer.headers.get("Range", "").strip())
+    match = re.fullmatch(r"(?:bytes[= ])?0-([0-9]{1,18})", answer.headers.get("Range", "").strip())
     last = int(match[1]) if match else 0
     return last + 1 if last else 0
