@@ -30,6 +30,7 @@ _PROGRESS = 1 << 16  # bytes; who gets on by less with each attempt does not get
 _FIRST_PAUSE = 0.2  # seconds; doubled each time
 _LONGEST_PAUSE = 120.0  # seconds; who asks for more is not waited for
 _PASSING_KINDS = (Kind.UNREACHABLE, Kind.TIMEOUT, Kind.RATE, Kind.FAILED)
+_GONE = (404, 410)  # what registries say of an upload that they do not know any more
 _NO_CHUNKS = (400, 405, 411, 415, 416, 501)  # what registries without chunks answer to one
 _STREAM = "application/octet-stream"
 
@@ -218,8 +219,10 @@ class _Upload:
         """Take up the session of an earlier run; return whether there is one."""
         sessions = self._uploader.sessions
         if sessions and not self._session:
-            self._session = sessions.recall(self._uploader.client.host, self._path, self._source.digest)
-            return self._session is not None
+            found = sessions.recall(self._uploader.client.host, self._path, self._source.digest)
+            if found and 0 <= found.offset <= self._source.size and self._about.is_own(found.location):
+                self._session = found
+                return True
         return False
 
     def _is_there(self) -> bool:
@@ -231,11 +234,13 @@ class _Upload:
         if answer.status in (200, 202, 204) and arrived <= self._source.size:
             self._begun(answer, arrived)
             return False
-        if answer.status in PASSING or answer.status in (401, 403):
+        if answer.status in PASSING:
             self._about.expect(answer, 204)
-        if answer.status in (200, 202, 204, 404):
+        if answer.status in (200, 202, 204, *_GONE):
             self._session = None
             self.forget()
+        elif answer.status in (401, 403):  # an address that is too old, or nobody may: the next request tells
+            self._session = None
         # Otherwise the registry keeps sessions and does not tell: what it acknowledged counts.
         return self._about.call("HEAD", f"blobs/{self._source.digest}").status == 200
 
@@ -333,14 +338,14 @@ class _Upload:
     def _starts_over(self, failure: Failure) -> bool:
         """Whether the blob has to be sent from its beginning, and another attempt may succeed."""
         session = self._session
-        if session is None or failure.status not in (*_NO_CHUNKS, 404):
+        if session is None or failure.status not in (*_NO_CHUNKS, *_GONE):
             return False
         if failure.kind is Kind.DIGEST and not self._disturbed:
             return False
         self._resumed = 0
         if session.offset == 0 and not self._disturbed:
-            if self._uploader.chunk is None or failure.status == 404:
-                return failure.status == 404
+            if self._uploader.chunk is None or failure.status in _GONE:
+                return failure.status in _GONE
             self._uploader.chunk = None  # this registry takes none
         self._session = None
         self.forget()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mfbazel.push.journal import Journal
 from mfbazel.registry import Client, Kind, RegistryError, fetch_images
 from mfbazel.registry import transport as transport_module
 from mfbazel.registry import upload as upload_module
@@ -249,27 +250,17 @@ def test_a_body_without_an_end_is_not_read_to_it(status: bytes) -> None:
 
 
 def test_sessions_of_docker_hub_are_remembered_by_their_own_address(
-    gate: Gate, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remembered: list[tuple[str, Session]] = []
-
-    class Sessions:
-        def recall(self, host: str, path: str, digest: str) -> Session | None:
-            return None
-
-        def remember(self, host: str, path: str, digest: str, session: Session) -> None:
-            remembered.append((host, session))
-
-        def forget(self, host: str, path: str, digest: str) -> None:
-            """Nothing is there."""
-
+    journal = Journal(tmp_path / "uploads")
     monkeypatch.setitem(transport_module._API_HOSTS, "hub.localhost", gate.host)
     headers = {"Location": f"http://{gate.host}/v2/ml/x/blobs/uploads/1"}
-    statuses = {"HEAD": 404, "POST": 202, "PUT": 201}
+    statuses = {"HEAD": 404, "POST": 202, "PUT": 403}
     answers(gate, lambda asked: Reply(statuses[asked.method], b"", headers))
     source = Source(digest_of(BLOB), len(BLOB), lambda offset: io.BytesIO(BLOB[offset:]))
-    Uploader(Client("hub.localhost"), Sessions()).put("ml/x", source, lambda _: None)
-    assert remembered == [("hub.localhost", Session(headers["Location"]))]
+    with pytest.raises(RegistryError):
+        Uploader(Client("hub.localhost"), journal).put("ml/x", source, lambda _: None)
+    assert journal.recall("hub.localhost", "ml/x", source.digest) == Session(headers["Location"])
 
 
 def _drip(server: socket.socket) -> None:
