@@ -86,6 +86,7 @@ class Promoted:
             "referrers": list(self.referrers),
             "tags": list(self.tags),
             "published": self.published,
+            "error": None,
             **figures,
         }
 

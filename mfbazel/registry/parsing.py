@@ -1,4 +1,4 @@
-"""Reading what a registry sends: whatever it is, nothing but a :class:`ValueError` or a :class:`Failure` comes of it."""
+"""Reading what a registry sends: of whatever it is comes nothing worse than a ValueError or a Failure."""
 
 from __future__ import annotations
 
