@@ -80,7 +80,8 @@ class Delivery:
 def deliver(layout: Layout, repository: Repository, tags: Mapping[str, str], what: str) -> Delivery:
     """Return the delivery of the image of a layout directory."""
     blobs = tuple(
-        Content(blob.digest, blob.size, partial(_open, blob.path, blob.size), str(blob.path), blob.path) for blob in layout.blobs
+        Content(blob.digest, blob.size, partial(_open, blob.path, blob.size), str(blob.path), blob.path)
+        for blob in layout.blobs
     )
     manifests = []
     for blob in layout.manifests:

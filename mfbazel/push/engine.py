@@ -175,7 +175,12 @@ class Engine:
             found = client.usable_manifest(path, tag)
             if found and found.digest == digest:
                 return False
-            manifest = next(one for one in delivery.manifests if one.digest == digest)
+            manifest = next((one for one in delivery.manifests if one.digest == digest), None)
+            if manifest is None:
+                raise PushError(
+                    f"the tag {tag} is to name {digest}, which is no manifest of {delivery.what} "
+                    f"({delivery.reference}): its images.json is of another build, or was changed. Build and push again."
+                )
             client.put_manifest(path, tag, manifest.data, manifest.media_type)
             return True
 

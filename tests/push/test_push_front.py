@@ -149,9 +149,11 @@ def test_a_layer_that_cannot_be_read_while_it_is_sent_is_named_and_concerns_no_o
     for step, digest in digests.items():
         images = write_images_json(tmp_path / f"{step}.json", {step: digest}, repository, f"//{step}:flow")
         requests.append(FlowPush(images, {step: tmp_path / step}, tmp_path, tmp_path, artifact=False))
-    layer = tmp_path / "bad/blobs/sha256" / max(
-        (path for path in (tmp_path / "bad/blobs/sha256").iterdir()), key=lambda path: path.stat().st_size
-    ).name
+    layer = (
+        tmp_path
+        / "bad/blobs/sha256"
+        / max((path for path in (tmp_path / "bad/blobs/sha256").iterdir()), key=lambda path: path.stat().st_size).name
+    )
     usable = Client.usable_blob
 
     def spoil(client: Client, path: str, digest: str) -> bool:

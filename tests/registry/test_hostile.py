@@ -153,9 +153,7 @@ def test_a_size_that_is_none_is_not_known(gate: Gate, size: str) -> None:
 
 
 @pytest.mark.parametrize("arrived", ["0-" + "9" * 5000, "0-\xb2", "5-1", "bytes=0-", "0-99999999999", "-1"])
-def test_a_range_that_is_none_tells_of_no_byte(
-    gate: Gate, arrived: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_range_that_is_none_tells_of_no_byte(gate: Gate, arrived: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upload_module, "_WHOLE", 1)
     got = bytearray()
 
