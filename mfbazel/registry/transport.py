@@ -30,6 +30,8 @@ _CONNECT_SECONDS = 10.0
 _SEND_SECONDS = 60.0  # for a block of a body to be taken
 _ATTEMPTS = 4
 _FIRST_PAUSE = 0.2  # seconds; doubled each time
+LONGEST_PAUSE = 120.0
+"""Seconds; who asks to wait for longer is not waited for."""
 PASSING = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses that another attempt may not get."""
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -259,7 +261,7 @@ class Transport:
                 if answer.status not in PASSING or pause is None:
                     return answer
                 pause = max(pause, asked_pause(answer))
-                if pause >= deadline.remaining():
+                if pause > LONGEST_PAUSE or pause >= deadline.remaining():
                     return answer
             time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")

@@ -19,7 +19,7 @@ from mfbazel.registry.client import Client, same_digest
 from mfbazel.registry.errors import Failure, Kind, RegistryError
 from mfbazel.registry.operation import Operation
 from mfbazel.registry.parsing import join
-from mfbazel.registry.transport import PASSING, Answer, Body
+from mfbazel.registry.transport import LONGEST_PAUSE, PASSING, Answer, Body
 
 _WHOLE = 4 << 20  # bytes; up to here an upload is two requests, without chunks
 _SECONDS = 24 * 3600.0  # for one blob; what hangs is noticed by the limits below
@@ -28,7 +28,6 @@ _COMMIT_SECONDS = 900.0  # for the answer to the last request: some registries h
 _ATTEMPTS = 6  # without progress
 _PROGRESS = 1 << 16  # bytes; who gets on by less with each attempt does not get there
 _FIRST_PAUSE = 0.2  # seconds; doubled each time
-_LONGEST_PAUSE = 120.0  # seconds; who asks for more is not waited for
 _PASSING_KINDS = (Kind.UNREACHABLE, Kind.TIMEOUT, Kind.RATE, Kind.FAILED)
 _GONE = (404, 410)  # what registries say of an upload that they do not know any more
 _NO_CHUNKS = (400, 405, 411, 415, 416, 501)  # what registries without chunks answer to one
@@ -330,7 +329,7 @@ class _Upload:
             self._failures += 1
         if offset >= self._furthest + _PROGRESS:
             self._failures, self._furthest = 1, offset
-        if self._failures >= _ATTEMPTS or failure.pause > _LONGEST_PAUSE:
+        if self._failures >= _ATTEMPTS or failure.pause > LONGEST_PAUSE:
             raise failure
         if not started_over:
             time.sleep(max(failure.pause, _FIRST_PAUSE * 2 ** (self._failures - 1) * random.uniform(0.75, 1.25)))

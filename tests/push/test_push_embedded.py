@@ -109,7 +109,11 @@ def test_a_manifest_whose_blobs_are_gone_is_not_given_back(tmp_path: Path, store
 
 
 def test_a_taken_port_is_replaced_and_said_aloud(
-    tmp_path: Path, store: Path, push: list[str], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    store: Path,
+    push: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     main(push)
     before = EmbeddedRegistry(store).stop()
@@ -118,6 +122,7 @@ def test_a_taken_port_is_replaced_and_said_aloud(
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", before.port))
         other.listen()
+        monkeypatch.setattr(embedded, "_ANSWER_SECONDS", 1.0)  # it never answers
         main(push)
     after = EmbeddedRegistry(store).status()
     assert after and after.port != before.port

@@ -96,6 +96,24 @@ def test_a_refusal_that_lasts_keeps_what_arrived_for_the_next_run(tmp_path: Path
     assert journal.recall(gate.host, "ml/x", DIGEST) == begun
 
 
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_who_asks_to_wait_for_an_hour_is_not_waited_for_though_a_blob_may_take_a_day(
+    tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", lambda seconds: slept.append(seconds))
+    uploads = Uploads(404)
+    busy = Reply(429, b"", {"Retry-After": "3600"})
+    gate.rule = lambda asked: busy if asked.method == method and asked.path != "/v2/" else uploads.rule(asked)
+    journal = Journal(tmp_path / "uploads")
+    if method == "GET":
+        journal.remember(gate.host, "ml/x", DIGEST, Session(f"http://{gate.host}/v2/ml/x/blobs/uploads/old", 50))
+    with pytest.raises(RegistryError, match="it asks to wait 3600 s") as caught:
+        put(gate, journal)
+    assert caught.value.problem.kind is Kind.RATE
+    assert sum(slept) < 60
+
+
 @pytest.mark.parametrize(
     "content",
     [
