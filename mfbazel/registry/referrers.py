@@ -62,7 +62,7 @@ def tagged_referrers(client: Client, path: str, digest: str) -> list[dict[str, A
         if error.problem.kind is Kind.MISSING:
             return []
         raise
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         return []  # somebody's tag that is no list
 
 
@@ -88,7 +88,7 @@ def _descriptors(answer: Answer) -> list[dict[str, Any]]:
     """Return the entries of an index."""
     try:
         entries = json.loads(answer.body)["manifests"]
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         entries = None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise Failure(Kind.MALFORMED, "it lists referrers, but gives no image index")

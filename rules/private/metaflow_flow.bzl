@@ -243,6 +243,7 @@ def metaflow_flow(
     _images_command(name + ".push", "flow", name, hidden, common, plugins, sign = sign, sign_options = sign_options, **documents)
     _images_command(name + ".load", "load", name, hidden, common)
     verifying = ["--expect=" + kind for kind in attach] + signing_options(sign, sign_options)
+    verifying += ["--foreign=" + step for step in built.foreign]
     verifying += ["--includes={}={}".format(step, ",".join(others)) for step, others in built.includes.items()]
     located = ["--label", label, "--lock", "$(rootpath {}.lock/flow.json)".format(name)] + [_quoted(option) for option in verifying]
     _reader(py_binary, name, "verify", "verify", located, [name + ".lock/flow.json"], common, plugins)
