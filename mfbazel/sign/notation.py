@@ -35,6 +35,8 @@ _SIGN_REASONS = (
     ("connection refused", _REGISTRY),
     ("404", "Push the image first: what is signed must be in the registry."),
 )
+_VERIFIED = "Successfully verified"
+_NOT_AUTHENTIC = 'authenticity was set to "log" and failed'
 _UNSIGNED = ("no signature is associated", "signature verification failed")
 _VERIFY_REASONS = (
     ("no signature is associated", "Push it with the signer, or do not run it."),
@@ -61,7 +63,7 @@ class Notation:
             SignError: an option is unknown, or two contradict each other.
         """
         given = Options("notation", options, _OPTIONS, directory)
-        self._program = given.text("program")
+        self._program = given.program()
         if given.any("key") and given.any("plugin", "id"):
             raise SignError("the options of notation name a key of its list and a plug-in: take one away.")
         if given.any("plugin") != given.any("id"):
@@ -87,6 +89,16 @@ class Notation:
     def verify(self, target: Target) -> str:
         """Check the signature of ``target``; see :class:`mfbazel.sign.signer.Signer`."""
         done = self._run("verify", *_registry(target), target.reference)
+        if not done.status and _NOT_AUTHENTIC in done.said:  # the level "audit" only notes it
+            raise UnsignedError(
+                f"{target.reference} is not signed by who the trust policy names, which is told to accept it: "
+                f'{done.said}. Set the level of its `signatureVerification` to "strict".'
+            )
+        if not done.status and _VERIFIED not in done.output:
+            raise SignError(
+                f"notation did not verify {target.reference}: {done.output.strip()}. Set the level of the trust policy's "
+                '`signatureVerification` to "strict".'
+            )
         if not done.status:
             return "who the trust policy names"
         advice = first_found(done.said, _VERIFY_REASONS, "notation's words say why.")

@@ -18,6 +18,10 @@ from mfbazel.verify.image import Image, hash_blobs, missing_blobs, read_image
 from mfbazel.verify.locked import Locked
 from mfbazel.verify.wish import Wish
 
+SIGNATURE = "signature"
+"""Name of the check of an image's signature."""
+IMAGES_SIGNATURE = "signature of images.json"
+"""Name of the check of that of the artifact that carries ``images.json``."""
 _AT_ONCE = 4
 
 
@@ -70,7 +74,7 @@ def _of_flow(deployed: Deployed, wish: Wish, clients: _Clients) -> Iterator[Chec
         yield _steps_agree(deployed, wish.locked)
     if not wish.signing:
         return
-    name = "signature of images.json"
+    name = IMAGES_SIGNATURE
     artifact = deployed.artifact
     if not artifact or not artifact.digest:
         yield Check(FLOW, name, Status.SKIPPED, f"{deployed.where} does not say which repository has its artifact")
@@ -134,7 +138,7 @@ def _of_image(steps: Sequence[StepImage], wish: Wish, clients: _Clients) -> Iter
         shared = [
             ("manifest", Status.OK, str(reference)),
             ("blobs", *_tried(lambda: _blobs(client, read, wish.blobs))),
-            ("signature", *_tried(lambda: _signature(client, read, wish))),
+            (SIGNATURE, *_tried(lambda: _signature(client, read, wish))),
         ]
     documents = Documents(client, image, wish) if image else None
     for step in steps:

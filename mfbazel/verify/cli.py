@@ -13,14 +13,19 @@ from mfbazel.registry import Client
 from mfbazel.registry.artifact import SCHEME
 from mfbazel.sign.arguments import add_signer, signing_of
 from mfbazel.sign.documents import KINDS
+from mfbazel.sign.marks import FILE as MARKS
 from mfbazel.state import images_path, workspace_dir
 from mfbazel.usage import show_target
-from mfbazel.verify.checks import verify
+from mfbazel.verify.check import Status
+from mfbazel.verify.checks import IMAGES_SIGNATURE, SIGNATURE, verify
 from mfbazel.verify.deployed import Deployed, read_deployed
 from mfbazel.verify.errors import VerifyError
 from mfbazel.verify.locked import Locked, read_lock
 from mfbazel.verify.report import passed, print_checks, summary, to_json
 from mfbazel.verify.wish import Wish
+
+_ATTACHED = (SIGNATURE, IMAGES_SIGNATURE, *KINDS)
+"""Checks of what a push attaches and signs."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +62,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         print_checks(checks)
         print(f"{deployed.where}: {summary(checks)}", file=sys.stderr)
+    if options.label and any(check.name in _ATTACHED and check.status is Status.FAILED for check in checks):
+        _forget(images_path(workspace, options.label).with_name(MARKS), options.label)
     return 0 if passed(checks) else 1
+
+
+def _forget(marks: Path, label: str) -> None:
+    """Let the next push ask the registry what is attached and signed, instead of remembering that it did so."""
+    try:
+        marks.unlink()
+    except OSError:
+        return  # nothing is remembered, or it is nobody's to change who only verifies
+    print(f"the next push of {label} looks again at what is attached and signed", file=sys.stderr)
 
 
 def _workspace(options: argparse.Namespace) -> Path:

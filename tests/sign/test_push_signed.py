@@ -16,6 +16,7 @@ from mfbazel.push.__main__ import main
 from mfbazel.push.embedded import EmbeddedRegistry
 from mfbazel.push.errors import PushError
 from mfbazel.registry import Client
+from mfbazel.registry.client import INDEX
 from mfbazel.sign import SignError, list_referrers
 from mfbazel.sign.documents import SPDX
 from mfbazel.verify.cli import main as verify
@@ -160,6 +161,24 @@ def test_a_push_without_changes_makes_the_requests_of_one_without_a_signer(
     counts = proxy.take()
     assert not counts.of("PUT")
     assert "already attached and signed" in capsys.readouterr().err
+
+
+def test_what_verifying_misses_the_next_push_attaches_and_signs_again(
+    flow: Flow, proxy: Proxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A push remembers what it did; the registry has lost it, or another key counts now that has the same name."""
+    flow.push()
+    empty = {"schemaVersion": 2, "mediaType": INDEX, "manifests": []}
+    tag = flow.digests["train"].replace(":", "-")
+    Client(proxy.host).put_manifest("ml/churn", tag, json.dumps(empty).encode(), INDEX)
+    assert flow.verify("", "--expect=spdx") == 1
+    flow.push()
+    assert flow.verify("", "--expect=spdx") == 1  # nobody said of which flow it was
+    assert flow.verify("", "--expect=spdx", f"--label={LABEL}") == 1
+    assert f"the next push of {LABEL} looks again" in capsys.readouterr().err
+    flow.push()
+    assert "attached 1 document and 1 signature" in capsys.readouterr().err
+    assert flow.verify("", "--expect=spdx", f"--label={LABEL}") == 0
 
 
 def test_a_push_that_cannot_be_signed_sets_no_tag_and_records_nothing(
