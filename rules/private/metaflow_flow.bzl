@@ -173,7 +173,8 @@ def metaflow_flow(
         _reader(py_test, name, "imports_test", "lock", ["imports"] + locked, [locking] + lock_files, common)
     known = ["--advisories", "$(rootpath {})".format(advisories)] if advisories else []
     _reader(py_binary, name, "audit", "audit", ["--lock-dir", _path(name + ".lock"), "--label", label] + known, lock_files + ([advisories] if advisories else []), common)
-    _reader(py_binary, name, "promote", "push", ["promote", "--label", label], [], common)
+    promoting = ["promote", "--label", label] + [_quoted(option) for option in signing_options(sign, sign_options)]
+    _reader(py_binary, name, "promote", "push", promoting, [], common, plugins)
     package = lock_package(native.package_relative_label(name))
     lock = LOCKS.get(package)
     if lock == None or "unusable" in lock:
