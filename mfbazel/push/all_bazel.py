@@ -22,7 +22,17 @@ from mfbazel.inner_bazel import (
     quoted,
     tail,
 )
-from mfbazel.push.all_graph import ATTRIBUTES, FLOW_RULE, FLOW_SUFFIX, MISSING_RULE, Graph, Node, flow_of, pushed_by, read_nodes
+from mfbazel.push.all_graph import (
+    ATTRIBUTES,
+    FLOW_RULE,
+    FLOW_SUFFIX,
+    MISSING_RULE,
+    Graph,
+    Node,
+    flow_of,
+    pushed_by,
+    read_nodes,
+)
 from mfbazel.push.errors import PushError
 
 OUTPUT_GROUP = "push"

@@ -89,17 +89,8 @@ class Notation:
     def verify(self, target: Target) -> str:
         """Check the signature of ``target``; see :class:`mfbazel.sign.signer.Signer`."""
         done = self._run("verify", *_registry(target), target.reference)
-        if not done.status and _NOT_AUTHENTIC in done.said:  # the level "audit" only notes it
-            raise UnsignedError(
-                f"{target.reference} is not signed by who the trust policy names, which is told to accept it: "
-                f'{done.said}. Set the level of its `signatureVerification` to "strict".'
-            )
-        if not done.status and _VERIFIED not in done.output:
-            raise SignError(
-                f"notation did not verify {target.reference}: {done.output.strip()}. Set the level of the trust policy's "
-                '`signatureVerification` to "strict".'
-            )
         if not done.status:
+            self._check_level(target, done)
             return "who the trust policy names"
         advice = first_found(done.said, _VERIFY_REASONS, "notation's words say why.")
         if any(words in done.said for words in _UNSIGNED):
@@ -107,6 +98,17 @@ class Notation:
                 f"{target.reference} is not signed by who the trust policy names: {done.said}. {advice}"
             )
         raise SignError(f"notation cannot verify {target.reference}: {done.said}. {advice}")
+
+    def _check_level(self, target: Target, done: Finished) -> None:
+        """Refuse what notation only lets pass, since the level of its trust policy is ``skip`` or ``audit``."""
+        strict = 'Set the level of its `signatureVerification` to "strict".'
+        if _NOT_AUTHENTIC in done.said:
+            raise UnsignedError(
+                f"{target.reference} is not signed by who the trust policy names, which lets it pass: {done.said}. "
+                f"{strict}"
+            )
+        if _VERIFIED not in done.output:
+            raise SignError(f"the trust policy lets notation verify nothing: {done.output.strip()}. {strict}")
 
     def _run(self, *arguments: str) -> Finished:
         environment = {"XDG_CONFIG_HOME": self._home} if self._home else {}

@@ -170,7 +170,9 @@ def _blobs(client: Client, image: Image, read: bool) -> Outcome:
     missing = missing_blobs(client, image)
     if missing:
         names = ", ".join(missing)
-        text = f"{where} lacks {len(missing)} of {count} blobs: {names}. A push sends nothing of an image whose manifest"
+        text = (
+            f"{where} lacks {len(missing)} of {count} blobs: {names}. A push sends nothing of an image whose manifest"
+        )
         return Status.FAILED, f"{text} is there: delete {image.top.digest} there, and push the flow again."
     return Status.OK, f"{count} blobs, {size:.1f} MB, there"
 

@@ -239,8 +239,12 @@ def test_what_bazelrc_names_affects_every_flow(workspace: Workspace) -> None:
 def test_what_module_extensions_and_included_files_name_affects_every_flow(workspace: Workspace) -> None:
     workspace.source("@@//tools:BUILD.bazel")
     workspace.file("MODULE.bazel", 'module(name = "mine")\ninclude("//tools:more.MODULE.bazel")\n')
-    workspace.file("tools/more.MODULE.bazel", 'use_extension("//tools:setup.bzl", "x")\nlocal_path_override(path = "own")')
-    workspace.file("tools/more.bzl", 'VERSIONS = Label("//lib:versions.json")\nBUILD = """load("@mine//lib:rules.bzl")"""')
+    workspace.file(
+        "tools/more.MODULE.bazel", 'use_extension("//tools:setup.bzl", "x")\nlocal_path_override(path = "own")'
+    )
+    workspace.file(
+        "tools/more.bzl", 'VERSIONS = Label("//lib:versions.json")\nBUILD = """load("@mine//lib:rules.bzl")"""'
+    )
     workspace.source("@@//lib:BUILD.bazel", 'load("//lib:rules.bzl", "r")')
     workspace.file("own/x.py")
     for path in ("own/x.py", "lib/versions.json", "lib/rules.bzl", "tools/more.bzl"):

@@ -287,11 +287,10 @@ def test_a_list_of_referrers_that_lies_does_no_harm(world: World, gate: Gate) ->
     tag = world.digests["train"].replace(":", "-")
     listed = json.loads(world.client.get_manifest(world.path, tag).data)
     nested = json.dumps({"spdxVersion": 1}).encode()[:-1] + b', "packages": ' + NESTED
-    referrer = {"artifactType": SPDX, "subject": {"digest": world.digests["train"]}}
-    referrer["layers"] = [{"digest": digest_of(nested)}]  # type: ignore[assignment]
-    deep = json.dumps(referrer).encode()
+    subject, layer = {"digest": world.digests["train"]}, {"digest": digest_of(nested)}
+    deep = json.dumps({"artifactType": SPDX, "subject": subject, "layers": [layer]}).encode()
     forged = {digest_of(deep): deep, digest_of(NESTED): NESTED, digest_of(nested): nested}
-    digests = [*forged, f"sha256:{'0' * 64}", "latest", "../tags/list", None, {}]
+    digests: list[Any] = [*forged, f"sha256:{'0' * 64}", "latest", "../tags/list", None, {}]
     lies = [{"mediaType": MANIFEST, "digest": digest, "size": -1, "artifactType": SPDX} for digest in digests]
     data = json.dumps({**listed, "manifests": [*lies, *listed["manifests"] * 3]}).encode()
     read: list[str] = []
@@ -328,7 +327,7 @@ def test_documents_of_strangers_cannot_forge_lines(world: World, capsys: pytest.
 
 
 def test_relative_paths_in_options_begin_at_the_workspace_whatever_is_verified(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`bazel run` starts it in another directory."""
     install_acme(tmp_path / "site")
@@ -336,7 +335,7 @@ def test_relative_paths_in_options_begin_at_the_workspace_whatever_is_verified(
     monkeypatch.setenv("BUILD_WORKSPACE_DIRECTORY", str(tmp_path / "workspace"))
     seen: list[Path] = []
 
-    def factory(options: Any, directory: Path) -> Notes:
+    def factory(_options: Any, directory: Path) -> Notes:
         seen.append(directory)
         return Notes()
 
