@@ -325,6 +325,11 @@ def test_keyless_signatures_are_by_the_identity_of_the_token(
     cosign.sign(signed)
     assert cosign.verify(signed) == f"ci@example.com of {sigstore.issuer.url}"
     assert sigstore.fulcio.given[-1] == "ci@example.com"
+    # As docs/signing.md says: a regular expression is found anywhere.
+    anywhere = {name: value for name, value in sigstore.options.items() if name != "identity"}
+    load_signer("cosign", {**anywhere, "identity_regexp": "@example[.]co"}, tmp_path).signer.verify(signed)
+    with pytest.raises(UnsignedError):
+        load_signer("cosign", {**anywhere, "identity_regexp": "^@example[.]co"}, tmp_path).signer.verify(signed)
     for name, value in (("identity", "someone@example.com"), ("issuer", "https://other.example.com")):
         with pytest.raises(UnsignedError, match="Somebody else signed it"):
             load_signer("cosign", {**sigstore.options, name: value}, tmp_path).signer.verify(signed)
