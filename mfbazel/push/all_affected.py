@@ -142,11 +142,11 @@ class _Finder:
 
     def behind_links(self, changes: Sequence[Change]) -> list[tuple[Change, Change]]:
         """Return changes by the names that links in the workspace give to files, each with the change as it was."""
-        root = os.path.realpath(self.workspace)
-        links: dict[str, str] = {}
+        root = Path(os.path.realpath(self.workspace))
         files = {node.file for node in self.graph.nodes.values() if node.file}
-        for place in {*files, *(file.parent for file in files)}:
-            path = os.path.relpath(place, self.workspace)
+        links: dict[str, str] = {}
+        for place in {*(file.parent for file in files), *(file for file in files if file.is_symlink())}:
+            path = os.path.relpath(place, self.workspace if place.is_relative_to(self.workspace) else root)
             real = os.path.relpath(os.path.realpath(place), root)
             if real != path:
                 links[path] = real

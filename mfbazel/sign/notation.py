@@ -108,7 +108,7 @@ class Notation:
                 f"{strict}"
             )
         if _VERIFIED not in done.output:
-            raise SignError(f"the trust policy lets notation verify nothing: {done.output.strip()}. {strict}")
+            raise SignError(f"notation verified nothing of {target.reference}: its trust policy skips it. {strict}")
 
     def _run(self, *arguments: str) -> Finished:
         environment = {"XDG_CONFIG_HOME": self._home} if self._home else {}
