@@ -66,7 +66,7 @@ def check_signed(
     for step, delivery in deliveries.items():
         own = referrers.get(delivery.repository, ())
         digests = {manifest.digest for manifest in delivery.manifests}
-        types = {item.descriptor.get("artifactType") for item in own if item.subject in digests}
+        types = {str(item.descriptor.get("artifactType")) for item in own if item.subject in digests}
         kinds = [kind for kind in KINDS if MEDIA_TYPES[kind] in types] if step in made else KINDS
         signer = (*rules.signers, "somebody")[0] if _takes_signature(delivery, own) else None
         found += check_signing(rules, delivery.what, str(delivery.repository), signer, kinds)

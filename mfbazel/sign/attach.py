@@ -126,12 +126,17 @@ def _attach_one(client: Client, path: str, item: Item, signing: Signing | None, 
 
 
 def _is_there(client: Client, path: str, wanted: Referrer, there: Referrers) -> bool:
-    """Whether a referrer is listed as what it is, and there: who cleans up a registry does not clean up lists."""
+    """Whether a referrer is there; in a list that clients keep also as what it is.
+
+    Who cleans up a registry does not clean up such lists.
+    """
+    if there.api:
+        return wanted.digest in there.digests
     listed = any(
         (entry.get("digest"), entry.get("artifactType")) == (wanted.digest, wanted.document.media_type)
         for entry in there.descriptors
     )
-    return listed and (there.api or client.usable_manifest(path, wanted.digest) is not None)
+    return listed and client.usable_manifest(path, wanted.digest) is not None
 
 
 def _signed(client: Client, path: str, digest: str, signing: Signing) -> bool:
