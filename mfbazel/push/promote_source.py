@@ -90,7 +90,7 @@ class Source:
         copied = self.image(digest, dict.fromkeys(tags, digest), f"what refers to {what}")
         manifest = copied.manifests[-1]
         content = json.loads(manifest.data)
-        named = (content.get("subject") or {}).get("digest")
+        named = _member(content, "subject").get("digest")
         return Referrer(copied, subject if named == subject else None, descriptor_of(manifest, content))
 
     def _referring(self, subject: str) -> dict[str, list[str]]:
@@ -114,10 +114,13 @@ class Source:
         content = self._content(read.data, digest)
         media_type = str(content.get("mediaType") or read.media_type)
         if media_type in _INDEXES:
-            for child in content.get("manifests", ()):
-                self._walk(str(child.get("digest")), manifests, blobs)
+            for child in _listed(content, "manifests"):
+                named = child.get("digest") if isinstance(child, dict) else None
+                if not (isinstance(named, str) and DIGEST.fullmatch(named)):
+                    raise PushError(f"{self.repository.by_digest(digest)} names a manifest without a sha256 digest.")
+                self._walk(named, manifests, blobs)
         else:
-            for descriptor in (content.get("config"), *content.get("layers", ())):
+            for descriptor in (content.get("config"), *_listed(content, "layers")):
                 blob = self._blob(descriptor, digest)
                 blobs.setdefault(blob.digest, blob)
         manifests[digest] = ManifestContent(digest, read.data, media_type)
@@ -125,7 +128,7 @@ class Source:
     def _content(self, data: bytes, digest: str) -> dict[str, Any]:
         try:
             content: Any = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             content = None
         if not isinstance(content, dict):
             raise PushError(f"{self.repository.by_digest(digest)} is no manifest of an image; it cannot be copied.")
@@ -144,7 +147,7 @@ class Source:
 
 def descriptor_of(manifest: ManifestContent, content: Mapping[str, Any]) -> dict[str, Any]:
     """Return the entry of a manifest in a list of referrers (distribution-spec 1.1, "Listing Referrers")."""
-    kind = content.get("artifactType") or (content.get("config") or {}).get("mediaType")
+    kind = content.get("artifactType") or _member(content, "config").get("mediaType")
     return {
         "mediaType": manifest.media_type,
         "digest": digest_of(manifest.data),
@@ -152,3 +155,13 @@ def descriptor_of(manifest: ManifestContent, content: Mapping[str, Any]) -> dict
         **({"artifactType": kind} if kind else {}),
         **({"annotations": content["annotations"]} if content.get("annotations") else {}),
     }
+
+
+def _listed(content: Mapping[str, Any], name: str) -> list[Any]:
+    found = content.get(name)
+    return found if isinstance(found, list) else []
+
+
+def _member(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found = content.get(name)
+    return found if isinstance(found, dict) else {}

@@ -115,7 +115,7 @@ def fetch_images(reference: str, *, timeout: float = DEFAULT_TIMEOUT, insecure: 
     try:
         content: Any = json.loads(manifest.data)
         kind, layer = content["artifactType"], str(content["layers"][0]["digest"])
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         kind, layer = None, ""
     if kind != IMAGES_TYPE:
         failure = Failure(Kind.OTHER_CONTENT, f"its artifactType is {kind!r}, not {IMAGES_TYPE}")
