@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mfbazel.policy import check_registry, parse_rules, refuse, workspace_registries, workspace_rules
-from mfbazel.push.artifact import plan_artifact, publish
+from mfbazel.push.artifact import Artifact, plan_artifact, publish
 from mfbazel.push.delivery import Content, Delivery
 from mfbazel.push.engine import Engine
 from mfbazel.push.errors import PushError
@@ -95,6 +95,7 @@ class Promoted:
             "tags": list(self.tags),
             "published": self.published,
             "signed": self.signed,
+            "error": None,
             **figures,
         }
 
@@ -113,7 +114,8 @@ def promote(request: Promotion, settings: Settings, reporter: Reporter) -> Promo
     images = read_record(source, settings.insecure)
     targets = _targets(request, images)
     _check_policy(request, images, targets)
-    run = _Run(request, settings, reporter, images, targets)
+    artifact = _artifact(request, images, targets) if request.artifact else None
+    run = _Run(request, settings, reporter, images, targets, artifact)
     reporter.begin(", ".join(dict.fromkeys(map(str, targets.values()))), list(targets), verb="promoting")
     run.read()
     if request.workspace:
@@ -155,6 +157,7 @@ class _Run:
     reporter: Reporter
     images: Images
     targets: Mapping[str, Repository]
+    artifact: Artifact | None
     deliveries: dict[str, Delivery] = field(default_factory=dict)
     referrers: dict[Repository, list[Referrer]] = field(default_factory=dict)
 
@@ -253,7 +256,7 @@ class _Run:
     def _finish(self) -> str | None:
         """Publish and write the new ``images.json``; return its reference."""
         content = self.images.pushed_to({step: str(repository) for step, repository in self.targets.items()})
-        published = self._publish(content) if self.request.artifact else None
+        published = self._publish(self.artifact, content) if self.artifact else None
         if self.request.output:
             try:
                 write_atomically(self.request.output, content)
@@ -264,11 +267,7 @@ class _Run:
             self.reporter.note(f"wrote {self.request.output}")
         return published
 
-    def _publish(self, content: str) -> str:
-        label = self.request.label or self.images.label
-        if not label:
-            raise PushError(f"{self.request.images} names no label; say which flow it is with --label //package:name.")
-        artifact = plan_artifact(self.images, label, next(iter(self.targets.values())), self.request.tags)
+    def _publish(self, artifact: Artifact, content: str) -> str:
         client, signing = self._registries.of(artifact.repository.host).client, self.request.signing
         if signing:
             done = sign_artifact(signing, artifact.repository, content.encode(), client, Marks(None))
@@ -295,6 +294,14 @@ class _Run:
         pushed = len(images & {delivery.reference for delivery in lacking})
         seconds = time.monotonic() - began
         return Summary(len(images), pushed, len(sent) + len(absent), size, len(mounted), seconds)
+
+
+def _artifact(request: Promotion, images: Images, targets: Mapping[str, Repository]) -> Artifact:
+    """Return how the new ``images.json`` is called; before anything is sent, since it comes last."""
+    label = request.label or images.label
+    if not label:
+        raise PushError(f"{request.images} names no label; say which flow it is with --label //package:name.")
+    return plan_artifact(images, label, next(iter(targets.values())), request.tags)
 
 
 def _targets(request: Promotion, images: Images) -> dict[str, Repository]:

@@ -47,8 +47,18 @@ def add_promote(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _promote(options: argparse.Namespace) -> int:
     """Do what ``options`` say."""
+    reporter = Reporter(results=not options.json)
+    with reporter.failures_as_json(options.json):
+        promoted = promote(_request(options), settings_of(options), reporter)
+    if options.json:
+        reporter.print_json(promoted.as_json())
+    return 0
+
+
+def _request(options: argparse.Namespace) -> Promotion:
+    """Return what to promote."""
     workspace = options.workspace or _workspace()
-    request = Promotion(
+    return Promotion(
         images=_images(options, workspace),
         to=options.to,
         label=options.label,
@@ -59,11 +69,6 @@ def _promote(options: argparse.Namespace) -> int:
         referrers=options.referrers,
         signing=signing_of(options, workspace or Path.cwd()),
     )
-    reporter = Reporter(results=not options.json)
-    promoted = promote(request, settings_of(options), reporter)
-    if options.json:
-        reporter.print_json(promoted.as_json())
-    return 0
 
 
 def _workspace() -> Path | None:

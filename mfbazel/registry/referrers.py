@@ -10,10 +10,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import urljoin
 
 from mfbazel.registry.client import INDEX, Client
 from mfbazel.registry.errors import Failure, Kind, RegistryError
+from mfbazel.registry.parsing import join, read_json
 from mfbazel.registry.transport import Answer
 
 _UNKNOWN = (400, 404, 405)  # what registries answer that do not know the address
@@ -39,7 +39,7 @@ def get_referrers(client: Client, path: str, digest: str) -> list[dict[str, Any]
             following = _NEXT.search(answer.headers.get("Link", ""))  # RFC 8288
             if not following:
                 return found
-            answer = about.send("GET", urljoin(answer.url, following[1]), {"Accept": INDEX})
+            answer = about.send("GET", join(answer.url, following[1]), {"Accept": INDEX})
             found += _descriptors(about.expect(answer, 200))
         raise Failure(Kind.MALFORMED, f"it lists more than {_MOST_PAGES} pages of referrers")
 
@@ -56,13 +56,13 @@ def tagged_referrers(client: Client, path: str, digest: str) -> list[dict[str, A
         RegistryError: the registry did not answer, or refused.
     """
     try:
-        content = json.loads(client.get_manifest(path, fallback_tag(digest)).data)
+        content = read_json(client.get_manifest(path, fallback_tag(digest)).data)
         return [item for item in content.get("manifests", []) if isinstance(item, dict)]
     except RegistryError as error:
         if error.problem.kind is Kind.MISSING:
             return []
         raise
-    except (ValueError, AttributeError, TypeError, RecursionError):
+    except (ValueError, AttributeError, TypeError):
         return []  # somebody's tag that is no list
 
 
@@ -91,8 +91,8 @@ def put_tagged_referrers(client: Client, path: str, digest: str, descriptors: It
 def _descriptors(answer: Answer) -> list[dict[str, Any]]:
     """Return the entries of an index."""
     try:
-        entries = json.loads(answer.body)["manifests"]
-    except (ValueError, LookupError, TypeError, RecursionError):
+        entries = read_json(answer.body)["manifests"]
+    except (ValueError, LookupError, TypeError):
         entries = None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise Failure(Kind.MALFORMED, "it lists referrers, but gives no image index")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from mfbazel.registry import Client, Descriptor, Failure, Kind, Reference, RegistryError, Subject, explain
 from mfbazel.registry.client import Manifest
 from mfbazel.registry.download import BlobSource, SourceError
+from mfbazel.registry.parsing import read_json
 from mfbazel.registry.reference import DIGEST
 
 _INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
@@ -99,8 +99,8 @@ def _platform(client: Client, reference: Reference, manifest: Manifest, platform
     parts = [_named(reference, manifest, part) for part in (content.get("config"), *_list(content, "layers"))]
     if platform is None:  # only the configuration tells it
         try:
-            platform = json.loads(client.get_blob(reference.path, parts[0][0]))
-        except (ValueError, RecursionError):
+            platform = read_json(client.get_blob(reference.path, parts[0][0]))
+        except ValueError:
             platform = {}
     told = platform if isinstance(platform, dict) else {}
     name = f"{told['os']}/{told['architecture']}" if {"os", "architecture"} <= told.keys() else ""
@@ -122,8 +122,8 @@ def _list(content: dict[str, Any], name: str) -> list[Any]:
 
 def _content(reference: Reference, manifest: Manifest) -> dict[str, Any]:
     try:
-        content = json.loads(manifest.data)
-    except (ValueError, RecursionError):
+        content = read_json(manifest.data)
+    except ValueError:
         content = None
     if not isinstance(content, dict):
         raise _malformed(reference, f"the manifest {manifest.digest} is no JSON object")
