@@ -179,7 +179,7 @@ class Engine:
             if manifest is None:
                 raise PushError(
                     f"the tag {tag} is to name {digest}, which is no manifest of {delivery.what} "
-                    f"({delivery.reference}): its images.json is of another build, or was changed. Build and push again."
+                    f"({delivery.reference}): its images.json is of another build, or changed. Build and push again."
                 )
             client.put_manifest(path, tag, manifest.data, manifest.media_type)
             return True

@@ -103,6 +103,8 @@ class Authorizer:
         self._transport = transport
         self._known: dict[Scope, _Known] = {}
         self._credentials: dict[str, Credentials | None] = {}
+        self._said: dict[str, Credentials | None] = {}  # by helpers, which may take a second each
+        self._looking = threading.Lock()
         self._locks: dict[Scope, threading.Lock] = {}
 
     def known(self, scope: Scope, deadline: Deadline) -> str | None:
@@ -152,9 +154,12 @@ class Authorizer:
         return None
 
     def _credentials_of(self, path: str, deadline: Deadline) -> Credentials | None:
-        if path not in self._credentials:
-            self._credentials[path] = find_credentials(self._transport.host, path, seconds=deadline.remaining())
-        return self._credentials[path]
+        with self._looking:
+            if path not in self._credentials:
+                self._credentials[path] = find_credentials(
+                    self._transport.host, path, seconds=deadline.remaining(), answers=self._said
+                )
+            return self._credentials[path]
 
     def _token(self, challenge: Challenge, credentials: Credentials, scope: Scope, deadline: Deadline) -> _Token:
         """Ask the token service."""

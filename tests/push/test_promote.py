@@ -353,7 +353,7 @@ def test_a_tag_of_the_record_that_names_no_image_of_it_is_an_error(tmp_path: Pat
     content = json.loads(pushed.record.read_text())
     content["steps"]["start"]["tags"] = {"prod": digest_of(b"something else")}
     (tmp_path / "changed.json").write_text(json.dumps(content))
-    with pytest.raises(PushError, match="the tag prod is to name sha256:[0-9a-f]*, which is no manifest of the image"):
+    with pytest.raises(PushError, match=r"the tag prod is to name sha256:[0-9a-f]*, which is no manifest of the image"):
         promote(f"--images={tmp_path}/changed.json", f"--to={crane.host}/prod/tagged")
 
 
