@@ -20,16 +20,19 @@ from mfbazel.push.errors import PushError
 from mfbazel.push.flow import Pushed, Settings
 from mfbazel.push.images import Images, parse_images, read_images
 from mfbazel.push.journal import Journal
+from mfbazel.push.promote_signing import check_signed, verified_source
 from mfbazel.push.promote_source import Referrer, Source
 from mfbazel.push.registries import Registries
 from mfbazel.push.report import Reporter, Summary, counted
 from mfbazel.push.repository import Repository, parse_repository, parse_tag
+from mfbazel.push.signing import sign_artifact
 from mfbazel.push.workers import Workers
 from mfbazel.registry import fetch_images, parse_reference
 from mfbazel.registry.artifact import SCHEME
 from mfbazel.registry.referrers import get_referrers, put_tagged_referrers
 from mfbazel.registry.types import registry_type
 from mfbazel.registry.upload import Outcome
+from mfbazel.sign import Marks, Signing
 from mfbazel.state import cache_dir, write_atomically
 
 _STEP = "{step}"
@@ -48,6 +51,8 @@ class Promotion:
         tags: each step's image is also tagged ``<step>-<tag>``, besides the tags that it has.
         artifact: whether the new ``images.json`` is published beside the images.
         referrers: whether signatures, SBOMs and the like are copied, too.
+        signing: who signs the new ``images.json``, and signed the one that is promoted where a registry has that;
+            ``None``: nobody.
     """
 
     images: str
@@ -58,6 +63,7 @@ class Promotion:
     tags: Sequence[str] = ()
     artifact: bool = True
     referrers: bool = True
+    signing: Signing | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ class Promoted:
         tags: tags that were set, ``repository:tag``.
         published: what ``MFBAZEL_IMAGES`` takes, when the new ``images.json`` is published.
         pushed: blobs and figures.
+        signed: how many manifests were signed: the one that carries the new ``images.json``.
     """
 
     images: dict[str, str]
@@ -77,6 +84,7 @@ class Promoted:
     tags: tuple[str, ...]
     published: str | None
     pushed: Pushed
+    signed: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Return it for programs (``docs/push.md``)."""
@@ -86,6 +94,7 @@ class Promoted:
             "referrers": list(self.referrers),
             "tags": list(self.tags),
             "published": self.published,
+            "signed": self.signed,
             "error": None,
             **figures,
         }
@@ -99,13 +108,19 @@ def promote(request: Promotion, settings: Settings, reporter: Reporter) -> Promo
             registry cannot be reached, refuses, or has other bytes. Tags and ``images.json`` are as they were then.
     """
     began = time.monotonic()
-    images = read_record(request.images, settings.insecure)
+    source = request.images
+    if request.signing and source.startswith(SCHEME):
+        source = verified_source(source, request.signing, settings.insecure)
+    images = read_record(source, settings.insecure)
     targets = _targets(request, images)
     _check_policy(request, images, targets)
     artifact = _artifact(request, images, targets) if request.artifact else None
     run = _Run(request, settings, reporter, images, targets, artifact)
     reporter.begin(", ".join(dict.fromkeys(map(str, targets.values()))), list(targets), verb="promoting")
     run.read()
+    if request.workspace:
+        made = [step for step, entry in images.content["steps"].items() if entry.get("lock")]
+        check_signed(request.workspace, run.deliveries, run.referrers, made)
     return run.send(began)
 
 
@@ -155,6 +170,7 @@ class _Run:
         self._registries = Registries(journal, settings.insecure, settings.chunk, settings.create, types)
         self._workers = Workers(settings.jobs)
         self._places: dict[tuple[str, str], str] = {}
+        self._signed = 0
         self._engine = Engine(
             self._registries, self.reporter, self._workers, {}, lambda host, digest: self._places.get((host, digest))
         )
@@ -222,7 +238,8 @@ class _Run:
             self.reporter.note(f"what refers to them: {counted(len(attached), 'manifest')}")
         pushed = Pushed((), tuple(self._engine.blobs), (), self._summary(lacking, [], began))
         self.reporter.end(pushed.summary)
-        return Promoted(results, tuple(item.reference for item in attached), tuple(tags), published, pushed)
+        referrers = tuple(item.reference for item in attached)
+        return Promoted(results, referrers, tuple(tags), published, pushed, self._signed)
 
     def _list_referrers(self) -> None:
         """Let the target list what refers to what, where it does not do that itself."""
@@ -251,7 +268,12 @@ class _Run:
         return published
 
     def _publish(self, artifact: Artifact, content: str) -> str:
-        published = publish(artifact, content, self._registries.of(artifact.repository.host).client, None)
+        client, signing = self._registries.of(artifact.repository.host).client, self.request.signing
+        if signing:
+            done = sign_artifact(signing, artifact.repository, content.encode(), client, Marks(None))
+            self._signed = done.signed
+            self.reporter.attached(done)
+        published = publish(artifact, content, client, None)
         reference = artifact.reference(published)
         self.reporter.published(reference, published)
         return reference

@@ -10,6 +10,7 @@ from mfbazel.push.options import add_sending, in_working_directory, settings_of
 from mfbazel.push.promote import Promotion, promote
 from mfbazel.push.report import Reporter
 from mfbazel.registry.artifact import SCHEME
+from mfbazel.sign.arguments import add_signer, signing_of
 from mfbazel.state import StateError, images_path, workspace_dir
 from mfbazel.usage import show_target
 
@@ -37,6 +38,7 @@ def add_promote(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument(
         "--no-referrers", dest="referrers", action="store_false", help="leave signatures, SBOMs and the like behind"
     )
+    add_signer(parser, "who signs the new images.json, and must have signed one that a registry has")
     parser.add_argument("--workspace", type=Path, help="the Bazel workspace (default: around here, if there is one)")
     add_sending(parser)
     show_target(parser, ("label", "workspace"))
@@ -65,6 +67,7 @@ def _request(options: argparse.Namespace) -> Promotion:
         tags=options.tag,
         artifact=options.artifact,
         referrers=options.referrers,
+        signing=signing_of(options, workspace or Path.cwd()),
     )
 
 

@@ -90,8 +90,7 @@ class Source:
         copied = self.image(digest, dict.fromkeys(tags, digest), f"what refers to {what}")
         manifest = copied.manifests[-1]
         content = self._content(manifest.data, manifest.digest)
-        subject_of = content.get("subject")
-        named = subject_of.get("digest") if isinstance(subject_of, dict) else None
+        named = _member(content, "subject").get("digest")
         return Referrer(copied, subject if named == subject else None, descriptor_of(manifest, content))
 
     def _referring(self, subject: str) -> dict[str, list[str]]:
@@ -159,8 +158,7 @@ def _descriptors(value: Any) -> list[Any]:
 
 def descriptor_of(manifest: ManifestContent, content: Mapping[str, Any]) -> dict[str, Any]:
     """Return the entry of a manifest in a list of referrers (distribution-spec 1.1, "Listing Referrers")."""
-    config = content.get("config")
-    kind = content.get("artifactType") or (config.get("mediaType") if isinstance(config, dict) else None)
+    kind = content.get("artifactType") or _member(content, "config").get("mediaType")
     return {
         "mediaType": manifest.media_type,
         "digest": digest_of(manifest.data),
@@ -168,3 +166,8 @@ def descriptor_of(manifest: ManifestContent, content: Mapping[str, Any]) -> dict
         **({"artifactType": kind} if kind else {}),
         **({"annotations": content["annotations"]} if content.get("annotations") else {}),
     }
+
+
+def _member(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found = content.get(name)
+    return found if isinstance(found, dict) else {}

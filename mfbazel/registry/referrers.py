@@ -69,16 +69,20 @@ def tagged_referrers(client: Client, path: str, digest: str) -> list[dict[str, A
 def put_tagged_referrers(client: Client, path: str, digest: str, descriptors: Iterable[Mapping[str, Any]]) -> bool:
     """Enter manifests that refer to ``digest`` into the list under the tag; return whether it changed.
 
+    An entry that says that one of them is of another type is replaced: nobody would find it there.
+
     The list is read once more just before: another client, a signer for one, may have written it.
 
     Raises:
         RegistryError: the registry did not answer, or refused.
     """
     listed = tagged_referrers(client, path, digest)
-    known = {entry.get("digest") for entry in listed}
-    added = [dict(descriptor) for descriptor in descriptors if descriptor["digest"] not in known]
+    known = [(entry.get("digest"), entry.get("artifactType")) for entry in listed]
+    added = [dict(entry) for entry in descriptors if (entry["digest"], entry.get("artifactType")) not in known]
     if added:
-        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [*listed, *added]}
+        replaced = {entry["digest"] for entry in added}
+        kept = [entry for entry in listed if entry.get("digest") not in replaced]
+        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [*kept, *added]}
         data = json.dumps(index, sort_keys=True, separators=(",", ":")).encode()
         client.put_manifest(path, fallback_tag(digest), data, INDEX)
     return bool(added)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.layouts import Layout
-from tests.e2e.other_workspace import BAZELRC, WORKSPACE, OtherWorkspace
+from tests.e2e.other_workspace import WORKSPACE, OtherWorkspace
 from tests.e2e.registry import Registry
 
 RUNFILES = Path(__file__).absolute().parents[2]
@@ -22,15 +22,7 @@ CRANE = RUNFILES / "rules" / "private" / "crane"
 BASE = next(RUNFILES.parent.glob("*python_base/python_base*"))
 STEPS = ("start", "prepare", "train", "evaluate", "report", "end")
 
-MODULE = """\
-module(name = "another")
-
-bazel_dep(name = "mfbazel", version = "0.1.0")
-bazel_dep(name = "rules_oci", version = "2.2.0")
-bazel_dep(name = "rules_pkg", version = "0.9.1")
-bazel_dep(name = "rules_python", version = "0.22.1")
-local_path_override(module_name = "mfbazel", path = "{workspace}")
-
+MODULE = """
 oci = use_extension("@rules_oci//oci:extensions.bzl", "oci")
 oci.pull(name = "base", image = "http://{host}/base", digest = "{digest}")
 use_repo(oci, "base")
@@ -91,31 +83,27 @@ class Workspace(OtherWorkspace):
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+def workspace(tmp_path_factory: pytest.TempPathFactory, place: OtherWorkspace) -> Iterator[Workspace]:
     """A copy of the example in a workspace whose base image is in a registry on loopback."""
     scratch = tmp_path_factory.mktemp("another")
     (scratch / "store").mkdir()
     with Registry(CRANE, scratch / "store", scratch / "registry.log") as registry:
         assert isinstance(registry, Registry)
         digest = _push_base(registry.host)
-        directory = scratch / "workspace"
+        state = {"MFBAZEL_STATE_DIR": str(scratch / "state")}
+        made = Workspace(place.directory, place.output_base, state, host=registry.host)
+        made.begin()
+        directory = made.directory
         shutil.copytree(WORKSPACE / "examples", directory / "examples")
-        shutil.copy(WORKSPACE / ".bazelversion", directory)
-        directory.joinpath("BUILD.bazel").write_text('alias(name = "push_all", actual = "@mfbazel//:push_all")\n')
-        directory.joinpath(".bazelrc").write_text(BAZELRC)
-        values = {"workspace": WORKSPACE, "host": registry.host, "digest": digest}
-        directory.joinpath("MODULE.bazel").write_text(MODULE.format(**values))
-        directory.joinpath("examples/churn/BUILD.bazel").write_text(BUILD.replace("{host}", registry.host))
+        made.write("BUILD.bazel", 'alias(name = "push_all", actual = "@mfbazel//:push_all")\n')
+        module = directory / "MODULE.bazel"
+        module.write_text(module.read_text() + MODULE.format(host=registry.host, digest=digest))
+        made.write("examples/churn/BUILD.bazel", BUILD.replace("{host}", registry.host))
         forecast = directory / "examples/forecast/BUILD.bazel"
         forecast.write_text(
             forecast.read_text().replace("//rules:defs", "@mfbazel//rules:defs").replace("@python_base", "@base")
         )
-        state = {"MFBAZEL_STATE_DIR": str(scratch / "state")}
-        made = Workspace(directory, scratch / "output_base", state, host=registry.host)
-        try:
-            yield made
-        finally:
-            made.close()
+        yield made
 
 
 def _push_base(host: str) -> str:

@@ -251,6 +251,35 @@ def test_a_source_that_has_other_bytes_is_named_and_nothing_is_tagged(
     assert Client(docker.host).head_manifest("prod/wrong", "start-v1") is None
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"mediaType": INDEX, "manifests": [None]},
+        {"mediaType": INDEX, "manifests": [{"digest": "latest"}]},
+        {"mediaType": MANIFEST, "subject": "x", "config": "x", "layers": [{}]},
+    ],
+)
+def test_what_refers_to_an_image_and_is_damaged_is_named(
+    tmp_path: Path, crane: Registry, docker: Registry, content: dict[str, Any]
+) -> None:
+    """Who may write to the source can list anything."""
+    flow = push(tmp_path, f"{docker.host}/dev/damaged")
+    data = json.dumps({"schemaVersion": 2, **content}).encode()
+    listed = [{"mediaType": content["mediaType"], "digest": digest_of(data), "size": len(data)}]
+    index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": listed}).encode()
+    with FaultyProxy(docker.host) as proxy:
+        answers = {flow.digests["start"].replace(":", "-"): index, digest_of(data): data}
+        proxy.script(
+            *(
+                Fault(Reply(200, {"Content-Type": INDEX}, answer), "GET", f"manifests/{name}", times=0)
+                for name, answer in answers.items()
+            )
+        )
+        Path("record.json").write_text(flow.record.read_text().replace(docker.host, proxy.host))
+        with pytest.raises(PushError, match=f"{digest_of(data)} names a "):
+            promote("--images=record.json", f"--to={crane.host}/prod/damaged")
+
+
 def test_the_policy_holds_for_the_target(tmp_path: Path, crane: Registry, docker: Registry) -> None:
     push(tmp_path, f"{crane.host}/dev/policy")
     Path("mfbazel.toml").write_text('[allowed]\nregistries = ["registry.example.com"]\n')
