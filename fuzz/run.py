@@ -22,7 +22,7 @@ from typing import Any
 from fuzz.session import Session, finding, instrumented, minimise
 from fuzz.targets.target import Target
 
-TARGETS = ("flow", "layout", "lock", "metadata", "names", "registry", "wheel")
+TARGETS = ("flow", "layout", "lock", "metadata", "names", "registry", "tar", "wheel")
 CORPUS = Path(__file__).resolve().parent / "corpus"
 
 

@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import NoReturn, TextIO
 
@@ -30,6 +30,8 @@ _AGAIN_SECONDS = 0.2
 
 _GRACE_SECONDS = 10.0
 """How long it has to clean up, before it is killed."""
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 def run_worker_front(main: Main, *, warm: Callable[[], None] | None = None) -> NoReturn:
@@ -79,11 +81,14 @@ def in_child(main: Main, arguments: Sequence[str]) -> tuple[int, str]:
         the exit code, and what the process and those that it started printed.
     """
     receiver, sender = os.pipe()
+    # One that came during the fork would be acted on before the child's number is known, and leave it to itself.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     child = os.fork()
     if child == 0:
-        _be_child(main, arguments, sender)
-    os.close(sender)
+        _be_child(main, arguments, sender, before)
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        os.close(sender)
         with os.fdopen(receiver, "rb", buffering=0) as stream:
             output = _read(stream).decode(errors="replace")
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -108,27 +113,29 @@ def _read(stream: io.FileIO) -> bytes:
 
 
 def _end(child: int) -> None:
-    """Tell a process to end until it has done so.
+    """Tell a process to end until it has done so; it may have ended, and been waited for, before.
 
     Once is not enough: Python notes a signal and acts on it between two of its instructions, so that one which comes
     just before a read from a pipe begins is acted on when the read ends, or when the next signal interrupts it.
     """
     deadline = time.monotonic() + _GRACE_SECONDS
-    while time.monotonic() < deadline:
-        os.kill(child, signal.SIGTERM)
-        again = min(time.monotonic() + _AGAIN_SECONDS, deadline)
-        while time.monotonic() < again:
-            if os.waitpid(child, os.WNOHANG)[0]:
-                return
-            time.sleep(0.005)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        while time.monotonic() < deadline:
+            os.kill(child, signal.SIGTERM)
+            again = min(time.monotonic() + _AGAIN_SECONDS, deadline)
+            while time.monotonic() < again:
+                if os.waitpid(child, os.WNOHANG)[0]:
+                    return
+                time.sleep(0.005)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
-def _be_child(main: Main, arguments: Sequence[str], sender: int) -> NoReturn:
-    """Run the front with its output going to ``sender``, and end this process."""
+def _be_child(main: Main, arguments: Sequence[str], sender: int, mask: Iterable[int]) -> NoReturn:
+    """Run the front with its output going to ``sender`` and the signals of ``mask`` blocked, and end this process."""
     code = 1
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(sender, 1)
         os.dup2(sender, 2)

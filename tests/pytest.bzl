@@ -14,6 +14,8 @@ def pytest_test(name, srcs = None, deps = [], data = [], environment = "test", *
         **kwargs: passed on to py_test.
     """
     srcs = srcs or [name + ".py"]
+    if kwargs.get("size") == "small" and not kwargs.get("timeout"):
+        kwargs["timeout"] = "moderate"  # a minute is not enough for the same work on a machine that is busy
     py_test(
         name = name,
         srcs = srcs + ["//tools/python:pytest_main.py"],

@@ -101,6 +101,7 @@ def seeds() -> list[bytes]:
     policy = 'contact = "x"\n[allowed]\nlicences = ["MIT"]\npackages = ["a>=1"]\n[refused]\nbases = ["sha256:0"]\n'
     return [
         b"\0" + text.encode(),
+        b"\0" + text.replace('"train.txt"', '"/proc/self/status"').encode(),
         b"\3" + text.encode(),
         f"\1a==1 \\\n    --hash=sha256:{_SHA}\n    # via b\nb[x]==2 ; python_version < '4'\n".encode(),
         b"\2" + policy.encode(),

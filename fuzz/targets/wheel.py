@@ -23,6 +23,7 @@ from mfbazel.layer.tar import blocks
 from mfbazel.layer.wheel import Wheel
 from mfbazel.wheel.archive import DAMAGED, UnsafeWheelError
 from mfbazel.wheel.limits import Limits
+from mfbazel.wheel.paths import of_metadata
 from mfbazel.wheel.unpack import unpack
 
 NAME = "demo-1.0-py3-none-any.whl"
@@ -59,6 +60,8 @@ _NAMES = [
     f"{_INFO}/entry_points.txt",
     f"{_INFO}/RECORD.jws",
     "other-1.0.dist-info/RECORD",
+    "other-1.0.egg-info/PKG-INFO",
+    "demo-1.0.data/purelib/other-1.0.dist-info/METADATA",
 ]
 _TEXTS = [
     b"",
@@ -106,6 +109,8 @@ def _check(tar: bytes) -> None:
             expect(member.mode in (0o644, 0o755), f"{member.name!r} has the mode {member.mode:o}")
             expect((member.uid, member.gid) == (0, 0), f"{member.name!r} is not root's")
             expect(not parts[-1].startswith(".wh."), f"{member.name!r} is a whiteout")
+            top = member.name.removeprefix(f"{_SCHEME.site_packages}/").partition("/")[0]
+            expect(not of_metadata(top) or top == _INFO, f"metadata of another distribution: {member.name!r}")
             expect(member.name not in seen, f"{member.name!r} is there twice")
             expect(member.name == "opt" or member.name.rpartition("/")[0] in seen, f"{member.name!r} before its parent")
             seen.add(member.name)

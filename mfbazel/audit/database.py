@@ -121,7 +121,7 @@ def _of_zip(path: Path) -> Iterator[tuple[str, Any]]:
                 raise AuditError(f"{path}: no {' or '.join(_SUFFIXES)} file is in this archive of advisories")
             for info in entries:
                 yield from _of_text(archive.read(info), f"{path}!{info.filename}", Path(info.filename).suffix)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # the last: encrypted, or unknown methods
         raise AuditError(f"{path}: the archive of advisories is damaged: {error}. Get it again.") from error
 
 
@@ -132,7 +132,7 @@ def _of_text(content: bytes, place: str, suffix: str) -> Iterator[tuple[str, Any
         return
     try:
         value = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":
             yield from _of_lines(content, place)
             return
@@ -150,11 +150,11 @@ def _of_lines(content: bytes, place: str) -> Iterator[tuple[str, Any]]:
         if line.strip():
             try:
                 yield f"{place}:{number}", json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise _not_json(error, place, number) from error
 
 
-def _not_json(error: ValueError, place: str, line: int | None = None) -> AuditError:
+def _not_json(error: ValueError | RecursionError, place: str, line: int | None = None) -> AuditError:
     if isinstance(error, json.JSONDecodeError):
         return AuditError(f"{place}:{line or error.lineno}:{error.colno}: the advisories are not JSON: {error.msg}")
     return AuditError(f"{place}{f':{line}' if line else ''}: the advisories are not JSON: {error}")

@@ -50,7 +50,7 @@ def read_descriptor(path: Path) -> Descriptor:
     """
     try:
         fields: Any = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LayerError(f"cannot read the layer descriptor {path}: {error}") from error
     if not isinstance(fields, dict):
         raise LayerError(f"{path} is not a layer descriptor: a JSON object is expected")

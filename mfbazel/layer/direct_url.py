@@ -26,7 +26,7 @@ def direct_url(wheel: str, text: str) -> bytes:
     """
     try:
         fields: Any = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LayerError(f"direct_url.json of {wheel} is not JSON: {error}") from error
     why = _wrong(fields)
     if why:
@@ -40,9 +40,13 @@ def _wrong(fields: Any) -> str | None:
     info = fields.get("vcs_info")
     if not isinstance(info, dict) or not all(isinstance(info.get(key), str) for key in ("vcs", "commit_id")):
         return "vcs_info with vcs and commit_id is expected"
-    url = urlsplit(fields["url"])
-    if url.password is not None:
-        return "its url has a password, which everybody who has the image could read"
+    try:
+        url = urlsplit(fields["url"])
+    except ValueError as error:
+        return f"its url is none: {error}"
+    # The user of ssh is no secret; that of https may be a token.
+    if url.password is not None or ("@" in url.netloc and url.scheme.removeprefix("git+") in ("http", "https")):
+        return "its url has a password or token, which everybody who has the image could read"
     if url.scheme in ("", "file"):
         return f"{fields['url']} is a place of one machine"
     return None

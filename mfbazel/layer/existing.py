@@ -235,6 +235,6 @@ def _inside(path: Path, member: tarfile.TarInfo) -> str:
         # The size that it claims may be any, and have no bytes.
         raise LayerError(
             f"{path}: {member.name!r} is a sparse file, which not every program that unpacks layers understands (OCI "
-            "image specification, \"Sparse files\"). Make the tar without them, with GNU tar without --sparse."
+            'image specification, "Sparse files"). Make the tar without them, with GNU tar without --sparse.'
         )
     return _normal(member.name)

@@ -202,8 +202,8 @@ class _Installation:
         top = path.removeprefix(f"{self._scheme.site_packages}/").partition("/")[0]
         if of_metadata(top) and top != metadata:
             raise LayerError(
-                f"{self._wheel.path}: {member.info.filename} would be installed as metadata of a distribution, /{path}; "
-                f"that of {self._wheel.label} is in {self._wheel.dist_info}. {self._wheel.advice}"
+                f"{self._wheel.path}: {member.info.filename} would be installed as metadata of a distribution, "
+                f"/{path}; that of {self._wheel.label} is in {self._wheel.dist_info}. {self._wheel.advice}"
             )
         self._put(path, member, member.recorded, 0o755 if member.executable else 0o644)
 

@@ -194,16 +194,23 @@ def read(directory: Path, command: str) -> Lock | None:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LockError(f"{path}: cannot read the lock: {error}. Delete it and run `{command}`.") from error
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         schema = document.get("schema") if isinstance(document, dict) else None
         raise LockError(f"{path}: schema {schema} is not {SCHEMA}, the one this version reads. Run `{command}`.")
     try:
-        names = [environment["file"] for environment in document["environments"].values()]
+        names = [_plain(environment["file"]) for environment in document["environments"].values()]
         return Lock(document, {name: _text(directory / name) for name in names if (directory / name).is_file()})
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise LockError(f"{path}: not a lock: {error!r}. Delete it and run `{command}`.") from error
+
+
+def _plain(name: str) -> str:
+    """Return ``name`` after checking that it names a file of the directory itself."""
+    if Path(name).name != name:
+        raise ValueError(f"the file {name!r} is not in the lock directory")
+    return name
 
 
 def _text(path: Path) -> str:

@@ -19,8 +19,8 @@ from mfbazel.wheel.limits import SETTING, Limits
 from mfbazel.wheel.paths import Folded, folded, unsafe
 
 _LOCAL = struct.Struct("<4s2xHH4xLLLHH")
-"""Of a local file header (APPNOTE.TXT, 4.3.7): signature, flags, method, CRC-32, sizes (compressed, and not), lengths of
-the name and the extra field."""
+"""Of a local file header (APPNOTE.TXT, 4.3.7): signature, flags, method, CRC-32, sizes (compressed, and not), lengths
+of the name and the extra field."""
 
 _CENTRAL = struct.Struct("<4s24xHHH12x")
 """Of an entry of the central directory (4.3.12): signature, lengths of the name, the extra field and the comment."""
@@ -198,7 +198,11 @@ def _check_end(archive: zipfile.ZipFile, file: BinaryIO, listed: list[zipfile.Zi
             "Download it again."
         )
     lengths = [at - archive.start_dir, at - archive.start_dir - _LONG_END, _LONG]
-    if start not in (archive.start_dir, _LONG) or length not in lengths or _locator(file, at) not in (None, at - _LONG_END):
+    if (
+        start not in (archive.start_dir, _LONG)
+        or length not in lengths
+        or _locator(file, at) not in (None, at - _LONG_END)
+    ):
         at_first = min((info.header_offset for info in listed), default=0)
         raise UnsafeWheelError(
             "there is something before the archive's first entry. Download it again."

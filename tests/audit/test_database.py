@@ -172,6 +172,26 @@ def test_a_damaged_archive_is_said_to_be_one(tmp_path: Path) -> None:
         read_database([path], {"alpha"})
 
 
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+def test_advisories_that_nest_without_end_are_not_json(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"all{suffix}"
+    path.write_text("[" * 200_000)
+    with pytest.raises(AuditError, match="the advisories are not JSON"):
+        read_database([path], {"alpha"})
+
+
+def test_advisories_that_are_encrypted_are_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "all.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.json", "{}")
+    data = bytearray(path.read_bytes())
+    for place in (6, data.index(b"PK\1\2") + 8):
+        data[place] |= 1
+    path.write_bytes(data)
+    with pytest.raises(AuditError, match="the archive of advisories is damaged: .*encrypted"):
+        read_database([path], {"alpha"})
+
+
 def test_the_whole_export_of_pypi_is_read_within_seconds(tmp_path: Path) -> None:
     events = [{"introduced": "0"}, {"fixed": "7.3"}]
     versions = [f"{major}.{minor}" for major in range(8) for minor in range(8)]

@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 import zstandard
 
+from fuzz.limit import limited
 from mfbazel.audit import cli
 from mfbazel.audit.errors import AuditError
 from mfbazel.audit.images import audit_layers, takes
 from mfbazel.audit.layer import LayerContent, read_layer
 from mfbazel.audit.secrets import secrets
 from mfbazel.container.bazel import BuiltImages
-from fuzz.limit import limited
+from mfbazel.errors import MfbazelError
 
 SITE = "opt/venv/lib/python3.14/site-packages"
 KEY = b"-----BEGIN RSA PRIVATE KEY-----\n" + base64.b64encode(bytes(range(100))) + b"\n-----END RSA PRIVATE KEY-----\n"
@@ -195,7 +196,9 @@ def test_an_image_that_says_nonsense_is_not_whole(tmp_path: Path, size: str) -> 
     digest = json.loads(index)["manifests"][0]["digest"]
     manifest = (layout / "blobs/sha256" / digest.partition(":")[2]).read_text()
     layer = json.loads(manifest)["layers"][0]
-    changed = manifest.replace(json.dumps(layer), json.dumps(layer).replace(f'"size": {layer["size"]}', f'"size": {size}'))
+    changed = manifest.replace(
+        json.dumps(layer), json.dumps(layer).replace(f'"size": {layer["size"]}', f'"size": {size}')
+    )
     name = hashlib.sha256(changed.encode()).hexdigest()
     (layout / "blobs/sha256" / name).write_text(changed)
     (layout / "index.json").write_text(index.replace(digest, f"sha256:{name}"))
@@ -372,6 +375,22 @@ def test_files_that_somebody_looked_at_do_not_count(workspace: Path, capsys: pyt
     )
     assert run("--image", f"train={layout}") == 0
     assert "exempt by '/srv/app': /srv/app/.netrc" in capsys.readouterr().out
+
+
+def test_a_lock_that_nests_without_end_is_an_error_for_the_user(workspace: Path) -> None:
+    workspace.joinpath("demo.lock/flow.json").write_text("[" * 200_000)
+    with pytest.raises(MfbazelError, match=r"flow\.json"):
+        run()
+
+
+@pytest.mark.parametrize("file", ["/etc/passwd", "../other.txt", "no text.txt"])
+def test_a_lock_reads_no_file_but_texts_of_its_own_directory(workspace: Path, file: str) -> None:
+    workspace.joinpath("other.txt").write_text("a==1\n")
+    workspace.joinpath("demo.lock/no text.txt").write_bytes(b"\xff\xfe")
+    lock = workspace.joinpath("demo.lock/flow.json")
+    lock.write_text(lock.read_text().replace('"train.txt"', json.dumps(file)))
+    with pytest.raises(MfbazelError, match=r"flow\.json: not a lock: .*Delete it and run"):
+        run()
 
 
 def test_layers_are_built_only_when_they_are_asked_for(

@@ -96,7 +96,7 @@ def two_names(directory: Path) -> Path:
 
 
 def local(directory: Path, at: int, value: bytes, *, stored: bool = False) -> Path:
-    """Return a wheel whose first local header says ``value`` ``at`` a place where the central directory says another."""
+    """Return a wheel whose first local header says ``value`` ``at`` a place where the central directory differs."""
     if stored:
         line = record_line("demo/stored.txt", b"text")
 

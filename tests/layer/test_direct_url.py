@@ -44,6 +44,8 @@ def test_origin_that_a_wheel_claims_itself_is_left_out(tmp_path: Path) -> None:
     [
         ({**ORIGIN, "url": "file:///home/me/demo"}, "file:///home/me/demo is a place of one machine"),
         ({**ORIGIN, "url": "https://me:secret@git.example.com/demo"}, "its url has a password"),
+        ({**ORIGIN, "url": "https://ghp_secret@git.example.com/demo"}, "its url has a password or token"),
+        ({**ORIGIN, "url": "https://["}, "its url is none"),
         ({"url": "https://git.example.com/demo"}, "vcs_info with vcs and commit_id is expected"),
         ([], "an object with a url is expected"),
     ],
@@ -54,6 +56,18 @@ def test_origin_that_must_not_be_installed_is_refused(tmp_path: Path, origin: ob
         layer(tmp_path, wheel, options=option(wheel, origin))
     assert wheel.name in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_the_user_of_ssh_is_no_secret(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path)
+    origin = {**ORIGIN, "url": "ssh://git@git.example.com/demo"}
+    assert json.loads(unpacked(layer(tmp_path, wheel, options=option(wheel, origin)))[FILE]) == origin
+
+
+def test_origin_that_nests_without_end_is_refused(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path)
+    with pytest.raises(LayerError, match="is not JSON"):
+        layer(tmp_path, wheel, options=("--direct-url", f"{wheel.name}={'[' * 200_000}"))
 
 
 def test_origin_of_no_wheel_is_refused(tmp_path: Path) -> None:

@@ -258,6 +258,24 @@ def test_a_wheel_brings_no_metadata_as_data(tmp_path: Path, name: str) -> None:
         layer(tmp_path, wheel)
 
 
+TAKEN = {
+    "script": {"entry_points": "[console_scripts]\npython = demo:main\n"},
+    "script in advance": {"files": {"demo-1.0.data/scripts/python3.14": b"#!/bin/sh\n"}},
+    "configuration": {"files": {"demo-1.0.data/data/pyvenv.cfg": b"home = /tmp\n"}},
+    "directory of a link": {"files": {"demo-1.0.data/data/bin/python/x": b""}},
+    "link": {"files": {"demo-1.0.data/data/lib64": b""}},
+}
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_a_wheel_takes_no_file_of_the_environment_itself(tmp_path: Path, case: str) -> None:
+    outputs = ["--blob", f"{tmp_path}/v", "--descriptor", f"{tmp_path}/v.json", "--files", f"{tmp_path}/v.tsv"]
+    main(["venv", "--python", "3.14", "--interpreter", "/usr/bin/python3.14", *outputs])
+    made = layer(tmp_path, make_wheel(tmp_path, **TAKEN[case]))  # type: ignore[arg-type]
+    with pytest.raises(LayerError, match=r"(mfbazel-venv and demo==1\.0|demo==1\.0 and mfbazel-venv) both install"):
+        main(["clashes", str(tmp_path / "v.tsv"), str(made / "l.tsv")])
+
+
 ESCAPE = "\x1b]0;owned\x07\x1b[2J"
 SAYS_MORE_THAN_TEXT: dict[str, Callable[[Path], Path]] = {
     "RECORD": lambda at: make_wheel(at, record=lambda text: text + record_line(f"demo/{ESCAPE}", b"")),
@@ -273,7 +291,9 @@ def test_what_a_wheel_holds_is_written_out_where_an_error_shows_it(
     wheel = SAYS_MORE_THAN_TEXT[case](tmp_path)
 
     def front() -> int:
-        return main(["wheels", "--python", "3.14", "--blob", f"{tmp_path}/l", "--descriptor", f"{tmp_path}/d", str(wheel)])
+        return main(
+            ["wheels", "--python", "3.14", "--blob", f"{tmp_path}/l", "--descriptor", f"{tmp_path}/d", str(wheel)]
+        )
 
     with pytest.raises(SystemExit):
         run_front(front)

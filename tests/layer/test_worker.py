@@ -126,12 +126,67 @@ def test_a_worker_that_is_ended_leaves_no_part_of_a_layer_behind(tmp_path: Path,
         assert not list(out.iterdir())
 
 
+def interrupted(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_signal_that_comes_while_the_process_of_a_layer_is_begun_ends_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    children: list[int] = []
+    fork = os.fork
+
+    def during() -> int:
+        if child := fork():
+            children.append(child)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return child
+
+    def front(_: Sequence[str] | None) -> int:
+        time.sleep(60)
+        return 0
+
+    monkeypatch.setattr(os, "fork", during)
+    before = signal.signal(signal.SIGTERM, interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_child(front)
+        with pytest.raises(ChildProcessError):
+            os.waitpid(children[0], os.WNOHANG)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_the_process_of_a_layer_hears_signals() -> None:
+    def front(_: Sequence[str] | None) -> int:
+        return len(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+    assert run_child(front)["exitCode"] == 0
+
+
+def test_a_signal_that_comes_when_the_process_of_a_layer_has_ended_is_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waitpid = os.waitpid
+
+    def after(child: int, options: int) -> tuple[int, int]:
+        waitpid(child, options)
+        monkeypatch.setattr(os, "waitpid", waitpid)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "waitpid", after)
+    with pytest.raises(KeyboardInterrupt):
+        run_child(lambda _: 0)
+
+
 def test_the_process_of_a_layer_that_does_not_end_when_told_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def front(_: Sequence[str] | None) -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        (tmp_path / "process").write_text(str(os.getpid()))
+        (tmp_path / "beside").write_text(str(os.getpid()))
+        (tmp_path / "beside").rename(tmp_path / "process")
         signal.pause()
         return 0
 

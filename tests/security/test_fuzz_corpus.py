@@ -12,7 +12,7 @@ from fuzz.session import finding
 from fuzz.targets.target import Target
 
 CORPUS = Path(__file__).absolute().parents[2] / "fuzz" / "corpus"
-TARGETS = ("layout", "lock", "metadata", "names", "registry", "wheel")
+TARGETS = ("layout", "lock", "metadata", "names", "registry", "tar", "wheel")
 CHANGES = 40
 """Random changes of each seed: a session of fuzzing in a second or two."""
 
