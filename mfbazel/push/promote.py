@@ -12,15 +12,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mfbazel.policy import check_registry, parse_rules, refuse, workspace_registries, workspace_rules
+from mfbazel.policy import (
+    Rules,
+    SigningRules,
+    check_registry,
+    check_signing,
+    parse_rules,
+    parse_signing,
+    refuse,
+    workspace_registries,
+    workspace_rules,
+    workspace_signing,
+)
+from mfbazel.policy.signing import KINDS
 from mfbazel.push.artifact import plan_artifact, publish
 from mfbazel.push.delivery import Content, Delivery
 from mfbazel.push.engine import Engine
 from mfbazel.push.errors import PushError
 from mfbazel.push.flow import Pushed, Settings
-from mfbazel.push.images import Images, parse_images, read_images
+from mfbazel.push.images import Images, Signed, parse_images, read_images
 from mfbazel.push.journal import Journal
-from mfbazel.push.promote_source import Referrer, Source
+from mfbazel.push.promote_source import Referrer, Source, travelling
 from mfbazel.push.registries import Registries
 from mfbazel.push.report import Reporter, Summary, counted
 from mfbazel.push.repository import Repository, parse_repository, parse_tag
@@ -104,6 +116,7 @@ def promote(request: Promotion, settings: Settings, reporter: Reporter) -> Promo
     run = _Run(request, settings, reporter, images, targets)
     reporter.begin(", ".join(dict.fromkeys(map(str, targets.values()))), list(targets), verb="promoting")
     run.read()
+    _check_signing(request, images, targets, run.signed)
     return run.send(began)
 
 
@@ -142,6 +155,7 @@ class _Run:
     targets: Mapping[str, Repository]
     deliveries: dict[str, Delivery] = field(default_factory=dict)
     referrers: dict[Repository, list[Referrer]] = field(default_factory=dict)
+    signed: dict[str, Signed] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -169,6 +183,7 @@ class _Run:
                 raise error
             assert delivery
             self.deliveries[step], found = delivery
+            self.signed[step] = travelling(self.images.signed(step), self.deliveries[step], found)
             known = self.referrers.setdefault(self.targets[step], [])
             seen = {item.delivery.digest for item in known}
             known += [item for item in found if item.delivery.digest not in seen]
@@ -235,7 +250,8 @@ class _Run:
 
     def _finish(self) -> str | None:
         """Publish and write the new ``images.json``; return its reference."""
-        content = self.images.pushed_to({step: str(repository) for step, repository in self.targets.items()})
+        repositories = {step: str(repository) for step, repository in self.targets.items()}
+        content = self.images.pushed_to(repositories, self.signed)
         published = self._publish(content) if self.request.artifact else None
         if self.request.output:
             try:
@@ -282,15 +298,28 @@ def _targets(request: Promotion, images: Images) -> dict[str, Repository]:
 
 def _check_policy(request: Promotion, images: Images, targets: Mapping[str, Repository]) -> None:
     """Refuse a registry that the workspace's policy, or that of the record, does not allow."""
-    for rules in _rules(request, images):
+    for rules, _ in _policies(request, images):
         named = dict.fromkeys(map(str, targets.values()))
         found = [item for repository in named for item in check_registry(rules, "the repository", repository)]
         refuse(rules, "registries", found)
 
 
-def _rules(request: Promotion, images: Images) -> Iterator[Any]:
+def _check_signing(
+    request: Promotion, images: Images, targets: Mapping[str, Repository], signed: Mapping[str, Signed]
+) -> None:
+    """Refuse images that would not be signed in the target as one of the policies wants them there."""
+    for rules, signing in _policies(request, images):
+        found = []
+        for step, target in targets.items():
+            kinds = signed[step].attached if images.content["steps"][step].get("lock") else KINDS
+            found += check_signing(signing, f"the image of the step {step!r}", str(target), signed[step].signer, kinds)
+        otherwise = "Push them so, and promote them with what refers to them"
+        refuse(rules, "images that would be promoted", found, otherwise)
+
+
+def _policies(request: Promotion, images: Images) -> Iterator[tuple[Rules, SigningRules]]:
     if request.workspace:
-        yield workspace_rules(request.workspace)
+        yield workspace_rules(request.workspace), workspace_signing(request.workspace)
     recorded = images.content.get("policy")
     if isinstance(recorded, dict):
-        yield parse_rules(recorded)
+        yield parse_rules(recorded), parse_signing(recorded)

@@ -9,12 +9,14 @@ from typing import Any
 
 from mfbazel.push.delivery import Content, Delivery, ManifestContent
 from mfbazel.push.errors import PushError
+from mfbazel.push.images import Signed
 from mfbazel.push.repository import Repository
 from mfbazel.registry import Client
 from mfbazel.registry.client import INDEX, digest_of
 from mfbazel.registry.download import BlobSource
 from mfbazel.registry.reference import DIGEST
 from mfbazel.registry.referrers import fallback_tag, get_referrers, tagged_referrers
+from mfbazel.sign.documents import KINDS
 
 COSIGN_SUFFIXES = (".sig", ".att", ".sbom")
 """What cosign appends to ``sha256-<hex>`` for its tags."""
@@ -140,6 +142,27 @@ class Source:
             source = BlobSource(self.client, self.repository.path, digest, size)
             self._contents[digest] = Content(digest, size, source.open, self.repository.by_digest(digest))
         return self._contents[digest]
+
+
+def travelling(said: Signed, delivery: Delivery, referrers: Iterable[Referrer]) -> Signed:
+    """Return how much of what a push recorded of an image goes with it.
+
+    Args:
+        said: by the push.
+        delivery: the image.
+        referrers: what is copied with it.
+    """
+    digests = [manifest.digest for manifest in delivery.manifests]
+    documents, signed = set(), False
+    for item in referrers:
+        kind = item.descriptor.get("artifactType")
+        if kind in KINDS.values():
+            documents |= {kind} if item.subject in digests else set()
+        elif item.subject == delivery.digest or f"{fallback_tag(delivery.digest)}.sig" in item.delivery.tags:
+            signed = True
+    return Signed(
+        said.signer if signed else None, tuple(kind for kind in said.attached if KINDS.get(kind) in documents)
+    )
 
 
 def descriptor_of(manifest: ManifestContent, content: Mapping[str, Any]) -> dict[str, Any]:

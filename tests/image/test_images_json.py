@@ -218,8 +218,12 @@ def test_a_repository_that_the_policy_does_not_allow_is_refused(tmp_path: Path) 
     assert "the repository other.example.com/ml/start: not in [allowed] registries of mfbazel.toml" in str(caught.value)
 
 
-def test_what_the_policy_says_of_registries_travels_with_images_json(tmp_path: Path) -> None:
+def test_what_the_policy_says_of_registries_and_signatures_travels_with_images_json(tmp_path: Path) -> None:
     rules = policy(tmp_path, '[allowed]\nregistries = ["registry.example.com/ml"]\npackages = ["numpy"]\n')
     found = two_steps(tmp_path, "--policy", rules, "--repository", "registry.example.com/ml/churn")
     assert found["policy"] == {"allowed": {"registries": ["registry.example.com/ml"]}}
-    assert "policy" not in two_steps(tmp_path, "--policy", policy(tmp_path, "[lock]\n"))
+    assert "policy" not in two_steps(tmp_path, "--policy", policy(tmp_path, 'contact = "#ml"\n[lock]\n'))
+    signing = '[signing]\nrequired = ["registry.example.com/prod"]\nsigners = ["cosign"]\n'
+    found = two_steps(tmp_path, "--policy", policy(tmp_path, f'contact = "#ml"\n{signing}'))
+    required = {"required": ["registry.example.com/prod"], "signers": ["cosign"]}
+    assert found["policy"] == {"signing": required, "contact": "#ml"}

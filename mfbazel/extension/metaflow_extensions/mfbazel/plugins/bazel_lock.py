@@ -68,6 +68,10 @@ class StepImage:
     """Hash of the packages of the image; None where it is not made from the lock."""
     layers: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Digests by platform, from the bottom to the top."""
+    signed_by: str | None = None
+    """Name of the signer that signed it when it was pushed; None for nobody."""
+    attached: Sequence[str] = ()
+    """Kinds of the documents that the push attached to it."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class Images:
     flow: str
     steps: Mapping[str, StepImage]
     policy: Mapping[str, Any] = field(default_factory=dict)
-    """What the policy of the workspace that built them says of registries; empty where it says nothing."""
+    """What the policy of the workspace that built them says of registries and signing; empty where it says nothing."""
 
 
 def target(environ: Mapping[str, str] | None = None) -> str:
@@ -168,6 +172,8 @@ def _step_image(step: Mapping[str, Any]) -> StepImage:
         digest=step.get("digest"),
         lock=step.get("lock"),
         layers=step.get("layers") or {},
+        signed_by=step.get("signed_by"),
+        attached=step.get("attached") or (),
     )
 
 
