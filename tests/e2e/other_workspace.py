@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -48,7 +49,9 @@ class OtherWorkspace:
         path.write_text(text, encoding="utf-8")
 
     def begin(self) -> None:
-        """Make the files that every workspace which uses mfbazel has."""
+        """Remove what another test made, and make the files that every workspace which uses mfbazel has."""
+        if self.directory.exists():
+            shutil.rmtree(self.directory)
         self.write("MODULE.bazel", _MODULE.format(workspace=WORKSPACE))
         self.write(".bazelversion", (WORKSPACE / ".bazelversion").read_text(encoding="utf-8"))
         self.write(".bazelrc", BAZELRC)

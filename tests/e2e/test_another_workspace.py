@@ -15,7 +15,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from tests.e2e.layouts import Layout
-from tests.e2e.other_workspace import BAZELRC, WORKSPACE, OtherWorkspace
+from tests.e2e.other_workspace import WORKSPACE, OtherWorkspace
 from tests.e2e.registry import Registry
 from tests.extension.aws import batch_queue, job_definitions, s3, simulated_aws, submitted_images
 from tests.push.faulty_proxy import Fault, FaultyProxy, Reply
@@ -25,15 +25,7 @@ CRANE = RUNFILES / "rules" / "private" / "crane"
 BASE = next(RUNFILES.parent.glob("*python_base/python_base*"))
 STEPS = ("start", "prepare", "train", "evaluate", "report", "end")
 
-MODULE = """\
-module(name = "another")
-
-bazel_dep(name = "mfbazel", version = "0.1.0")
-bazel_dep(name = "rules_oci", version = "2.2.0")
-bazel_dep(name = "rules_pkg", version = "0.9.1")
-bazel_dep(name = "rules_python", version = "0.22.1")
-local_path_override(module_name = "mfbazel", path = "{workspace}")
-
+MODULE = """
 oci = use_extension("@rules_oci//oci:extensions.bzl", "oci")
 oci.pull(name = "base", image = "http://{host}/base", digest = "{digest}")
 use_repo(oci, "base")
@@ -95,32 +87,28 @@ class Workspace(OtherWorkspace):
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+def workspace(tmp_path_factory: pytest.TempPathFactory, place: OtherWorkspace) -> Iterator[Workspace]:
     """A copy of the example in a workspace whose base image is in a registry on loopback."""
     scratch = tmp_path_factory.mktemp("another")
     (scratch / "store").mkdir()
     registry = Registry(CRANE, scratch / "store", scratch / "registry.log")
     with registry, FaultyProxy(registry.host) as proxy:
         digest = _push_base(registry.host)
-        directory = scratch / "workspace"
+        state = {"MFBAZEL_STATE_DIR": str(scratch / "state")}
+        made = Workspace(place.directory, place.output_base, state, host=registry.host, proxy=proxy)
+        made.begin()
+        directory = made.directory
         shutil.copytree(WORKSPACE / "examples", directory / "examples")
-        shutil.copy(WORKSPACE / ".bazelversion", directory)
-        directory.joinpath("BUILD.bazel").write_text('alias(name = "push_all", actual = "@mfbazel//:push_all")\n')
-        directory.joinpath(".bazelrc").write_text(BAZELRC)
-        values = {"workspace": WORKSPACE, "host": registry.host, "digest": digest}
-        directory.joinpath("MODULE.bazel").write_text(MODULE.format(**values))
+        made.write("BUILD.bazel", 'alias(name = "push_all", actual = "@mfbazel//:push_all")\n')
+        module = directory / "MODULE.bazel"
+        module.write_text(module.read_text() + MODULE.format(host=registry.host, digest=digest))
         build = BUILD.replace("{host}", registry.host).replace("{proxy}", proxy.host)
-        directory.joinpath("examples/churn/BUILD.bazel").write_text(build)
+        made.write("examples/churn/BUILD.bazel", build)
         forecast = directory / "examples/forecast/BUILD.bazel"
         forecast.write_text(
             forecast.read_text().replace("//rules:defs", "@mfbazel//rules:defs").replace("@python_base", "@base")
         )
-        state = {"MFBAZEL_STATE_DIR": str(scratch / "state")}
-        made = Workspace(directory, scratch / "output_base", state, host=registry.host, proxy=proxy)
-        try:
-            yield made
-        finally:
-            made.close()
+        yield made
 
 
 def _push_base(host: str) -> str:

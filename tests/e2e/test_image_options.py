@@ -218,7 +218,7 @@ def crane(*arguments: str | Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shop(tmp_path_factory: pytest.TempPathFactory, place: OtherWorkspace) -> Iterator[Shop]:
     """The workspace, locked and built."""
     scratch = tmp_path_factory.mktemp("shop")
     for name in ("metaflow", "packaging", "boto3", "requests"):
@@ -238,14 +238,11 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     (scratch / "store").mkdir()
     with Registry(CRANE, scratch / "store", scratch / "registry.log") as registry:
         assert isinstance(registry, Registry)
-        made = Shop(scratch / "workspace", scratch / "output_base", variables, host=registry.host)
+        made = Shop(place.directory, place.output_base, variables, host=registry.host)
         _write(made)
-        try:
-            made.built("run", "//:shop.lock")
-            made.built("build", *NATIVE, "--output_groups=+tarball", "//:shop.images", "//use:all")
-            yield made
-        finally:
-            made.close()
+        made.built("run", "//:shop.lock")
+        made.built("build", *NATIVE, "--output_groups=+tarball", "//:shop.images", "//use:all")
+        yield made
 
 
 def _write(shop: Shop) -> None:

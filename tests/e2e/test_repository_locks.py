@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,9 +67,8 @@ def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory, wheelhouse: Path) -> Iterator[OtherWorkspace]:
+def workspace(place: OtherWorkspace, wheelhouse: Path) -> OtherWorkspace:
     """Three flows in two packages: plain, with generated code, with a Config."""
-    scratch = tmp_path_factory.mktemp("another")
     # For pip and uv when they lock; mfbazel's own packages are in the cache of wheels, since this test runs on them.
     index = {
         **{name: "" for name in os.environ if name.startswith(("PIP_", "UV_"))},
@@ -78,7 +77,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, wheelhouse: Path) -> Ite
         "PIP_NO_INDEX": "1",
         "UV_NO_CONFIG": "1",
     }
-    made = OtherWorkspace(scratch / "workspace", scratch / "output_base", index)
+    made = replace(place, variables=index)
     made.begin()
     made.write(
         "BUILD.bazel",
@@ -98,10 +97,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, wheelhouse: Path) -> Ite
         more='configs = {"settings": "settings.json"},',
     )
     made.write("reports/settings.json", '{"packages": {"beta": "1.0"}}')
-    try:
-        yield made
-    finally:
-        made.close()
+    return made
 
 
 def add(
