@@ -114,6 +114,7 @@ def build_images(
             "platforms": sorted(image.platform for image in step.platforms),
             "layers": {image.platform: _layers(image) for image in step.platforms},
             **({"lock": step.lock} if step.lock else {}),
+            **({"includes": list(below)} if step.lock and (below := derived.includes.get(step.name)) else {}),
             **({"repository": repositories[step.name]} if len(common) > 1 else {}),
             **_tags(step, names),
         }

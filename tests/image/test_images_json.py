@@ -195,6 +195,7 @@ def test_a_template_that_gives_no_tag_is_refused(tmp_path: Path) -> None:
 def test_the_lock_of_a_derived_image_changes_with_what_it_is_derived_from(tmp_path: Path) -> None:
     alone = two_steps(tmp_path)["steps"]
     derived = two_steps(tmp_path, "--includes", "start=train")["steps"]
+    assert (derived["start"]["includes"], derived["train"].get("includes")) == (["train"], None)
     assert derived["start"]["lock"] != alone["start"]["lock"]
     assert derived["train"]["lock"] == alone["train"]["lock"]
 
