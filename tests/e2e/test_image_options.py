@@ -398,6 +398,27 @@ def test_a_push_names_repository_and_tags_after_the_templates(shop: Shop) -> Non
     assert crane("digest", f"{shop.host}/shops/shop:train-linux-arm64") == arm
 
 
+def test_an_old_commit_gives_the_images_that_were_pushed_from_it(shop: Shop) -> None:
+    """As docs/runs.md says; of what the newer commit changes, one image is built, and has to be built again."""
+    shop.begin_history()
+    commit = shop.git("rev-parse", "HEAD").strip()
+    try:
+        digests = {step: image["digest"] for step, image in shop.steps().items()}
+        shop.write("shop.py", FLOW.replace('"alpha": "1.0"', '"alpha": "2.0"'))
+        shop.write("shapes.py", "SQUARE = 5\n")
+        shop.built("run", "//:shop.lock")
+        shop.git("commit", "-q", "-a", "-m", "newer")
+        shop.built("build", *NATIVE, "//:shop.train")
+        assert shop.layout("shop.train").top["digest"] != digests["train"]
+        shop.git("checkout", "-q", commit)
+        said = shop.built("run", *NATIVE, "//:shop.push", "--", "--dry-run").stdout
+        printed = dict(re.findall(r"^(\w+) +→ (.*)$", said, re.MULTILINE))
+        assert printed == {step: f"{shop.host}/shops/shop@{digest}" for step, digest in digests.items()}
+    finally:
+        shop.git("checkout", "-q", "-f", commit)
+        shutil.rmtree(shop.directory / ".git")
+
+
 def test_a_native_image_is_a_base_of_oci_image(shop: Shop) -> None:
     tool, on_top = shop.layout("tool", "use"), shop.layout("on_top", "use")
     assert on_top.layers()[:-1] == tool.layers("amd64")
@@ -552,24 +573,3 @@ def test_a_layer_that_was_changed_in_the_disk_cache_is_not_taken(shop: Shop, tmp
     finally:
         shop.built("build", *NATIVE, "//:shop.train")
     assert layout.blob(digest).read_bytes() == good
-
-
-def test_an_old_commit_gives_the_images_that_were_pushed_from_it(shop: Shop) -> None:
-    """As docs/runs.md says; of what the newer commit changes, one image is built, and has to be built again."""
-    shop.begin_history()
-    commit = shop.git("rev-parse", "HEAD").strip()
-    try:
-        digests = {step: image["digest"] for step, image in shop.steps().items()}
-        shop.write("shop.py", FLOW.replace('"alpha": "1.0"', '"alpha": "2.0"'))
-        shop.write("shapes.py", "SQUARE = 5\n")
-        shop.built("run", "//:shop.lock")
-        shop.git("commit", "-q", "-a", "-m", "newer")
-        shop.built("build", *NATIVE, "//:shop.train")
-        assert shop.layout("shop.train").top["digest"] != digests["train"]
-        shop.git("checkout", "-q", commit)
-        said = shop.built("run", *NATIVE, "//:shop.push", "--", "--dry-run").stdout
-        printed = dict(re.findall(r"^(\w+) +→ (.*)$", said, re.MULTILINE))
-        assert printed == {step: f"{shop.host}/shops/shop@{digest}" for step, digest in digests.items()}
-    finally:
-        shop.git("checkout", "-q", "-f", commit)
-        shutil.rmtree(shop.directory / ".git")
