@@ -15,9 +15,19 @@ class MfbazelError(Exception):
     """
 
 
+def printable(text: str) -> str:
+    """Return ``text`` with control characters other than line ends and tabs written out: what foreign input holds must
+    not move a terminal's cursor, clear it or name its window."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode() for char in text
+    )
+
+
 def fail(error: MfbazelError) -> NoReturn:
     """Print ``error`` on standard error, as a front does, and exit with 1."""
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {printable(str(error))}", file=sys.stderr)
     raise SystemExit(1)
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn, TextIO
 
-from mfbazel.errors import MfbazelError, run_front
+from mfbazel.errors import MfbazelError, printable, run_front
 
 Main = Callable[[Sequence[str] | None], int | None]
 _FLAG = "--persistent_worker"
@@ -170,7 +170,7 @@ def _exit_code(main: Main, arguments: Sequence[str]) -> int:
     try:
         return main(arguments) or 0
     except MfbazelError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -89,7 +90,7 @@ def read_images(layout: Path) -> list[Image]:
     """
     try:
         return [image for entry in _json(layout / "index.json")["manifests"] for image in _images(layout, entry)]
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise AuditError(f"{layout} is not a whole OCI image layout: {error!r}. Build the image again.") from error
 
 
@@ -169,21 +170,21 @@ def _bases(images: Iterable[Image], contents: Mapping[str, LayerContent]) -> set
 
 
 def _images(layout: Path, descriptor: Mapping[str, Any], depth: int = 0) -> Iterator[Image]:
-    content = _json(_blob(layout, descriptor))
+    content = _json(_blob(layout, descriptor), descriptor)
     if "manifests" in content:
         if depth == _MOST_INDEXES:
             raise ValueError(f"more than {_MOST_INDEXES} indexes, one in the other")
         for entry in content["manifests"]:
             yield from _images(layout, entry, depth + 1)
         return
-    config = _json(_blob(layout, content["config"]))
+    config = _json(_blob(layout, content["config"]), content["config"])
     said = [str(entry.get("created_by", "")) for entry in config.get("history") or () if not entry.get("empty_layer")]
     said += [""] * len(content["layers"])
     layers = tuple(
         ImageLayer(
             _blob(layout, layer),
-            layer["digest"],
-            layer["mediaType"],
+            str(layer["digest"]),
+            str(layer["mediaType"]),
             int(layer["size"]),
             " ".join(said[at].split())[:100],
         )
@@ -199,8 +200,11 @@ def _blob(layout: Path, descriptor: Mapping[str, Any]) -> Path:
     return layout / "blobs" / algorithm / name
 
 
-def _json(path: Path) -> dict[str, Any]:
-    content = json.loads(path.read_bytes())
+def _json(path: Path, descriptor: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    data = path.read_bytes()
+    if descriptor and f"sha256:{hashlib.sha256(data).hexdigest()}" != descriptor["digest"]:
+        raise ValueError(f"{path} was changed: its digest is another")
+    content = json.loads(data)
     if not isinstance(content, dict):
         raise TypeError(f"{path} is not a JSON object")
     return content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -25,6 +26,16 @@ _READ = 1 << 20
 _LONGEST_RECORD = 64 << 20
 _SETUID, _SETGID, _STICKY, _WRITABLE = 0o4000, 0o2000, 0o1000, 0o002
 
+_CAPABILITIES = "SCHILY.xattr.security.capability"
+"""Of a pax header: what a program may do although its user is not root (Linux, capabilities(7))."""
+
+_KINDS: tuple[tuple[str, Callable[[tarfile.TarInfo], bool]], ...] = (
+    ("file", lambda member: member.isreg() or member.islnk()),
+    ("directory", lambda member: member.isdir()),
+    ("device", lambda member: member.isdev()),
+)
+"""What has a mode that counts; of symbolic links none does."""
+
 SECRET, SETUID, WRITABLE = "secret", "setuid", "world-writable"
 """Kinds of findings."""
 
@@ -35,7 +46,7 @@ class Found:
 
     Attributes:
         path: absolute, in the image.
-        kind: :data:`SECRET`, :data:`SETUID` (or setgid) or :data:`WRITABLE`.
+        kind: :data:`SECRET`, :data:`SETUID` (or setgid, or capabilities) or :data:`WRITABLE`.
         what: more of it, for people; of secrets never the secret.
         distribution: ``name==version`` whose file it is; ``None``: none of the layer's.
     """
@@ -69,7 +80,7 @@ def read_layer(
     Raises:
         AuditError: the blob cannot be read, is damaged, or has another digest.
     """
-    known = {path.strip("/") for path in workdirs}
+    known = {path for name in workdirs if (path := _normal(name))}
     found: list[Found] = []
     records: dict[str, bytes] = {}
     environment = False
@@ -79,7 +90,7 @@ def read_layer(
             with _uncompressed(stream, media_type, blob) as content:
                 with tarfile.open(fileobj=content, mode="r|", bufsize=_READ) as archive:
                     for member in archive:
-                        path = member.name.removeprefix("./").strip("/")
+                        path = _normal(member.name)
                         environment = environment or path == "opt/venv/pyvenv.cfg"
                         found += _modes(member, path, known)
                         if member.isreg():
@@ -88,7 +99,7 @@ def read_layer(
                     pass
             while stream.read(_READ):
                 pass
-    except (tarfile.TarError, zstandard.ZstdError, _GZIP_ERROR, EOFError, OSError) as error:
+    except (tarfile.TarError, zstandard.ZstdError, _GZIP_ERROR, EOFError, OSError, ValueError) as error:
         raise AuditError(f"the layer {blob} cannot be read: {error}. Build the image again.") from error
     if stream.digest != digest:
         raise AuditError(f"the layer {blob} is damaged: its digest is {stream.digest}. Build the image again.")
@@ -136,13 +147,21 @@ def _uncompressed(stream: _Counting, media_type: str, blob: Path) -> Iterator[IO
 
 
 def _modes(member: tarfile.TarInfo, path: str, workdirs: set[str]) -> Iterator[Found]:
+    """Yield what is wrong with the mode of an entry; that of a hard link changes the file that it leads to."""
     mode = member.mode
-    if member.isreg() and mode & (_SETUID | _SETGID):
-        which = " and ".join(word for bit, word in ((_SETUID, "setuid"), (_SETGID, "setgid")) if mode & bit)
-        yield Found(f"/{path}", SETUID, f"{which}, mode {mode:o}, owner {member.uid}:{member.gid}")
-    writable = member.isreg() or (member.isdir() and not mode & _STICKY and path not in workdirs)
-    if writable and mode & _WRITABLE:
-        yield Found(f"/{path}", WRITABLE, f"{'directory' if member.isdir() else 'file'}, mode {mode:o}")
+    kind = next((word for word, true in _KINDS if true(member)), "link")
+    bits = [word for bit, word in ((_SETUID, "setuid"), (_SETGID, "setgid")) if mode & bit and kind == "file"]
+    bits += ["capabilities"] if _CAPABILITIES in member.pax_headers else []
+    if bits:
+        yield Found(f"/{path}", SETUID, f"{' and '.join(bits)}, mode {mode:o}, owner {member.uid}:{member.gid}")
+    meant = kind == "link" or (kind == "directory" and (mode & _STICKY or path in workdirs))
+    if mode & _WRITABLE and not meant:
+        yield Found(f"/{path}", WRITABLE, f"{kind}, mode {mode:o}")
+
+
+def _normal(name: str) -> str:
+    """Return a path relative to the image's root, as those who unpack layers understand it."""
+    return posixpath.normpath(f"/{name.strip('/')}").lstrip("/")
 
 
 def _content(
@@ -167,9 +186,10 @@ def _owned(found: list[Found], records: dict[str, bytes]) -> Iterator[Found]:
     for path, text in records.items() if found else ():
         directory = posixpath.dirname(posixpath.dirname(f"/{path}"))
         name, _, version = posixpath.basename(posixpath.dirname(path)).removesuffix(".dist-info").partition("-")
-        for row in csv.reader(text.decode("utf-8", "replace").splitlines()):
-            listed = posixpath.normpath(posixpath.join(directory, row[0])) if row else ""
-            if listed in wanted:
-                owners[listed] = f"{name}=={version}"
+        with contextlib.suppress(csv.Error):  # what is not a RECORD names no owner
+            for row in csv.reader(text.decode("utf-8", "replace").splitlines()):
+                listed = posixpath.normpath(posixpath.join(directory, row[0])) if row else ""
+                if listed in wanted:
+                    owners[listed] = f"{name}=={version}"
     for item in found:
         yield Found(item.path, item.kind, item.what, owners.get(item.path))

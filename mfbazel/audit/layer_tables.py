@@ -13,6 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from mfbazel.audit.images import LayerAudit, LayerFinding
 from mfbazel.audit.layer import SECRET, SETUID, WRITABLE
+from mfbazel.errors import printable
 from mfbazel.policy.rules import FILE
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def show_layers(audit: LayerAudit, console: Console) -> None:
         console.print("of the base, which does not count:", style="bold")
         _show(based, console)
     for item in exempt:
-        console.print(f"exempt by '{escape(item.exempt or '')}': {escape(item.path)}", style="dim", soft_wrap=True)
+        console.print(f"exempt by '{_shown(item.exempt or '')}': {_shown(item.path)}", style="dim", soft_wrap=True)
     where = f"{audit.layers} layers, {audit.size / 1e6:.1f} MB"
     if counting:
         found = f"{len(counting)} {'file' if len(counting) == 1 else 'files'}"
@@ -52,12 +53,17 @@ def show_layers(audit: LayerAudit, console: Console) -> None:
         console.print(f"{where}: no secret, and nothing setuid or writable for all is above the bases")
 
 
+def _shown(text: str) -> str:
+    """Return foreign text as it can be printed in one line."""
+    return escape(printable(text).replace("\n", r"\n"))
+
+
 def _show(findings: Sequence[LayerFinding], console: Console) -> None:
     for item in findings:
         steps = ", ".join(item.steps)
         console.print(
-            f"  {escape(item.path)}: {escape(item.what)}\n    {escape(item.origin) or 'a layer'}, "
-            f"{item.layer[:19]}…, in {escape(steps)}",
+            f"  {_shown(item.path)}: {_shown(item.what)}\n    {_shown(item.origin) or 'a layer'}, "
+            f"{item.layer[:19]}…, in {_shown(steps)}",
             soft_wrap=True,
         )
 

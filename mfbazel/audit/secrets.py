@@ -29,7 +29,8 @@ def _token(name: str, marker: str, form: str) -> Token:
     return Token(name, marker.encode(), re.compile(rf"(?<![A-Za-z0-9_-])(?:{form})(?![A-Za-z0-9])".encode()))
 
 
-_KEY = r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----(?:[A-Za-z-]+: [^\n\\]*|\s|\\r|\\n)*[A-Za-z0-9+/=]{40}"
+# What was matched is not tried in other ways ("++"): a file that is made for it would take hours.
+_KEY = r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----(?:[A-Za-z-]++: [^\n\\]*+|\s|\\r|\\n)*+[A-Za-z0-9+/=]{40}"
 
 TOKENS = (
     Token("a private key", b"PRIVATE KEY", re.compile(_KEY.encode())),
@@ -38,6 +39,8 @@ TOKENS = (
     _token("a token of GitHub", "ghp_", r"ghp_[A-Za-z0-9]{36}"),
     _token("a token of GitHub", "gho_", r"gho_[A-Za-z0-9]{36}"),
     _token("a token of GitHub", "ghs_", r"ghs_[A-Za-z0-9]{36}"),
+    _token("a token of GitHub", "ghu_", r"ghu_[A-Za-z0-9]{36}"),
+    _token("a token of GitHub", "ghr_", r"ghr_[A-Za-z0-9]{36,76}"),
     _token("a token of GitHub", "github_pat_", r"github_pat_[A-Za-z0-9_]{60,90}"),
     _token("a token of GitLab", "glpat-", r"glpat-[A-Za-z0-9_-]{20,}"),
     _token("a token of Slack", "xox", r"xox[abprs]-[0-9]{8,}-[A-Za-z0-9-]{10,}"),
@@ -45,11 +48,16 @@ TOKENS = (
     _token("a token of Hugging Face", "hf_", r"hf_[A-Za-z0-9]{34,40}"),
     _token("a token of a Python package index", "pypi-AgE", r"pypi-AgE[A-Za-z0-9_-]{50,}"),
     _token("a token of npm", "npm_", r"npm_[A-Za-z0-9]{36}"),
+    _token("a key of Anthropic", "sk-ant-", r"sk-ant-[a-z]+[0-9]{2}-[A-Za-z0-9_-]{80,}"),
+    _token("a key of OpenAI", "T3BlbkFJ", r"sk-[A-Za-z0-9_-]{20,}T3BlbkFJ[A-Za-z0-9_-]{20,}"),
+    _token("a key of an Azure account", "AccountKey=", r"AccountKey=[A-Za-z0-9+/]{86}=="),
+    _token("a token of Databricks", "dapi", r"dapi[0-9a-f]{32}(?:-[0-9])?"),
     _token("a key of Stripe", "k_live_", r"[rs]k_live_[A-Za-z0-9]{20,}"),
 )
 
 _LOGIN = re.compile(rb"(?m)^[^#\n]*://[^/\s:@]+:[^/\s@$]+@")
-_ASSIGNED = re.compile(rb"(?im)^\s*(?:export\s+)?\w*(?:secret|token|passw|api_?key|credential)\w*\s*=\s*[^\s#$]")
+_ASSIGNED = re.compile(rb"(?m)^[ \t]*+(?:export[ \t]++)?(\w++)[ \t]*+=[ \t]*+[^\s#$]")
+_SECRET_NAME = re.compile(rb"(?i)secret|token|passw|api_?key|credential")
 
 
 def _docker(content: bytes) -> bool:
@@ -58,6 +66,10 @@ def _docker(content: bytes) -> bool:
         return any(entry.get("auth") or entry.get("password") for entry in auths.values())
     except (ValueError, AttributeError, RecursionError):
         return False
+
+
+def _assigns(content: bytes) -> bool:
+    return any(_SECRET_NAME.search(match[1]) for match in _ASSIGNED.finditer(content))
 
 
 def _holds(*parts: bytes) -> Callable[[bytes], bool]:
@@ -78,9 +90,16 @@ _FILES: tuple[tuple[re.Pattern[str], str, Callable[[bytes], bool]], ...] = tuple
         (r"\.aws/credentials", "credentials of AWS", _holds(b"aws_secret_access_key", b"aws_session_token")),
         (r"\.docker/config\.json|\.dockercfg|containers/auth\.json", "credentials of registries", _docker),
         (r"\.kube/config", "credentials of Kubernetes", _holds(b"token:", b"client-key-data:", b"password:")),
+        (
+            r"gcloud/(?:application_default_credentials|legacy_credentials/.*/adc)\.json",
+            "credentials of Google Cloud",
+            _holds(b"refresh_token", b"private_key", b"client_secret"),
+        ),
+        (r"\.?kaggle/kaggle\.json", "credentials of Kaggle", _holds(b'"key"')),
+        (r"gh/hosts\.yml", "credentials of GitHub's client", _holds(b"oauth_token:")),
         (r"\.npmrc", "a token of npm", _holds(b"_authToken", b"_password")),
         (r"\.pgpass", "passwords of PostgreSQL", lambda text: text.count(b":") >= 4),
-        (r"\.env(?:\.(?:local|production|prod))?", "a .env with secrets", lambda text: bool(_ASSIGNED.search(text))),
+        (r"\.env(?:\.(?:local|production|prod))?", "a .env with secrets", _assigns),
         (r"\.metaflowconfig/config[^/]*\.json", "Metaflow's configuration with a key", _holds(b"AUTH_KEY", b"_TOKEN")),
     )
 )

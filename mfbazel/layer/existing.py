@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -20,16 +21,20 @@ from mfbazel.layer.output import OutputFile, reading, write_together
 
 _CHUNK = 1 << 20
 
+_ZSTD_PIECE = 1 << 10
+"""Bytes of zstd that are decoded at once: 4 of them may stand for 128 KiB, and the decoder has no limit of its own."""
+
 
 class _Decoder(Protocol):
-    def feed(self, data: bytes) -> bytes: ...
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield what ``data`` stands for, in pieces of some megabytes at most."""
 
     def at_end(self) -> bool: ...
 
 
 class _PlainDecoder:
-    def feed(self, data: bytes) -> bytes:
-        return data
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        yield data
 
     def at_end(self) -> bool:
         return True
@@ -42,15 +47,13 @@ class _GzipDecoder:
         self._stream = zlib.decompressobj(wbits=31)
         self._fresh = True
 
-    def feed(self, data: bytes) -> bytes:
-        out = []
+    def feed(self, data: bytes) -> Iterator[bytes]:
         while data:
             if self._stream.eof:
                 self._stream, self._fresh = zlib.decompressobj(wbits=31), True
             self._fresh = False
-            out.append(self._stream.decompress(data))
-            data = self._stream.unused_data
-        return b"".join(out)
+            yield self._stream.decompress(data, _CHUNK)
+            data = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
 
     def at_end(self) -> bool:
         return self._fresh or self._stream.eof
@@ -62,14 +65,14 @@ class _ZstdDecoder:
     def __init__(self) -> None:
         self._stream = zstandard.ZstdDecompressor().decompressobj()
 
-    def feed(self, data: bytes) -> bytes:
-        out = []
-        while data:
-            if self._stream.eof:
-                self._stream = zstandard.ZstdDecompressor().decompressobj()
-            out.append(self._stream.decompress(data))
-            data = self._stream.unused_data if self._stream.eof else b""
-        return b"".join(out)
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        for start in range(0, len(data), _ZSTD_PIECE):
+            piece = data[start : start + _ZSTD_PIECE]
+            while piece:
+                if self._stream.eof:
+                    self._stream = zstandard.ZstdDecompressor().decompressobj()
+                yield self._stream.decompress(piece)
+                piece = self._stream.unused_data if self._stream.eof else b""
 
     def at_end(self) -> bool:
         return self._stream.eof
@@ -102,33 +105,37 @@ class _Reader:
         first = next(pieces, b"")
         self.compression = compression_of(first)
         self._decoder = _DECODERS[self.compression]()
-        self._take(first)
+        self._contents = self._decoded(first)
 
-    def _take(self, data: bytes) -> None:
-        self.blob.update(data)
-        self.size += len(data)
-        try:
-            content = self._decoder.feed(data)
-        except (zlib.error, zstandard.ZstdError) as error:
-            raise LayerError(
-                f"{self._path}: damaged {self.compression} data: {error}. Build the file again."
-            ) from error
-        self.tar.update(content)
-        if self._sink:
-            self._sink(content)
-        self._rest += content
+    def _decoded(self, data: bytes) -> Iterator[bytes]:
+        while data:
+            self.blob.update(data)
+            self.size += len(data)
+            try:
+                for content in self._decoder.feed(data):
+                    self.tar.update(content)
+                    if self._sink:
+                        self._sink(content)
+                    yield content
+            except (zlib.error, zstandard.ZstdError) as error:
+                raise LayerError(
+                    f"{self._path}: damaged {self.compression} data: {error}. Build the file again."
+                ) from error
+            data = next(self._pieces, b"")
 
     def read(self, count: int) -> bytes:
-        while len(self._rest) < count and (data := next(self._pieces, b"")):
-            self._take(data)
-        result, self._rest = self._rest[:count], self._rest[count:]
-        return result
+        parts, missing = [self._rest], count - len(self._rest)
+        while missing > 0 and (content := next(self._contents, None)) is not None:
+            parts.append(content)
+            missing -= len(content)
+        joined = b"".join(parts)
+        self._rest = joined[count:]
+        return joined[:count]
 
     def finish(self) -> None:
         self._rest = b""
-        while data := next(self._pieces, b""):
-            self._take(data)
-            self._rest = b""
+        for _ in self._contents:
+            pass
         if not self._decoder.at_end():
             raise LayerError(f"{self._path}: the {self.compression} data ends too early. Build the file again.")
 
@@ -201,15 +208,33 @@ def _members(path: Path, reader: _Reader, distribution: str) -> list[ListedFile]
     try:
         with tarfile.open(fileobj=reader, mode="r|", bufsize=_CHUNK) as archive:  # type: ignore[call-overload]
             for member in archive:
-                name = member.name.removeprefix("./").strip("/")
+                name = _inside(path, member)
                 if member.issym():
                     hashes[name] = f"-> {member.linkname}"
                 elif member.islnk():
-                    hashes[name] = hashes.get(member.linkname.removeprefix("./").strip("/"), "")
+                    hashes[name] = hashes.get(_normal(member.linkname), "")
                 elif member.isfile():
                     content = archive.extractfile(member)
                     assert content is not None
                     hashes[name] = hashlib.file_digest(content, "sha256").hexdigest()
-    except tarfile.TarError as error:
+    except (tarfile.TarError, EOFError, ValueError) as error:
         raise LayerError(f"{path}: not a tar archive, or a damaged one: {error}") from error
     return [ListedFile(name, content, distribution) for name, content in hashes.items()]
+
+
+def _normal(name: str) -> str:
+    """Return the path of an entry relative to the image's root, as those who unpack layers understand it."""
+    return posixpath.normpath(f"/{name.strip('/')}").lstrip("/")
+
+
+def _inside(path: Path, member: tarfile.TarInfo) -> str:
+    """Return the path of an entry, after refusing what programs that unpack layers do not agree about."""
+    if ".." in member.name.split("/"):
+        raise LayerError(f"{path}: {member.name!r} leaves its directory with '..'. Make the tar without such a name.")
+    if member.issparse():
+        # The size that it claims may be any, and have no bytes.
+        raise LayerError(
+            f"{path}: {member.name!r} is a sparse file, which not every program that unpacks layers understands (OCI "
+            'image specification, "Sparse files"). Make the tar without them, with GNU tar without --sparse.'
+        )
+    return _normal(member.name)

@@ -26,8 +26,27 @@ class ListedFile:
 
 
 def to_tsv(files: Iterable[ListedFile]) -> bytes:
-    """Return the file list's content: a line per file, three columns, sorted by path."""
-    return "".join(f"{file.path}\t{file.content}\t{file.distribution}\n" for file in sorted(files)).encode()
+    """Return the file list's content: a line per file, three columns, sorted by path.
+
+    Raises:
+        LayerError: a path or the target of a link is no Unicode, or holds what separates columns and lines.
+    """
+    lines = []
+    for file in sorted(files):
+        columns = (file.path, file.content, file.distribution)
+        line = "\t".join(columns)
+        if "\n" in line or line.count("\t") != 2 or not (line.isascii() or _is_text(line)):
+            raise LayerError(
+                f"the names {columns!r} cannot be listed: tabs, line ends and names that are not UTF-8 are not taken. "
+                "Rename the file, or leave it out."
+            )
+        lines.append(f"{line}\n")
+    return "".join(lines).encode()
+
+
+def _is_text(line: str) -> bool:
+    """Tell whether a line has no half of a character (what names that are not UTF-8 are read as)."""
+    return not any("\ud800" <= char <= "\udfff" for char in line)
 
 
 def read_tsv(path: Path) -> list[ListedFile]:

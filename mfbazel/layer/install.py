@@ -16,7 +16,7 @@ from mfbazel.layer.scripts import entry_point_scripts, is_wrapper, wants_interpr
 from mfbazel.layer.tar import DIRECTORY, FILE, Content, Entry, Source
 from mfbazel.layer.wheel import Member, Wheel
 from mfbazel.wheel.limits import SETTING
-from mfbazel.wheel.paths import Folded, unsafe
+from mfbazel.wheel.paths import Folded, of_metadata, unsafe
 
 if TYPE_CHECKING:
     from mfbazel.layer.bytecode import Bytecode
@@ -151,9 +151,7 @@ class _Installation:
         elif top == self._wheel.dist_info and rest in _ABSENT:
             member.verify()
         else:
-            self._put(
-                f"{self._scheme.site_packages}/{name}", member, member.recorded, 0o755 if member.executable else 0o644
-            )
+            self._put_member(f"{self._scheme.site_packages}/{name}", member, metadata=self._wheel.dist_info)
 
     def _place_data(self, name: str, rest: str, member: Member, scripts: dict[str, bytes]) -> None:
         key, _, path = rest.partition("/")
@@ -168,7 +166,7 @@ class _Installation:
             return
         if key == "data" and path.startswith("lib64/"):
             path = path.replace("lib64/", "lib/", 1)
-        self._put(f"{directory}/{path}", member, member.recorded, 0o755 if member.executable else 0o644)
+        self._put_member(f"{directory}/{path}", member)
 
     def _place_script(self, path: str, member: Member, scripts: dict[str, bytes]) -> None:
         if is_wrapper(path, scripts):
@@ -198,6 +196,16 @@ class _Installation:
         for path, result in bytecode.compiled(sources):
             row = Recorded("sha256", bytes.fromhex(result.sha256), result.size)
             self._files[path] = (self._entry(path, result, 0o644), row)
+
+    def _put_member(self, path: str, member: Member, *, metadata: str | None = None) -> None:
+        """Add a file of the wheel; in site-packages it may be part of the ``metadata`` directory, and of no other."""
+        top = path.removeprefix(f"{self._scheme.site_packages}/").partition("/")[0]
+        if of_metadata(top) and top != metadata:
+            raise LayerError(
+                f"{self._wheel.path}: {member.info.filename} would be installed as metadata of a distribution, /{path}; "
+                f"that of {self._wheel.label} is in {self._wheel.dist_info}. {self._wheel.advice}"
+            )
+        self._put(path, member, member.recorded, 0o755 if member.executable else 0o644)
 
     def _put_text(self, name: str, text: bytes) -> None:
         self._put(self._in_dist_info(name), Content(text), recorded(text), 0o644)

@@ -30,7 +30,9 @@ class OutputFile:
         self._beside = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             self._beside.parent.mkdir(parents=True, exist_ok=True)
-            self._file: BinaryIO = self._beside.open("wb", buffering=0)
+            # Never into what is there: of an earlier process with this number, or a link that somebody planted.
+            self._beside.unlink(missing_ok=True)
+            self._file: BinaryIO = self._beside.open("xb", buffering=0)
         except OSError as error:
             raise write_error(path, 0, error) from error
 

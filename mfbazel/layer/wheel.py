@@ -19,7 +19,7 @@ from packaging.version import InvalidVersion, Version
 from mfbazel.layer.errors import LayerError
 from mfbazel.layer.record import Recorded, parse_record
 from mfbazel.layer.tar import Deflated, plain
-from mfbazel.wheel.archive import DAMAGED, UnsafeWheelError, content_offset, contents
+from mfbazel.wheel.archive import DAMAGED, UnsafeWheelError, check_number, content_offset, contents
 from mfbazel.wheel.limits import Limits
 
 # Its type stubs declare an instance.
@@ -28,6 +28,7 @@ _P = TypeVar("_P", bytes, Deflated)
 _CHUNK = 256 << 10
 _READ = 128 << 10
 _SMALL = 64 << 20
+_SHOWN = 300
 _LIMITS = Limits()
 _SIGNATURES = ("RECORD", "RECORD.jws", "RECORD.p7s")
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -159,7 +160,7 @@ class Wheel:
         self.path = path
         self.limits = limits
         self.name, self.version, self.tags = _parse_name(path)
-        self._zip, self._file = _open(path)
+        self._zip, self._file = _open(path, limits)
         try:
             infos = self._contents()
             self.dist_info = self._find_dist_info(infos)
@@ -365,15 +366,18 @@ def _parse_name(path: Path) -> tuple[str, Version, frozenset[Tag]]:
     return name, version, tags
 
 
-def _open(path: Path) -> tuple[zipfile.ZipFile, BinaryIO]:
+def _open(path: Path, limits: Limits) -> tuple[zipfile.ZipFile, BinaryIO]:
     try:
-        archive = zipfile.ZipFile(path)
+        file = path.open("rb")
+        try:
+            check_number(file, limits)
+            return zipfile.ZipFile(path), file
+        except BaseException:
+            file.close()
+            raise
+    except UnsafeWheelError as error:
+        raise LayerError(f"{path}: {error}") from error
     except DAMAGED as error:
-        raise LayerError(f"cannot open the wheel {path}: {error}. Download it again.") from error
-    try:
-        return archive, path.open("rb")
-    except OSError as error:
-        archive.close()
         raise LayerError(f"cannot open the wheel {path}: {error}. Download it again.") from error
 
 
@@ -400,4 +404,4 @@ def _platform_fits(tag: str, platform: str | None) -> bool:
 
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+    return ", ".join(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…" for name in names[:3]) + more

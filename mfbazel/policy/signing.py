@@ -70,7 +70,7 @@ def parse_signing(document: Mapping[str, Any]) -> SigningRules:
     for key, value in table.items():
         if not isinstance(value, list) or not all(isinstance(entry, str) and entry.strip() for entry in value):
             raise PolicyError(f"{FILE}: [signing]: `{key}` is not a list of strings that say something: {value!r}")
-    if table and not table.get("required"):
+    if "signing" in document and not table.get("required"):
         raise PolicyError(f"{FILE}: [signing] says nothing without `required`: the registries where it holds")
     for kind in table.get("attach", ()):
         if kind not in KINDS:

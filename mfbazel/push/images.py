@@ -65,7 +65,10 @@ class Images:
     def signed(self, step: str) -> Signed:
         """Return what a push recorded of signatures and documents of the image of ``step``."""
         entry = self.content["steps"][step]
-        return Signed(entry.get("signed_by"), tuple(entry.get("attached", ())))
+        signer, attached = entry.get("signed_by"), entry.get("attached")
+        return Signed(
+            signer if isinstance(signer, str) else None, tuple(map(str, attached if isinstance(attached, list) else ()))
+        )
 
     def pushed_to(self, repositories: Mapping[str, str], signed: Mapping[str, Signed]) -> str:
         """Return the text of the push's ``images.json``: the repositories filled in, and each step's ``image``.

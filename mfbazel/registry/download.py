@@ -29,7 +29,7 @@ _FIRST_PAUSE = 0.2  # seconds; doubled each time
 _LONGEST_PAUSE = 120.0  # seconds; who asks for more is not waited for
 _PASSING_KINDS = (Kind.UNREACHABLE, Kind.TIMEOUT, Kind.RATE, Kind.FAILED)
 _NO_PARTS = 416
-_PART = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
+_PART = re.compile(r"bytes ([0-9]{1,18})-[0-9]+/(?:[0-9]+|\*)")
 
 
 class SourceError(MfbazelError):

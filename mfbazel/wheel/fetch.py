@@ -20,6 +20,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -37,7 +38,9 @@ from mfbazel.wheel.pip_environment import UnsetVariableError, pip_environment
 CACHE_VARIABLE = "MFBAZEL_WHEEL_CACHE"
 _CHUNK = 1 << 20
 _PROGRESS_AFTER_SECONDS = 2.0
-_USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*://)[^\s/@'\"]+@")
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
+_USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*://)[^\s/]+@")
 _GOT_HASH = re.compile(r"\bGot\s+([0-9a-f]{64})\b")
 _UNREACHABLE = re.compile(
     r"connection broken by|Could not fetch URL|HTTP error \d+|HTTPError|ConnectionError|ConnectTimeout|Read timed out|"
@@ -150,16 +153,43 @@ def cached(wheel: Wheel, cache: Path) -> Path | None:
     return None
 
 
-def place(source: Path, target: Path) -> None:
-    """Make ``target`` the same file as ``source`` (hard link, else copy) by a rename; ``target`` is replaced."""
+def place(source: Path, target: Path, sha256: str = "") -> bool:
+    """Make ``target`` the same file as ``source`` by a rename; ``target`` is replaced.
+
+    It becomes a hard link, or a copy where it cannot be one or others may change the file: a cache may be shared.
+
+    Args:
+        source: the file.
+        target: where it is wanted.
+        sha256: what the content must be, compared once nobody else can change it any more; empty: anything.
+
+    Returns:
+        whether the content was ``sha256``; if not, ``target`` is as it was.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as directory:
         beside = Path(directory) / target.name
         try:
             os.link(source, beside)
+            if not _is_ours_alone(beside):
+                beside.unlink()
+                shutil.copyfile(source, beside)
         except OSError:
             shutil.copyfile(source, beside)
+        if sha256 and sha256_of(beside) != sha256:
+            return False
         beside.replace(target)
+    return True
+
+
+def _is_ours_alone(path: Path) -> bool:
+    """Make a file that is this user's one that no other may write; tell whether it is."""
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode) or (hasattr(os, "geteuid") and status.st_uid != os.geteuid()):
+        return False
+    if status.st_mode & 0o022:
+        path.chmod(stat.S_IMODE(status.st_mode) & ~0o022)
+    return True
 
 
 def fetch(
@@ -184,8 +214,6 @@ def fetch(
     Raises:
         FetchError: bad arguments, hash differs, index unreachable, no such file on the index, or the disk refuses.
     """
-    if not re.fullmatch(r"[0-9a-f]{64}", wheel.sha256):
-        raise FetchError(f"sha256 '{wheel.sha256}' of {wheel.file} is not 64 lower-case hexadecimal digits")
     parse_tags(wheel.file)
     return obtain(wheel, output, cache, lambda directory: _download(wheel, directory, python or sys.executable, index))
 
@@ -200,13 +228,13 @@ def obtain(wheel: Wheel, output: Path, cache: Path | None, download: Callable[[P
         download: takes an empty directory and returns the verified file in it.
 
     Raises:
-        FetchError: of ``download``, or the disk refuses.
+        FetchError: of ``download``, the disk refuses, or ``wheel`` is none.
     """
+    _check(wheel)
     cache = cache_directory() if cache is None else cache
     try:
         entry = cached(wheel, cache)
-        if entry is not None:
-            place(entry, output)
+        if entry is not None and place(entry, output, wheel.sha256):
             return output
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as directory:
@@ -216,6 +244,17 @@ def obtain(wheel: Wheel, output: Path, cache: Path | None, download: Callable[[P
     except OSError as error:
         raise FetchError(f"{wheel.file}: cannot write {output}: {error.strerror or error}") from error
     return output
+
+
+def _check(wheel: Wheel) -> None:
+    """Refuse what would be an option of pip, a line of its requirements file, or another place of the cache."""
+    if not re.fullmatch(r"[0-9a-f]{64}", wheel.sha256):
+        raise FetchError(f"sha256 '{wheel.sha256}' of {wheel.file} is not 64 lower-case hexadecimal digits")
+    if not _NAME.fullmatch(wheel.name) or not _VERSION.fullmatch(wheel.version):
+        raise FetchError(
+            f"{wheel.name!r} {wheel.version!r} of {wheel.file} is not the name and version of a distribution: the lock "
+            "was changed by hand, or is damaged. Run the `.lock` target of the flow again."
+        )
 
 
 def _fill_cache(source: Path, wheel: Wheel, cache: Path) -> None:

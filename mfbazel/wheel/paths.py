@@ -65,6 +65,12 @@ def _unsafe_component(component: str) -> str | None:
     return f"a component is longer than {_MAX_COMPONENT} bytes" if length > _MAX_COMPONENT else None
 
 
+def of_metadata(name: str) -> bool:
+    """Tell whether a directory or file ``name`` in site-packages makes Python see a distribution, as
+    :mod:`importlib.metadata` looks for them: in any case of letters."""
+    return name.lower().endswith((".dist-info", ".egg-info"))
+
+
 def folded(path: str, *, case: bool) -> str:
     """Return what ``path`` has in common with others that a file system may take for the same.
 

@@ -19,8 +19,9 @@ import zipfile
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
-from mfbazel.wheel.archive import DAMAGED, UnsafeWheelError, contents
+from mfbazel.wheel.archive import DAMAGED, UnsafeWheelError, check_number, contents
 from mfbazel.wheel.limits import Limits, parse_limits
+from mfbazel.wheel.paths import of_metadata
 
 # Directories of NAME-VERSION.data, and where below the directory their content goes.
 _SCHEMES = {"purelib": "", "platlib": "", "scripts": "bin"}
@@ -51,26 +52,35 @@ def unpack(wheel: Path, directory: Path, limits: Limits | None = None) -> None:
         zipfile.BadZipFile: ``wheel`` is no zip archive, or a damaged one.
         OSError: a file could not be written.
     """
-    with wheel.open("rb") as file, zipfile.ZipFile(wheel) as archive:
-        infos = contents(archive, file, limits or Limits())
-        tops = {name.partition("/")[0] for name in infos}
-        data = {f"{top.removesuffix('.dist-info')}.data" for top in tops if top.endswith(".dist-info")}
-        for name, info in infos.items():
-            path = site_path(name, data)
-            if path is None:
-                continue
-            target = directory / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                # Never into a file that is there: on some file systems two names are one.
-                with archive.open(info) as source, target.open("xb") as sink:
-                    shutil.copyfileobj(source, sink, 1 << 20)
-            except FileExistsError as error:
-                raise UnsafeWheelError(
-                    f"{name!r} would be written where another of its files is. Do not install this wheel; report it to "
-                    "its authors."
-                ) from error
-            target.chmod(0o755 if info.external_attr >> 16 & 0o111 else 0o644)
+    allowed = limits or Limits()
+    with wheel.open("rb") as file:
+        check_number(file, allowed)
+        with zipfile.ZipFile(file) as archive:
+            _write(archive, contents(archive, file, allowed), directory)
+
+
+def _write(archive: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo], directory: Path) -> None:
+    tops = {name.partition("/")[0] for name in infos}
+    data = {f"{top.removesuffix('.dist-info')}.data" for top in tops if top.endswith(".dist-info")}
+    paths = {name: path for name in infos if (path := site_path(name, data)) is not None}
+    if len(metadata := sorted({path.parts[0] for path in paths.values() if of_metadata(path.parts[0])})) > 1:
+        raise UnsafeWheelError(
+            f"it holds metadata of more than one distribution: {metadata[:2]}. Do not install this wheel; report it to "
+            "its authors."
+        )
+    for name, path in paths.items():
+        info, target = infos[name], directory / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # Never into a file that is there: on some file systems two names are one.
+            with archive.open(info) as source, target.open("xb") as sink:
+                shutil.copyfileobj(source, sink, 1 << 20)
+        except FileExistsError as error:
+            raise UnsafeWheelError(
+                f"{name!r} would be written where another of its files is. Do not install this wheel; report it to "
+                "its authors."
+            ) from error
+        target.chmod(0o755 if info.external_attr >> 16 & 0o111 else 0o644)
 
 
 def compile_sources(directory: Path) -> None:

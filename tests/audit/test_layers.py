@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 import zstandard
 
+from fuzz.limit import limited
 from mfbazel.audit import cli
 from mfbazel.audit.errors import AuditError
 from mfbazel.audit.images import audit_layers, takes
+from mfbazel.audit.layer import LayerContent, read_layer
 from mfbazel.audit.secrets import secrets
 from mfbazel.container.bazel import BuiltImages
 
@@ -118,6 +120,107 @@ def test_each_layer_is_read_once_and_progress_reaches_all_bytes(tmp_path: Path) 
     assert told[-1] == (audit.size, audit.size)
 
 
+def entry(name: str, kind: bytes, mode: int, **more: Any) -> bytes:
+    """Return a tar with one entry of any kind."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        info = tarfile.TarInfo(name)
+        info.type, info.mode = kind, mode
+        for attribute, value in more.items():
+            setattr(info, attribute, value)
+        archive.addfile(info)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("tar", "expected"),
+    [
+        (
+            entry("app/tool", tarfile.LNKTYPE, 0o4755, linkname="bin/sh"),
+            ("/app/tool", "setuid", "setuid, mode 4755, owner 0:0"),
+        ),
+        (
+            entry("app/tool", tarfile.REGTYPE, 0o755, pax_headers={"SCHILY.xattr.security.capability": "\1"}),
+            ("/app/tool", "setuid", "capabilities, mode 755, owner 0:0"),
+        ),
+        (entry("app/sda", tarfile.BLKTYPE, 0o666), ("/app/sda", "world-writable", "device, mode 666")),
+        (
+            entry("app/file", tarfile.LNKTYPE, 0o666, linkname="etc/passwd"),
+            ("/app/file", "world-writable", "file, mode 666"),
+        ),
+        (entry("./", tarfile.DIRTYPE, 0o777), ("/", "world-writable", "directory, mode 777")),
+        (entry("app//./x/", tarfile.DIRTYPE, 0o777), ("/app/x", "world-writable", "directory, mode 777")),
+    ],
+)
+def test_an_entry_of_any_kind_is_judged_by_what_it_makes(
+    tmp_path: Path, tar: bytes, expected: tuple[str, str, str]
+) -> None:
+    (found,) = read(tmp_path, tar, ["/metaflow", "/"]).found
+    assert (found.path, found.kind, found.what) == expected
+
+
+def test_symbolic_links_and_directories_that_are_meant_so_have_no_mode_that_counts(tmp_path: Path) -> None:
+    assert not read(tmp_path, entry("a", tarfile.SYMTYPE, 0o777, linkname="b"), []).found
+    assert not read(tmp_path, entry("./work/", tarfile.DIRTYPE, 0o777), ["/work/"]).found
+
+
+def read(tmp_path: Path, tar: bytes, workdirs: Sequence[str]) -> LayerContent:
+    """Read a layer that is not compressed."""
+    blob = tmp_path / "layer.tar"
+    blob.write_bytes(tar)
+    digest = f"sha256:{hashlib.sha256(tar).hexdigest()}"
+    return read_layer(blob, digest, "application/vnd.oci.image.layer.v1.tar", workdirs)
+
+
+def test_a_record_that_is_none_names_no_owner_and_hides_nothing(tmp_path: Path) -> None:
+    record = b'"' + b"x" * 200_000 + b"\n"
+    layer = tar((f"{SITE}/demo-1.0.dist-info/RECORD", record, 0o644), ("opt/open", b"", 0o666))
+    (found,) = read(tmp_path, layer, []).found
+    assert (found.path, found.distribution) == ("/opt/open", None)
+
+
+def test_a_manifest_or_configuration_that_was_changed_is_noticed(tmp_path: Path) -> None:
+    for at, (old, new) in enumerate([(b'"layers": [', b'"layerz": ['), (b'"/metaflow"', b'"/metaflux"')]):
+        layout = image(tmp_path / str(at), [BASE, VENV])
+        blob = next(path for path in (layout / "blobs/sha256").iterdir() if old in path.read_bytes())
+        blob.write_bytes(blob.read_bytes().replace(old, new))
+        with pytest.raises(AuditError, match=rf"{blob} was changed"):
+            audit_layers({"train": layout}, [])
+
+
+@pytest.mark.parametrize("size", ["1e999", "[" * 200_000, '"many"'])
+def test_an_image_that_says_nonsense_is_not_whole(tmp_path: Path, size: str) -> None:
+    layout = image(tmp_path, [BASE])
+    index = (layout / "index.json").read_text()
+    digest = json.loads(index)["manifests"][0]["digest"]
+    manifest = (layout / "blobs/sha256" / digest.partition(":")[2]).read_text()
+    layer = json.loads(manifest)["layers"][0]
+    changed = manifest.replace(
+        json.dumps(layer), json.dumps(layer).replace(f'"size": {layer["size"]}', f'"size": {size}')
+    )
+    name = hashlib.sha256(changed.encode()).hexdigest()
+    (layout / "blobs/sha256" / name).write_text(changed)
+    (layout / "index.json").write_text(index.replace(digest, f"sha256:{name}"))
+    with pytest.raises(AuditError, match="is not a whole OCI image layout"):
+        audit_layers({"train": layout}, [])
+
+
+HOSTILE_TEXTS = {
+    "key.pem": b"-----BEGIN PRIVATE KEY-----" + b"A: " * 40 + b"!",
+    "blank/.env": b"\n" * 500_000 + b"x",
+    "spaces/.env": b" " * 500_000 + b"x",
+    "words/.env": b"token" * 100_000 + b"!",
+    "etc/pip.conf": b"://a:" * 100_000 + b"\n" + b"a:" * 200_000,
+    "x.txt": b"xoxb-12345678-" * 30_000 + b"glpat-" * 30_000 + b"AIza" * 30_000 + b"-----BEGIN " * 20_000,
+}
+
+
+@pytest.mark.parametrize("path", HOSTILE_TEXTS)
+def test_no_file_makes_the_search_for_secrets_slow(path: str) -> None:
+    with limited(5):  # of processor time; each takes less than 0.1
+        list(secrets(path, HOSTILE_TEXTS[path]))
+
+
 def test_a_layer_that_was_changed_is_noticed(tmp_path: Path) -> None:
     layout = image(tmp_path / "train", [BASE, PACKAGES], "none")
     for blob in (layout / "blobs/sha256").iterdir():
@@ -146,6 +249,10 @@ TOKENS = {
     "a token of Hugging Face": b"hf_" + b"aB" * 17,
     "a token of a Python package index": b"pypi-AgE" + b"aB" * 40,
     "a token of npm": b"npm_" + b"a1" * 18,
+    "a key of Anthropic": b"sk-ant-api03-" + b"aB1_-" * 18,
+    "a key of OpenAI": b"sk-proj-" + b"aB1_-" * 10 + b"T3BlbkFJ" + b"aB1_-" * 10,
+    "a key of an Azure account": b"AccountName=x;AccountKey=" + b"aB" * 43 + b"==;",
+    "a token of Databricks": b"dapi" + b"0a" * 16,
     "a key of Stripe": b"sk_live_" + b"a1" * 12,
 }
 
@@ -165,6 +272,10 @@ FILES_WITH_SECRETS = {
     "root/.git-credentials": b"https://user:pass@example.com",
     "root/.kube/config": b"users:\n- user:\n    token: x\n",
     "app/.env": b"DEBUG=1\nDB_PASSWORD=x\n",
+    "app/.env.local": b"  export  MyApiKey = x\n",
+    "root/.config/gcloud/application_default_credentials.json": b'{"refresh_token": "1//x"}',
+    "root/.kaggle/kaggle.json": b'{"username":"u","key":"x"}',
+    "root/.config/gh/hosts.yml": b"github.com:\n    oauth_token: x\n",
     "root/.metaflowconfig/config.json": b'{"METAFLOW_SERVICE_AUTH_KEY": "x"}',
 }
 
@@ -244,6 +355,16 @@ def test_the_report_names_layer_path_wheel_and_steps_and_what_to_do(
     assert "4 files that should not be there" in out
     assert "[exempt] files of mfbazel.toml" in out
     assert KEY[40:60].decode() not in out, "what is found is named, and not shown"
+
+
+def test_names_in_a_layer_are_printed_without_what_moves_the_cursor(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout = image(workspace / "train", [VENV, ("made \x1b[2J by", tar(("app/\x1b[2J\nx", b"", 0o666)))])
+    assert run("--image", f"train={layout}") == 1
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert r"/app/\x1b[2J\nx: file, mode 666" in out
 
 
 def test_files_that_somebody_looked_at_do_not_count(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

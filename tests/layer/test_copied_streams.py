@@ -8,6 +8,7 @@ import io
 import random
 import shutil
 import stat
+import struct
 import subprocess
 import tarfile
 import tempfile
@@ -137,8 +138,11 @@ def with_stream(tmp_path: Path, stream: bytes, data: bytes, **claims: int) -> Pa
         info.file_size = len(data)
         info.CRC = claims.get("crc", zlib.crc32(data))
         assert archive.fp
-        archive.fp.seek(info.header_offset + 8)
-        archive.fp.write(bytes([zipfile.ZIP_DEFLATED]))  # what the local header says
+        for place, value in ((8, struct.pack("<H", zipfile.ZIP_DEFLATED)), (14, struct.pack("<L", info.CRC))):
+            archive.fp.seek(info.header_offset + place)
+            archive.fp.write(value)  # what the local header says
+        archive.fp.seek(info.header_offset + 22)
+        archive.fp.write(struct.pack("<L", info.file_size))
         archive.fp.seek(archive.start_dir)
 
     return make_wheel(tmp_path, record=listing("odd.bin", data), extra=add)
@@ -192,18 +196,18 @@ class Unseekable(io.RawIOBase):
         return self._file.write(data)
 
 
-@pytest.mark.parametrize("form", ["data descriptors", "zip64"])
+@pytest.mark.parametrize("form", ["data descriptors", "zip64", "data descriptors, zip64"])
 def test_other_forms_of_archives_are_copied_too(tmp_path: Path, form: str) -> None:
     plain = make_wheel(tmp_path, files={"demo.txt": text(300_000)})
     wheel = tmp_path / "again" / plain.name
     wheel.parent.mkdir()
     with zipfile.ZipFile(plain) as source, wheel.open("wb") as file:
-        seekable = form == "zip64"
+        seekable, long = form == "zip64", "zip64" in form
         with zipfile.ZipFile(file if seekable else Unseekable(file), "w", zipfile.ZIP_DEFLATED) as archive:
             for name in source.namelist():
-                with archive.open(name, "w", force_zip64=seekable) as member:
+                with archive.open(name, "w", force_zip64=long) as member:
                     member.write(source.read(name))
-    if form == "data descriptors":
+    if not seekable:
         with zipfile.ZipFile(wheel) as archive:
             assert all(info.flag_bits & 8 for info in archive.infolist())
     target = layer(tmp_path, wheel, options=GZIP)

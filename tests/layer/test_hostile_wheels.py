@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from mfbazel.errors import run_front
 from mfbazel.layer import LayerError
 from mfbazel.layer.__main__ import main
 from mfbazel.wheel.archive import DAMAGED, UnsafeWheelError
 from mfbazel.wheel.limits import Limits
 from mfbazel.wheel.unpack import unpack
+from mfbazel.worker import in_child
 from tests.layer import hostile
 from tests.layer.wheels import SITE, layer, make_wheel, members, record_line
 from tests.layer.wheels import unpacked as files_of
@@ -89,6 +91,31 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda at: hostile.edited(at, lambda data: data[:-12] + b"\2\0" + data[-10:]),
         "its end says that it has 2 entries, and its central directory lists 4",
     ),
+    "entry that is not listed, between two": (
+        lambda at: hostile.hidden(at, "demo-1.0.dist-info/WHEEL"),
+        "something between its members 'demo-1.0.dist-info/METADATA' and 'demo-1.0.dist-info/WHEEL' that belongs to",
+    ),
+    "entry that is not listed, at the end": (
+        lambda at: hostile.hidden(at, None),
+        "something between its member 'demo-1.0.dist-info/RECORD' and the central directory",
+    ),
+    "another size in the local header": (
+        lambda at: hostile.local(at, 22, b"\7\0\0\0"),
+        "'demo/__init__.py': its local header is of another size",
+    ),
+    "another check sum in the local header": (
+        lambda at: hostile.local(at, 14, b"\7\0\0\0"),
+        "'demo/__init__.py': its local header is of another size or check sum",
+    ),
+    "stored, and deflated in the local header": (
+        lambda at: hostile.local(at, 8, b"\10\0", stored=True),
+        "'demo/stored.txt': its local header is of another name or compression",
+    ),
+    "two places of the central directory": (hostile.second_end, "its end says two things of where its entries are"),
+    "end record that is elsewhere": (
+        lambda at: hostile.second_end(at, elsewhere=True),
+        "demo-1.0-py3-none-any.whl: ",  # newer versions of zipfile refuse it themselves
+    ),
     "name of a device with many dots": (lambda at: hostile.with_files(at, "demo/.wh..wh..opq"), "begins with '.wh.'"),
 }
 
@@ -157,6 +184,20 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, limits: str, ex
     assert f"{tmp_path}/{wheel.name}" in str(caught.value)
 
 
+@pytest.mark.parametrize("told", [None, 3])
+def test_too_many_entries_are_refused_before_an_object_is_made_of_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: int | None
+) -> None:
+    wheel = hostile.many(tmp_path, 3000, told=told)
+    made: list[str] = []
+    monkeypatch.setattr(zipfile, "ZipInfo", lambda name: made.append(name))
+    with pytest.raises(LayerError, match=r"it has 3000 files, and 1000 are allowed"):
+        layer(tmp_path, wheel, options=("--limits", "files=1000"))
+    with pytest.raises(UnsafeWheelError, match=r"it has 3000 files, and 1000 are allowed"):
+        unpack(wheel, tmp_path / "site", Limits(files=1000))
+    assert made == []
+
+
 def test_the_defaults_refuse_a_bomb_and_the_setting_that_the_message_names_takes_it(tmp_path: Path) -> None:
     wheel = hostile.bomb(tmp_path, 68_000_000)
     with pytest.raises(LayerError, match="times is allowed") as caught:
@@ -178,13 +219,76 @@ def test_an_entry_that_is_larger_than_it_says_is_cut_off(tmp_path: Path) -> None
     wheel = hostile.bomb(tmp_path, 5_000_000)
     data = bytearray(wheel.read_bytes())
     entry = data.index(b"demo/zeros.bin", data.index(b"PK\1\2")) - 46
-    data[entry + 24 : entry + 28] = (1000).to_bytes(4, "little")
+    for place in (22, entry + 24):
+        data[place : place + 4] = (1000).to_bytes(4, "little")
     wheel.write_bytes(data)
     with pytest.raises(LayerError, match=r"zeros\.bin"):
         layer(tmp_path, wheel)
     with pytest.raises(zipfile.BadZipFile):
         unpack(wheel, tmp_path / "site")
     assert all(path.stat().st_size <= 1000 for path in (tmp_path / "site").rglob("*.bin"))
+
+
+METADATA_OF_OTHERS = [
+    "demo-1.0.data/purelib/other-2.0.dist-info/entry_points.txt",
+    "other-2.0.DIST-INFO/METADATA",
+    "other-2.0.egg-info/PKG-INFO",
+    "other.egg-info",
+]
+
+
+@pytest.mark.parametrize("name", METADATA_OF_OTHERS)
+def test_a_wheel_brings_no_metadata_of_another_distribution(tmp_path: Path, name: str) -> None:
+    wheel = hostile.with_files(tmp_path, "demo/__init__.py", name)
+    options = ("--limits", "case_clashes=yes")
+    with pytest.raises(LayerError, match="would be installed as metadata of a distribution"):
+        layer(tmp_path, wheel, options=options)
+    with pytest.raises(UnsafeWheelError, match="metadata of more than one distribution"):
+        unpack(wheel, tmp_path / "site", Limits(case_clashes=True))
+    assert not (tmp_path / "site").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["data/lib64/python3.14/site-packages/o-2.dist-info/METADATA", "purelib/demo-1.0.dist-info/direct_url.json"],
+)
+def test_a_wheel_brings_no_metadata_as_data(tmp_path: Path, name: str) -> None:
+    wheel = hostile.with_files(tmp_path, f"demo-1.0.data/{name}")
+    with pytest.raises(LayerError, match="would be installed as metadata of a distribution"):
+        layer(tmp_path, wheel)
+
+
+ESCAPE = "\x1b]0;owned\x07\x1b[2J"
+SAYS_MORE_THAN_TEXT: dict[str, Callable[[Path], Path]] = {
+    "RECORD": lambda at: make_wheel(at, record=lambda text: text + record_line(f"demo/{ESCAPE}", b"")),
+    "hash in RECORD": lambda at: make_wheel(at, record=lambda text: text + f"demo/x,{ESCAPE}=x,1\n"),
+    "entry point": lambda at: make_wheel(at, entry_points=f"[console_scripts]\nx = demo:{ESCAPE}\n"),
+}
+
+
+@pytest.mark.parametrize("case", SAYS_MORE_THAN_TEXT)
+def test_what_a_wheel_holds_is_written_out_where_an_error_shows_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], case: str
+) -> None:
+    wheel = SAYS_MORE_THAN_TEXT[case](tmp_path)
+
+    def front() -> int:
+        return main(
+            ["wheels", "--python", "3.14", "--blob", f"{tmp_path}/l", "--descriptor", f"{tmp_path}/d", str(wheel)]
+        )
+
+    with pytest.raises(SystemExit):
+        run_front(front)
+    assert in_child(lambda _: front(), [])[1] == (alone := capfd.readouterr().err)
+    assert "\\x1b]0;owned\\x07" in alone
+    assert "\x1b" not in alone
+
+
+def test_a_name_of_any_length_in_record_makes_no_error_of_any_length(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, record=lambda text: text + record_line("x" * 100_000, b""))
+    with pytest.raises(LayerError, match="which the wheel does not contain") as caught:
+        layer(tmp_path, wheel)
+    assert len(str(caught.value)) < 1000
 
 
 def test_names_that_differ_by_case_are_taken_where_the_setting_says_so(tmp_path: Path) -> None:

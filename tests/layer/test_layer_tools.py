@@ -6,8 +6,10 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import random
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 from mfbazel.layer import LayerError, Outputs, write_layer
 from mfbazel.layer.__main__ import main
 from mfbazel.layer.compression import compressor
+from mfbazel.layer.output import write_together
 from mfbazel.layer.tar import DIRECTORY, FILE, SYMLINK, Content, Entry, blocks
 from mfbazel.wheel.paths import unsafe
 
@@ -207,6 +210,85 @@ def test_damaged_and_missing_tars_are_refused(tmp_path: Path) -> None:
         main(["tar", "--blob-in", str(path), "--descriptor", f"{tmp_path}/d.json", "--files", f"{tmp_path}/f.tsv"])
     with pytest.raises(LayerError, match="cannot read"):
         main(["tar", "--blob-in", f"{tmp_path}/none.tar", "--descriptor", f"{tmp_path}/d.json"])
+
+
+def described(tmp_path: Path, tar: bytes) -> str:
+    """Return the file list of a tar."""
+    source = tmp_path / "some.tar"
+    source.write_bytes(tar)
+    main(["tar", "--blob-in", str(source), "--descriptor", f"{tmp_path}/d", "--files", f"{tmp_path}/f"])
+    return (tmp_path / "f").read_text()
+
+
+def tar_of(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", form: int = tarfile.PAX_FORMAT) -> bytes:
+    """Return a tar with one entry."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname = kind, link
+        archive.addfile(info)
+    return buffer.getvalue()
+
+
+def sparse(size: int) -> bytes:
+    """Return a tar with a file of GNU's sparse type that has ``size`` bytes, none of which is there."""
+    block = bytearray(tarfile.TarInfo("holes").tobuf(tarfile.GNU_FORMAT))
+    block[156:157] = b"S"
+    block[386:410] = b"00000000000\0" * 2
+    block[483:495] = b"%011o\0" % size
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block) + bytes(1024)
+
+
+@pytest.mark.parametrize(
+    ("tar", "expected"),
+    [
+        (tar_of("a\nb"), r"'a\\nb'.*cannot be listed"),
+        (tar_of("a\tb"), r"'a\\tb'.*cannot be listed"),
+        (tar_of("a", tarfile.SYMTYPE, "b\nc"), r"b\\nc.*cannot be listed"),
+        (tar_of("caf\udce9", form=tarfile.GNU_FORMAT), r"caf\\udce9.*not UTF-8"),
+        (tar_of("../etc/passwd"), r"some\.tar: '\.\./etc/passwd' leaves its directory"),
+        (tar_of("a/../../etc/passwd", tarfile.DIRTYPE), "leaves its directory"),
+        (sparse(8 << 30), "'holes' is a sparse file"),
+    ],
+)
+def test_tars_whose_names_or_files_are_not_understood_alike_are_refused(
+    tmp_path: Path, tar: bytes, expected: str
+) -> None:
+    with pytest.raises(LayerError, match=expected):
+        described(tmp_path, tar)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["some.tar"]
+
+
+def test_a_path_of_a_tar_is_listed_as_it_is_unpacked(tmp_path: Path) -> None:
+    assert described(tmp_path, tar_of("/./opt//venv/./bin/python", tarfile.SYMTYPE, "x")) == (
+        "opt/venv/bin/python\t-> x\tsome.tar\n"
+    )
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor(level=19).compress])
+def test_a_tar_that_unpacks_to_very_much_takes_little_memory(tmp_path: Path, pack: object) -> None:
+    source = tmp_path / "some.tar"
+    source.write_bytes(pack(tar_of("a") + bytes(200 << 20)))  # type: ignore[operator]
+    tracemalloc.start()
+    try:
+        main(["tar", "--blob-in", str(source), "--descriptor", f"{tmp_path}/d", "--files", f"{tmp_path}/f"])
+        assert tracemalloc.get_traced_memory()[1] < 160 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_link_at_the_place_where_an_output_is_begun_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    beside = tmp_path / f".out.{os.getpid()}.part"
+    beside.symlink_to(victim)
+    write_together({tmp_path / "out": b"content"})
+    assert victim.read_text() == "precious"
+    assert (tmp_path / "out").read_bytes() == b"content"
+    assert not (tmp_path / "out").is_symlink()
+    assert not beside.exists()
 
 
 def tsv(tmp_path: Path, name: str, *lines: tuple[str, str, str]) -> str:

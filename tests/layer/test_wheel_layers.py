@@ -252,7 +252,8 @@ def test_archive_that_lies_about_a_size_is_refused(tmp_path: Path, claimed: int)
     entry = data.rindex(b"demo/__init__.py", 0, data.index(b"PK\5\6")) - 46
     while data[entry : entry + 4] != b"PK\1\2" or data[entry + 46 : entry + 62] != b"demo/__init__.py":
         entry -= 1
-    wheel.write_bytes(data[: entry + 24] + claimed.to_bytes(4, "little") + data[entry + 28 :])
+    size = claimed.to_bytes(4, "little")
+    wheel.write_bytes(data[:22] + size + data[26 : entry + 24] + size + data[entry + 28 :])
     with pytest.raises(LayerError, match=rf"demo/__init__\.py does not have {claimed} bytes"):
         layer(tmp_path, wheel)
 

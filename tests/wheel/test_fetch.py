@@ -13,11 +13,12 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mfbazel.wheel import fetch as module
-from mfbazel.wheel.fetch import FetchError, Wheel, cached, fetch, parse_tags, pip_command, redact
+from mfbazel.wheel.fetch import FetchError, Wheel, cached, fetch, parse_tags, pip_command, redact, sha256_of
 
 SCRIPT = Path(module.__file__)
 
@@ -106,6 +107,67 @@ def test_a_corrupt_cache_entry_is_dropped_and_replaced(tmp_path: Path, index: Pa
     entry.write_bytes(b"rubbish")
     fetch(wheel, tmp_path / "w.whl")
     assert hashlib.sha256(entry.read_bytes()).hexdigest() == wheel.sha256
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owners on this system")
+def test_what_others_may_change_in_a_shared_cache_is_copied(
+    tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = make(index)
+    fetch(wheel, tmp_path / "first.whl")
+    entry = tmp_path / "cache" / wheel.sha256 / wheel.file
+    assert fetch(wheel, tmp_path / "second.whl").samefile(entry), "the user's own is a link: wheels are large"
+    user = os.geteuid()
+    monkeypatch.setattr("os.geteuid", lambda: user + 1)
+    third = fetch(wheel, tmp_path / "third.whl")
+    with entry.open("r+b") as other:
+        other.write(b"evil")
+    assert sha256_of(third) == wheel.sha256
+
+
+def test_what_is_linked_to_the_cache_is_writable_for_this_user_alone(tmp_path: Path, index: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        wheel = make(index)
+        output = fetch(wheel, tmp_path / "w.whl")
+        assert output.stat().st_mode & 0o022 == 0
+        entry = tmp_path / "cache" / wheel.sha256 / wheel.file
+        entry.chmod(0o666)
+        assert fetch(wheel, tmp_path / "again.whl").stat().st_mode & 0o022 == 0
+    finally:
+        os.umask(before)
+
+
+def test_an_entry_that_is_changed_after_it_was_compared_is_not_used(
+    tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = make(index)
+    entry = tmp_path / "cache" / wheel.sha256 / wheel.file
+    fetch(wheel, tmp_path / "first.whl")
+
+    def changed(*arguments: Any) -> Path | None:
+        found = cached(*arguments)
+        entry.unlink()
+        entry.write_bytes(b"evil")
+        return found
+
+    monkeypatch.setattr(module, "cached", changed)
+    assert sha256_of(fetch(wheel, tmp_path / "w.whl")) == wheel.sha256
+
+
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        ("alpha\n--no-binary=:all:\nalpha", "1.0"),
+        ("alpha", "1.0\n--index-url=http://evil.example"),
+        ("-e /tmp/evil #", "1.0"),
+        ("alpha", "1.0 ; python_version"),
+        ("alpha @ file:///tmp/evil#", "1"),
+    ],
+)
+def test_a_lock_that_was_changed_gives_pip_no_line_of_its_own(tmp_path: Path, name: str, version: str) -> None:
+    with pytest.raises(FetchError, match="is not the name and version of a distribution: the lock"):
+        fetch(Wheel(name, version, "alpha-1.0-py3-none-any.whl", "0" * 64), tmp_path / "w.whl")
 
 
 def test_a_cache_that_cannot_be_written_is_no_obstacle(
@@ -246,3 +308,4 @@ def test_it_runs_as_a_plain_script_without_any_package(tmp_path: Path, index: Pa
 def test_user_information_is_redacted_in_every_url() -> None:
     text = "at https://me:pw@host/x and git+ssh://token@host/y, not http://host/a@b"
     assert redact(text) == "at https://****@host/x and git+ssh://****@host/y, not http://host/a@b"
+    assert redact("Looking at https://me:p@ss'w\"d@host/x") == "Looking at https://****@host/x"

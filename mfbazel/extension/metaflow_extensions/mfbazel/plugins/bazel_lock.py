@@ -188,10 +188,10 @@ def _step_image(step: Mapping[str, Any]) -> StepImage:
         requirements_sha256=step["requirements_sha256"],
         digest=step.get("digest"),
         lock=step.get("lock"),
-        includes=step.get("includes") or (),
+        includes=tuple(step.get("includes") or ()),
         layers=step.get("layers") or {},
         signed_by=step.get("signed_by"),
-        attached=step.get("attached") or (),
+        attached=tuple(step.get("attached") or ()),
     )
 
 
