@@ -30,7 +30,7 @@ from mfbazel.push.prepare import (
 from mfbazel.push.registries import Registries
 from mfbazel.push.report import Reporter, Summary
 from mfbazel.push.repository import Repository
-from mfbazel.push.signing import attach_images, confirm_artifact, sign_artifact
+from mfbazel.push.signing import attach_images, confirm_artifact, sign_artifact, signed_image
 from mfbazel.push.workers import Workers
 from mfbazel.registry.types import registry_type
 from mfbazel.registry.upload import Outcome
@@ -308,7 +308,8 @@ class _Run:
                 "yellow",
             )
         repositories = {step: str(delivery.repository) for step, delivery in flow.deliveries.items()}
-        content = flow.images.pushed_to(repositories)
+        signed = {step: signed_image(flow.attachments, delivery) for step, delivery in flow.deliveries.items()}
+        content = flow.images.pushed_to(repositories, signed)
         published = self._publish(flow, content)
         _record(flow, content)
         if marks := self._marks.get(flow.label):

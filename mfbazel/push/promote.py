@@ -12,15 +12,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mfbazel.policy import check_registry, parse_rules, refuse, workspace_registries, workspace_rules
+from mfbazel.policy import (
+    Rules,
+    SigningRules,
+    check_registry,
+    parse_rules,
+    parse_signing,
+    refuse,
+    workspace_registries,
+    workspace_rules,
+    workspace_signing,
+)
 from mfbazel.push.artifact import Artifact, plan_artifact, publish
 from mfbazel.push.delivery import Content, Delivery
 from mfbazel.push.engine import Engine
 from mfbazel.push.errors import PushError
 from mfbazel.push.flow import Pushed, Settings
-from mfbazel.push.images import Images, parse_images, read_images
+from mfbazel.push.images import Images, Signed, parse_images, read_images
 from mfbazel.push.journal import Journal
-from mfbazel.push.promote_signing import check_signed, verified_source
+from mfbazel.push.promote_signing import carried, check_signed, verified_source
 from mfbazel.push.promote_source import Referrer, Source
 from mfbazel.push.registries import Registries
 from mfbazel.push.report import Reporter, Summary, counted
@@ -118,9 +128,8 @@ def promote(request: Promotion, settings: Settings, reporter: Reporter) -> Promo
     run = _Run(request, settings, reporter, images, targets, artifact)
     reporter.begin(", ".join(dict.fromkeys(map(str, targets.values()))), list(targets), verb="promoting")
     run.read()
-    if request.workspace:
-        made = [step for step, entry in images.content["steps"].items() if entry.get("lock")]
-        check_signed(request.workspace, run.deliveries, run.referrers, made)
+    made = [step for step, entry in images.content["steps"].items() if entry.get("lock")]
+    check_signed(_policies(request, images), run.deliveries, run.carried, made)
     return run.send(began)
 
 
@@ -160,6 +169,7 @@ class _Run:
     artifact: Artifact | None
     deliveries: dict[str, Delivery] = field(default_factory=dict)
     referrers: dict[Repository, list[Referrer]] = field(default_factory=dict)
+    carried: dict[str, Signed] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -188,6 +198,7 @@ class _Run:
                 raise error
             assert delivery
             self.deliveries[step], found = delivery
+            self.carried[step] = carried(self.images.signed(step), self.deliveries[step], found)
             known = self.referrers.setdefault(self.targets[step], [])
             seen = {item.delivery.digest for item in known}
             known += [item for item in found if item.delivery.digest not in seen]
@@ -255,7 +266,8 @@ class _Run:
 
     def _finish(self) -> str | None:
         """Publish and write the new ``images.json``; return its reference."""
-        content = self.images.pushed_to({step: str(repository) for step, repository in self.targets.items()})
+        repositories = {step: str(repository) for step, repository in self.targets.items()}
+        content = self.images.pushed_to(repositories, self.carried)
         published = self._publish(self.artifact, content) if self.artifact else None
         if self.request.output:
             try:
@@ -311,15 +323,15 @@ def _targets(request: Promotion, images: Images) -> dict[str, Repository]:
 
 def _check_policy(request: Promotion, images: Images, targets: Mapping[str, Repository]) -> None:
     """Refuse a registry that the workspace's policy, or that of the record, does not allow."""
-    for rules in _rules(request, images):
+    for rules, _ in _policies(request, images):
         named = dict.fromkeys(map(str, targets.values()))
         found = [item for repository in named for item in check_registry(rules, "the repository", repository)]
         refuse(rules, "registries", found)
 
 
-def _rules(request: Promotion, images: Images) -> Iterator[Any]:
+def _policies(request: Promotion, images: Images) -> Iterator[tuple[Rules, SigningRules]]:
     if request.workspace:
-        yield workspace_rules(request.workspace)
+        yield workspace_rules(request.workspace), workspace_signing(request.workspace)
     recorded = images.content.get("policy")
     if isinstance(recorded, dict):
-        yield parse_rules(recorded)
+        yield parse_rules(recorded), parse_signing(recorded)

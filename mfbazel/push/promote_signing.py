@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from mfbazel.policy import Violation, check_signing, refuse, workspace_rules, workspace_signing
-from mfbazel.policy.signing import KINDS
+from mfbazel.policy import KINDS, Rules, SigningRules, Violation, check_signing, refuse
 from mfbazel.push.delivery import Delivery
 from mfbazel.push.errors import PushError
+from mfbazel.push.images import Signed
 from mfbazel.push.promote_source import Referrer
-from mfbazel.push.repository import Repository
 from mfbazel.registry import Client, parse_reference
 from mfbazel.registry.artifact import SCHEME
 from mfbazel.registry.referrers import fallback_tag
@@ -42,36 +40,47 @@ def verified_source(images: str, signing: Signing, insecure: bool) -> str:
     return f"{SCHEME}{named.repository}@{digest}"
 
 
+def carried(said: Signed, delivery: Delivery, referrers: Sequence[Referrer]) -> Signed:
+    """Return how much of what a push recorded of an image goes with it.
+
+    Args:
+        said: by the push.
+        delivery: the image.
+        referrers: what is copied with it.
+    """
+    digests = {manifest.digest for manifest in delivery.manifests}
+    types = {item.descriptor.get("artifactType") for item in referrers if item.subject in digests}
+    return Signed(
+        said.signer if _takes_signature(delivery, referrers) else None,
+        tuple(kind for kind in said.attached if MEDIA_TYPES.get(kind) in types),
+    )
+
+
 def check_signed(
-    workspace: Path,
+    policies: Iterable[tuple[Rules, SigningRules]],
     deliveries: Mapping[str, Delivery],
-    referrers: Mapping[Repository, Sequence[Referrer]],
+    signed: Mapping[str, Signed],
     made: Collection[str],
 ) -> None:
-    """Refuse images that the workspace's policy wants to be signed where they go, and that take no signature along.
+    """Refuse images that a policy wants to be signed where they go, and that take no signature along.
 
     Whose signature it is, is for who verifies to say.
 
     Args:
-        workspace: the Bazel workspace.
+        policies: of the workspace, and of the record.
         deliveries: by step.
-        referrers: what is copied with the images, by repository.
+        signed: by step, what goes with its image.
         made: the steps whose images are made from the lock; the others have no documents.
 
     Raises:
-        PolicyError: the policy does not allow it, or cannot be read.
+        PolicyError: one of them does not allow it.
     """
-    rules = workspace_signing(workspace)
-    found: list[Violation] = []
-    for step, delivery in deliveries.items():
-        own = referrers.get(delivery.repository, ())
-        digests = {manifest.digest for manifest in delivery.manifests}
-        types = {str(item.descriptor.get("artifactType")) for item in own if item.subject in digests}
-        kinds = [kind for kind in KINDS if MEDIA_TYPES[kind] in types] if step in made else KINDS
-        signer = (*rules.signers, "somebody")[0] if _takes_signature(delivery, own) else None
-        found += check_signing(rules, delivery.what, str(delivery.repository), signer, kinds)
-    if found:
-        refuse(workspace_rules(workspace), "images", found)
+    for rules, signing in policies:
+        found: list[Violation] = []
+        for step, delivery in deliveries.items():
+            kinds = signed[step].attached if step in made else KINDS
+            found += check_signing(signing, delivery.what, str(delivery.repository), signed[step].signer, kinds)
+        refuse(rules, "images", found, "Push them so, and promote them with what refers to them")
 
 
 def _takes_signature(delivery: Delivery, referrers: Sequence[Referrer]) -> bool:

@@ -81,6 +81,21 @@ class OtherWorkspace:
         assert done.returncode == 0, f"{done.stdout}{done.stderr[-4000:]}"
         return done
 
+    def git(self, *arguments: str) -> str:
+        """Run git in it; return what it says."""
+        identity = ["-c", "user.name=A", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false"]
+        command = ["git", *identity, *arguments]
+        done = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def begin_history(self) -> None:
+        """Commit everything to the branch ``main``."""
+        self.write(".gitignore", "bazel-*\n")
+        self.git("init", "-q", "-b", "main")
+        self.git("add", ".")
+        self.git("commit", "-q", "-m", "before")
+
     def close(self) -> None:
         """Stop the Bazel server and remove what it made."""
         self.bazel("clean", "--expunge")

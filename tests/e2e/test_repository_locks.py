@@ -218,60 +218,44 @@ def test_the_report_names_versions_flows_and_savings(workspace: OtherWorkspace) 
     assert package["saving"]["layers"] == 1
 
 
-def git(workspace: OtherWorkspace, *arguments: str) -> str:
-    identity = ["-c", "user.name=A", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false"]
-    command = ["git", *identity, *arguments]
-    done = subprocess.run(command, cwd=workspace.directory, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def begin_history(workspace: OtherWorkspace) -> None:
-    """Commit everything to the branch ``main``."""
-    workspace.write(".gitignore", "bazel-*\n")
-    git(workspace, "init", "-q", "-b", "main")
-    git(workspace, "add", ".")
-    git(workspace, "commit", "-q", "-m", "before")
-
-
 def test_push_all_chooses_the_flows_whose_images_a_change_affects(workspace: OtherWorkspace) -> None:
     def chosen() -> dict[str, str]:
         done = workspace.built("run", "//:push_all", "--", "--list", "--json", "--since", "HEAD")
         return {flow["label"]: flow["because"] for flow in json.loads(done.stdout)["flows"]}
 
     lock_all(workspace)
-    begin_history(workspace)
+    workspace.begin_history()
     try:
         lock = workspace.directory / "flows/plain/plain.lock/flow.json"
         lock.write_text(lock.read_text() + "\n")
         source = workspace.directory / "flows/made/generated.py"
         source.write_text(source.read_text() + "\n")
         assert chosen() == {"//flows/plain:plain": "flows/plain/plain.lock/flow.json changed"}
-        git(workspace, "checkout", "-q", ".")
+        workspace.git("checkout", "-q", ".")
         workspace.write("flows/made/defs.bzl", "")
         workspace.write("flows/made/more/BUILD.bazel", "")
         assert chosen().keys() >= {"//flows/made:generated", "//flows/plain:plain", "//reports:configured"}
     finally:
-        git(workspace, "checkout", "-q", ".")
-        git(workspace, "clean", "-q", "-f", "-d", "flows/made")
+        workspace.git("checkout", "-q", ".")
+        workspace.git("clean", "-q", "-f", "-d", "flows/made")
         shutil.rmtree(workspace.directory / ".git")
 
 
 def test_branches_that_lock_different_flows_merge_without_a_conflict(workspace: OtherWorkspace) -> None:
-    begin_history(workspace)
+    workspace.begin_history()
     for branch, package, name, pins in (
         ("left", "flows/plain", "plain", '{"beta": "2.0"}'),
         ("right", "flows/new", "fresh", '{"beta": "1.0"}'),
     ):
-        git(workspace, "checkout", "-q", "-b", branch, "main")
+        workspace.git("checkout", "-q", "-b", branch, "main")
         add(workspace, package, name, pins)
         add(workspace, f"flows/{branch}", branch, '{"gamma": "1.0"}')
         assert lock_all(workspace).returncode == 0
-        git(workspace, "add", ".")
-        git(workspace, "commit", "-q", "-m", branch)
-        touched = git(workspace, "diff", "--name-only", "main").split()
+        workspace.git("add", ".")
+        workspace.git("commit", "-q", "-m", branch)
+        touched = workspace.git("diff", "--name-only", "main").split()
         assert all(path.startswith((f"{package}/", f"flows/{branch}/")) for path in touched)
-    git(workspace, "merge", "-q", "-m", "both", "left")
+    workspace.git("merge", "-q", "-m", "both", "left")
     done = lock_all(workspace, "--check")
     assert done.returncode == 0, done.stdout
     assert "6 flows: 6 unchanged; 0 resolutions; " in done.stdout

@@ -296,6 +296,32 @@ def test_the_policy_that_a_record_brings_along_holds_as_well(tmp_path: Path, cra
         promote("--images=record.json", f"--to={docker.host}/prod/brought")
 
 
+COSIGN = "application/vnd.dev.sigstore.bundle.v0.3+json"
+
+
+@pytest.mark.parametrize("signature", ["referrer", "tag"])
+def test_what_must_be_signed_is_promoted_with_its_signature_alone(
+    tmp_path: Path, crane: Registry, docker: Registry, signature: str
+) -> None:
+    flow = push(tmp_path, f"{crane.host}/dev/signed-{signature}")
+    client = Client(crane.host)
+    content = json.loads(flow.record.read_text())
+    for step, digest in flow.digests.items():
+        content["steps"][step] |= {"signed_by": "cosign", "attached": ["spdx", "provenance"], "lock": "0" * 16}
+        tag = digest.replace(":", "-") + ".sig" if signature == "tag" else ""
+        attach(client, flow.path, digest, COSIGN, step.encode(), tag=tag)
+    attach(client, flow.path, flow.digests["start"], SBOM, b"sbom")
+    flow.record.write_text(json.dumps(content))
+    Path("mfbazel.toml").write_text(f'[signing]\nrequired = ["{docker.host}/prod"]\n')
+    to = f"--to={docker.host}/prod/signed-{signature}"
+    with pytest.raises(PolicyError, match=r"the image of the step 'start' in .*, unsigned.*\n.*\nPush them so, and"):
+        promote(to, "--no-referrers")
+    assert promote(to, "--output=promoted.json") == 0
+    steps = json.loads(Path("promoted.json").read_text())["steps"]
+    said = {step: (entry.get("signed_by"), entry.get("attached")) for step, entry in steps.items()}
+    assert said == {"start": ("cosign", ["spdx"]), "train": ("cosign", None)}  # what the source had
+
+
 def test_the_map_of_a_build_says_of_no_image_where_it_is(tmp_path: Path) -> None:
     images = write_images_json(tmp_path / "images.json", {"start": f"sha256:{'0' * 64}"}, "r.example.com/x", LABEL)
     with pytest.raises(PushError, match=r"does not say where the images of start are.*--output.*oci://"):

@@ -150,17 +150,18 @@ def test_a_push_without_changes_makes_the_requests_of_one_without_a_signer(
     flow.push()
     signed = proxy.take().requests
     assert "already attached and signed" in capsys.readouterr().err
-    documents, flow.documents = flow.documents, []
-    flow.push(signer=[])
-    assert sorted(signed) == sorted(proxy.take().requests)
     assert [verb for verb, path in signed if "/manifests/" in path] == ["HEAD"] * 3  # two images and the map
     # Another machine remembers nothing: it asks, and neither sends nor signs again.
-    flow.documents = documents
     (flow.record.with_name("signed.json")).unlink()
     flow.push()
     counts = proxy.take()
     assert not counts.of("PUT")
     assert "already attached and signed" in capsys.readouterr().err
+    flow.documents = []
+    flow.push(signer=[])  # its record says that it signed nothing
+    proxy.take()
+    flow.push(signer=[])
+    assert sorted(signed) == sorted(proxy.take().requests)
 
 
 def test_what_verifying_misses_the_next_push_attaches_and_signs_again(
@@ -332,10 +333,28 @@ def test_a_promoted_flow_verifies_where_it_is_now(
         main([*asked, f"--to={proxy.host}/prod/forged", *flow.signer])
     assert client.head_manifest("prod/forged", "churn_flow.images") is None
     # The policy holds for what is promoted, too.
-    (flow.root / "mfbazel.toml").write_text(SIGNING.replace("*/ml", "*/prod"))
+    policy = flow.root / "mfbazel.toml"
+    policy.write_text(SIGNING.replace("*/ml", "*/prod"))
+    with pytest.raises(PolicyError, match=r"the step 'train' in .*/prod/churn, signed by cosign: not in .signing. sig"):
+        main(asked)
+    policy.write_text(SIGNING.replace("*/ml", "*/prod").replace("acme", "cosign"))
     with pytest.raises(PolicyError, match=r"the step 'train' in .*/prod/churn, unsigned: \[signing\] required"):
         main([*asked, "--no-referrers"])
     assert main([*asked, "--dry-run"]) == 0
+
+
+def test_the_record_says_who_signed_and_what_is_attached_and_so_does_that_of_the_next_push(flow: Flow) -> None:
+    def said() -> dict[str, tuple[str | None, list[str] | None]]:
+        steps = json.loads(flow.record.read_text())["steps"]
+        return {step: (entry.get("signed_by"), entry.get("attached")) for step, entry in steps.items()}
+
+    flow.documents = [path for path in flow.documents if path.name != "train.spdx.json"]
+    for _ in range(2):
+        flow.push()
+        assert said() == {"start": ("acme", ["spdx"]), "train": ("acme", None), "end": ("acme", ["spdx"])}
+    flow.documents = []
+    flow.push("--no-sign")
+    assert set(said().values()) == {(None, None)}
 
 
 def test_the_policy_says_nothing_of_other_registries(flow: Flow) -> None:
