@@ -188,7 +188,7 @@ def test_advisories_that_are_encrypted_are_damaged(tmp_path: Path) -> None:
     for place in (6, data.index(b"PK\1\2") + 8):
         data[place] |= 1
     path.write_bytes(data)
-    with pytest.raises(AuditError, match="the archive of advisories is damaged: .*encrypted"):
+    with pytest.raises(AuditError, match=r"the archive of advisories is damaged: .*encrypted"):
         read_database([path], {"alpha"})
 
 
