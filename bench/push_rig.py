@@ -29,6 +29,7 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _CHUNK = 1 << 20  # bytes; Random.randbytes cannot give more than 256 MiB at once
 _HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive", "content-length"}
+_KEPT: list[socket.socket] = []  # ports of this process that nobody else gets
 
 
 def find_crane() -> Path:
@@ -138,10 +139,15 @@ def serve_registry(crane: Path, disk: Path, port: int | None = None) -> Iterator
 
 
 def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of 127.0.0.1 that is free, and that the system gives nobody until this process ends.
+
+    It stays bound without listening, which servers that set SO_REUSEADDR, as all do, and nobody else may pass over.
+    """
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", 0))
+    _KEPT.append(kept)
+    return int(kept.getsockname()[1])
 
 
 @dataclass

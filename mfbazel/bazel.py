@@ -59,6 +59,18 @@ def bazel_command(workspace: Path | None, environ: Mapping[str, str]) -> list[st
     raise NoBazelError(f"neither bazelisk nor bazel is on PATH: name yours in {BAZEL_VARIABLE}")
 
 
+def output_base(place: Path) -> Path | None:
+    """Return the output base of the Bazel whose executable was started in ``place``: the server that is running.
+
+    Executables start in ``<output base>/execroot/<repository>/bazel-out/…``; one Bazel may run within another's.
+    """
+    ways = [place, *place.parents]
+    for repository, outputs in zip(ways[1:], ways, strict=False):
+        if outputs.name == "bazel-out" and repository.parent.name == "execroot":
+            return repository.parent.parent
+    return None
+
+
 def outer_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return ``environ`` as it was for the Bazel that started this process: without what is about this executable."""
     kept = {

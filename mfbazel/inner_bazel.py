@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from mfbazel.bazel import NoBazelError, bazel_command, outer_environment
+from mfbazel.bazel import NoBazelError, bazel_command, outer_environment, output_base
 from mfbazel.errors import MfbazelError
 
 QUIET = ("--ui_event_filters=-info", "--noshow_progress")
@@ -92,18 +92,6 @@ class InnerBazel:
 
 def _workspace(environ: Mapping[str, str]) -> Path:
     return Path(environ["BUILD_WORKSPACE_DIRECTORY"])
-
-
-def output_base(place: Path) -> Path | None:
-    """Return the output base of the Bazel whose executable was started in ``place``: the server that is running.
-
-    Executables start in ``<output base>/execroot/<repository>/bazel-out/…``; one Bazel may run within another's.
-    """
-    ways = [place, *place.parents]
-    for repository, outputs in zip(ways[1:], ways, strict=False):
-        if outputs.name == "bazel-out" and repository.parent.name == "execroot":
-            return repository.parent.parent
-    return None
 
 
 def built_files(lines: Iterable[str], group: str) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mfbazel.analyze import requirements_sha256
+from mfbazel.lock_hash import environments_hash
 
 LABEL = "//bench:flow"
 REPOSITORY = "registry.example.com/bench/flow"
@@ -102,7 +103,7 @@ def _write(directory: Path, flow: str, lines: Iterable[str], wanted: dict[str, d
             "digest": f"sha256:{_digest(name)}",
             "image": f"{REPOSITORY}@sha256:{_digest(name)}",
             "layers": {"linux/amd64": [f"sha256:{_digest(f'{name} layer {n}')}" for n in range(_LAYERS)]},
-            "lock": _digest(f"lock {name}")[:16],
+            "lock": environments_hash(environments, [name]),
             "requirements_sha256": hashes[name],
         }
         for name in wanted

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from mfbazel.bazel import BAZEL_VARIABLE, NoBazelError, bazel_command, outer_environment
+from mfbazel.bazel import BAZEL_VARIABLE, NoBazelError, bazel_command, outer_environment, output_base
 from mfbazel.container.errors import ContainerError
 
 
@@ -44,7 +44,7 @@ def build_images(
         ContainerError: there is no Bazel, or it fails.
     """
     target = f"{label}.images"
-    base = _output_base(started_in) if started_in else None
+    base = output_base(started_in) if started_in else None
     try:
         program = bazel_command(workspace, environ)
     except NoBazelError as error:
@@ -118,11 +118,3 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ContainerError(f"{path} cannot be read: {error}") from error
     return dict(content)
-
-
-def _output_base(place: Path) -> Path | None:
-    """Return the output base that ``place``, ``<output base>/execroot/<repository>/bazel-out/…``, lies in."""
-    for directory in (place, *place.parents):
-        if directory.name == "bazel-out" and directory.parent.parent.name == "execroot":
-            return directory.parent.parent.parent
-    return None

@@ -22,7 +22,7 @@ from mfbazel.image.templates import Stamp, parse_status
 from mfbazel.layer.blob import Outputs
 from mfbazel.layer.compression import DEFAULT_LEVELS
 from mfbazel.layer.output import write_together
-from mfbazel.policy import check_base, read_rules, refuse
+from mfbazel.policy import check_base, read_rules, read_signing, refuse
 from mfbazel.worker import run_worker_front
 
 _LINKS = ("symlink", "hard", "copy")
@@ -237,8 +237,8 @@ def _images(options: argparse.Namespace) -> None:
     names = Names(options.repository, options.tag, _stamp(options))
     includes = {step: steps.split(",") for step, steps in parse_pairs(options.includes, "--includes")}
     derived = Derived(includes, options.foreign)
-    rules = read_rules(options.policy)
-    document = build_images(read_lock(options.lock), options.label, names, layouts, derived, rules)
+    rules, signing = read_rules(options.policy), read_signing(options.policy)
+    document = build_images(read_lock(options.lock), options.label, names, layouts, derived, rules, signing)
     write_together({options.output: to_json(document)})
 
 

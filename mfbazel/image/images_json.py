@@ -13,7 +13,7 @@ from mfbazel.image.layout import Image, Json, images, top_descriptor
 from mfbazel.image.lock import Lock
 from mfbazel.image.metadata import flow_name, platform_slug
 from mfbazel.image.templates import Stamp, expand, stamp_variables, variables
-from mfbazel.policy import Rules, check_registry, refuse
+from mfbazel.policy import Rules, SigningRules, check_registry, refuse
 
 # OCI distribution-spec 1.1: the grammar of a tag.
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
@@ -73,6 +73,7 @@ def build_images(
     layouts: Mapping[str, Path],
     derived: Derived | None = None,
     rules: Rules | None = None,
+    signing: SigningRules | None = None,
 ) -> Json:
     """Return the content of ``images.json``.
 
@@ -82,8 +83,9 @@ def build_images(
         names: how the images are called.
         layouts: step → layout directory of its image.
         derived: where images come from besides; default: nowhere.
-        rules: what the workspace allows; default: everything. What they say of registries goes into the file, since
-            they also hold where a flow is launched without the workspace.
+        rules: what the workspace allows; default: everything.
+        signing: what must be signed; default: nothing. This, and what ``rules`` say of registries, goes into the file,
+            since it also holds where a flow is launched without the workspace.
 
     Raises:
         PolicyError: a repository is not allowed.
@@ -112,6 +114,7 @@ def build_images(
             "platforms": sorted(image.platform for image in step.platforms),
             "layers": {image.platform: _layers(image) for image in step.platforms},
             **({"lock": step.lock} if step.lock else {}),
+            **({"includes": list(below)} if step.lock and (below := derived.includes.get(step.name)) else {}),
             **({"repository": repositories[step.name]} if len(common) > 1 else {}),
             **_tags(step, names),
         }
@@ -124,9 +127,15 @@ def build_images(
         "label": label,
         "repository": common.pop() if len(common) == 1 else None,
         "steps": entries,
-        **({"policy": said} if (said := rules.only("registries")) else {}),
+        **({"policy": said} if (said := _policy(rules, signing or SigningRules())) else {}),
         **({"tags": tags} if (tags := _flow_tags(label, names)) else {}),
     }
+
+
+def _policy(rules: Rules, signing: SigningRules) -> Json:
+    """Return what of the policy holds where the flow is launched; empty when that is nothing."""
+    said = {**rules.only("registries"), **signing.table()}
+    return {**said, **({"contact": rules.contact} if said and rules.contact else {})}
 
 
 def _check_repositories(rules: Rules, label: str, repositories: Mapping[str, str | None]) -> None:

@@ -25,10 +25,11 @@ Only the standard library and ``packaging`` are used: Metaflow's launching proce
 from mfbazel.policy.checks import Violation, check_base, check_index, check_packages, check_registry, refuse
 from mfbazel.policy.errors import PolicyError
 from mfbazel.policy.rules import FILE, TABLES, Rules, parse_rules, read_rules, workspace_registries, workspace_rules
-from mfbazel.policy.signing import SigningRules, check_signing, parse_signing, workspace_signing
+from mfbazel.policy.signing import KINDS, SigningRules, check_signing, parse_signing, read_signing, workspace_signing
 
 __all__ = [
     "FILE",
+    "KINDS",
     "PolicyError",
     "Rules",
     "SigningRules",
@@ -42,6 +43,7 @@ __all__ = [
     "parse_rules",
     "parse_signing",
     "read_rules",
+    "read_signing",
     "refuse",
     "workspace_registries",
     "workspace_rules",

@@ -30,17 +30,23 @@ class Violation:
         return f"{self.what}: {self.rule}"
 
 
-def refuse(rules: Rules, where: str, violations: Sequence[Violation]) -> None:
+def refuse(rules: Rules, where: str, violations: Sequence[Violation], otherwise: str = "Choose something else") -> None:
     """Do nothing when there are no ``violations``.
 
+    Args:
+        rules: of the policy; they name whom to ask.
+        where: begins the message.
+        violations: what is not allowed.
+        otherwise: what a person can do.
+
     Raises:
-        PolicyError: there are; ``where`` begins the message.
+        PolicyError: there are.
     """
     if not violations:
         return
     lines = "\n".join(f"  {violation}" for violation in dict.fromkeys(violations))
     ask = f"ask {rules.contact}" if rules.contact else f"have the rule in {FILE} changed"
-    raise PolicyError(f"{where} that {FILE} does not allow:\n{lines}\nChoose something else, or {ask}.")
+    raise PolicyError(f"{where} that {FILE} does not allow:\n{lines}\n{otherwise}, or {ask}.")
 
 
 def check_registry(rules: Rules, what: str, repository: str) -> list[Violation]:

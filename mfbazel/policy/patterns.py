@@ -57,10 +57,22 @@ def parse_digest(text: str) -> str:
 def takes_location(entry: str, location: str) -> bool:
     """Say whether ``entry`` means ``location``, a URL or a repository: the same, or one below it.
 
-    A wildcard stands for no more than what is between two slashes: no path looks like another host.
+    A wildcard stands for no more than what is between two slashes: no path looks like another host. A host is the same
+    in upper case, and with the port that it has anyway.
     """
-    wanted, found = entry.rstrip("/").split("/"), location.rstrip("/").split("/")
+    wanted, found = _components(entry), _components(location)
     return len(wanted) <= len(found) and all(map(fnmatchcase, found, wanted))
+
+
+def _components(location: str) -> list[str]:
+    """Return what is between the slashes of a URL or a repository; of the host one way of writing it."""
+    parts = location.rstrip("/").split("/")
+    at = 2 if location.startswith(("https://", "http://")) else 0
+    if len(parts) > at and ("." in parts[at] or ":" in parts[at]):
+        parts[at] = parts[at].lower()
+        if not location.startswith("http://"):
+            parts[at] = parts[at].removesuffix(":443")
+    return parts
 
 
 def takes_label(entry: str, label: str) -> bool:

@@ -31,6 +31,20 @@ class SigningRules:
     signers: tuple[str, ...] = ()
     attach: tuple[str, ...] = ()
 
+    def table(self) -> dict[str, Any]:
+        """Return the table ``signing``, as :func:`parse_signing` reads it; empty when nothing must be signed."""
+        said = {key: list(getattr(self, key)) for key in _KEYS if getattr(self, key)}
+        return {"signing": said} if said else {}
+
+
+def read_signing(path: Path | None) -> SigningRules:
+    """Read the table of the policy ``path``; without one, nothing must be signed.
+
+    Raises:
+        PolicyError: the policy cannot be read, or its table says something else.
+    """
+    return SigningRules() if path is None else parse_signing(read_document(path))
+
 
 def workspace_signing(workspace: Path) -> SigningRules:
     """Return the rules of the workspace; without a policy, nothing must be signed.
@@ -39,7 +53,7 @@ def workspace_signing(workspace: Path) -> SigningRules:
         PolicyError: the policy cannot be read, or its table says something else.
     """
     path = workspace / FILE
-    return parse_signing(read_document(path)) if path.is_file() else SigningRules()
+    return read_signing(path if path.is_file() else None)
 
 
 def parse_signing(document: Mapping[str, Any]) -> SigningRules:
@@ -56,7 +70,7 @@ def parse_signing(document: Mapping[str, Any]) -> SigningRules:
     for key, value in table.items():
         if not isinstance(value, list) or not all(isinstance(entry, str) and entry.strip() for entry in value):
             raise PolicyError(f"{FILE}: [signing]: `{key}` is not a list of strings that say something: {value!r}")
-    if table and not table.get("required"):
+    if "signing" in document and not table.get("required"):
         raise PolicyError(f"{FILE}: [signing] says nothing without `required`: the registries where it holds")
     for kind in table.get("attach", ()):
         if kind not in KINDS:
@@ -70,15 +84,16 @@ def parse_signing(document: Mapping[str, Any]) -> SigningRules:
 def check_signing(
     rules: SigningRules, what: str, repository: str, signer: str | None, attached: Collection[str]
 ) -> list[Violation]:
-    """Check how an image is pushed.
+    """Check how an image is pushed, or was pushed where it is launched.
 
     Args:
         rules: of the workspace.
         what: the image, for messages.
-        repository: where it goes, ``host[:port]/path``.
+        repository: where it goes, ``host[:port]/path`` with or without tag and digest.
         signer: name of the signer, ``None`` for nobody.
         attached: kinds of the documents that it gets.
     """
+    repository = repository.partition("@")[0]
     where = next((entry for entry in rules.required if takes_location(entry, repository)), None)
     if where is None:
         return []

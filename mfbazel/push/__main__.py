@@ -49,7 +49,8 @@ def _flow(options: argparse.Namespace) -> int:
         attach=options.attach,
     )
     reporter = Reporter(results=not options.json)
-    pushed = push_flows([request], settings_of(options), reporter)
+    with reporter.failures_as_json(options.json):
+        pushed = push_flows([request], settings_of(options), reporter)
     if options.json:
         reporter.print_json(pushed.as_json())
     if error := pushed.flows[0].error:

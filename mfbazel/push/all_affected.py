@@ -10,17 +10,26 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mfbazel.push.all_changes import Change
-from mfbazel.push.all_graph import FLOW_RULE, MISSING_RULE, Graph, flow_of
+from mfbazel.push.all_graph import FLOW_RULE, FLOW_SUFFIX, MISSING_RULE, Graph, flow_of, pushed_by
 from mfbazel.push.all_loads import MODULE_FILES, Loads
 
 _BUILD_FILES = ("BUILD.bazel", "BUILD")
 # Files whose targets nobody depends on, and which decide about everything.
 _SETTINGS = frozenset(
-    [*MODULE_FILES, "MODULE.bazel.lock", "REPO.bazel", ".bazelversion", ".bazelignore", "mfbazel.toml"]
+    [
+        *MODULE_FILES,
+        "MODULE.bazel.lock",
+        "REPO.bazel",
+        ".bazelversion",
+        ".bazeliskrc",
+        ".bazelignore",
+        "platform_mappings",
+        "mfbazel.toml",
+    ]
 )
 _WRAPPERS = ("bazelw", "tools/bazel")
 # It compares a flow with its lock and puts nothing into an image: a flow's code reaches its images in no other way.
@@ -52,17 +61,19 @@ def find_affected(workspace: Path, graph: Graph, changes: Sequence[Change]) -> A
         graph: its targets.
         changes: what changed; paths from ``workspace``.
     """
-    flows = [node.name for node in graph.nodes.values() if node.kind in (FLOW_RULE, MISSING_RULE)]
+    flows = [flow_of(node.name) for node in graph.nodes.values() if node.kind in (FLOW_RULE, MISSING_RULE)]
     finder = _Finder(workspace, graph, Loads(workspace, graph))
-    if reason := finder.reason_for_all(changes):
-        return Affected({flow_of(flow): reason for flow in flows})
-    origins = finder.spread(
-        {name: change for change in changes for name in finder.roots(change)} | finder.links(changes)
-    )
+    seen = [*((change, change) for change in changes), *finder.behind_links(changes)]
+    for alias, change in seen:
+        if why := finder.concerns_all(alias):
+            return Affected(dict.fromkeys(flows, f"{change}, {why}"))
+    origins = finder.spread({name: change for alias, change in seen for name in finder.roots(alias)})
     for name, change in origins.items():
         if name in graph.nodes and graph.nodes[name].kind in _FOR_ALL:
-            return Affected({flow_of(flow): f"{change}, which {name} is made of" for flow in flows})
-    return Affected({flow_of(flow): str(origins[flow]) for flow in flows if flow in origins})
+            return Affected(dict.fromkeys(flows, f"{change}, which {name} is made of"))
+    # What is attached to images is no part of them.
+    reasons = {flow: origins.get(f"{flow}{FLOW_SUFFIX}") or origins.get(pushed_by(flow)) for flow in flows}
+    return Affected({flow: str(change) for flow, change in reasons.items() if change})
 
 
 @dataclass
@@ -72,33 +83,37 @@ class _Finder:
     workspace: Path
     graph: Graph
     loads: Loads
+    _named: set[str] = field(init=False)
+    _local: set[str] = field(init=False)
+    _options: set[str] = field(init=False)
     _dependents: dict[str, list[str]] = field(init=False)
     _locks: dict[str, list[str]] = field(init=False)
 
     def __post_init__(self) -> None:
+        self._named, self._local = self.loads.named_by_module(), self.loads.local_repositories()
+        self._options = self.loads.named_by_options()
         self._dependents = self.graph.dependents(_CHECKS)
         self._locks = self._by_lock()
         for package, targets in self._locks.items():
             for wheel in _wheels_of(self.workspace / f"{package}.lock" / "flow.json"):
                 self._dependents.setdefault(wheel, []).extend(targets)
 
-    def reason_for_all(self, changes: Sequence[Change]) -> str | None:
+    def concerns_all(self, change: Change) -> str | None:
         """Return why every flow counts as affected; ``None`` when it does not."""
-        named, local = self.loads.named_by_module(), self.loads.local_repositories()
-        for change in changes:
-            path = change.path
-            name = path.rpartition("/")[2]
-            if path in _SETTINGS or path in _WRAPPERS or name.endswith(".bazelrc") or name.endswith(".MODULE.bazel"):
-                return f"{change}, which decides about everything"
-            if path in named:
-                return f"{change}, which MODULE.bazel depends on"
-            for directory in local:
-                if path.startswith(f"{directory}/"):
-                    return f"{change}, in another repository of MODULE.bazel"
-            if (self.workspace / path).is_dir() and not (self.workspace / path).is_symlink():
-                return f"{change}, a submodule"
-            if path.endswith(".bzl") and not path.startswith("../") and not self.loads.packages_that_load(path):
-                return f"{change}, which other repositories may load"
+        path = change.path
+        name = path.rpartition("/")[2]
+        if path in _SETTINGS or path in _WRAPPERS or name.endswith(".bazelrc") or name.endswith(".MODULE.bazel"):
+            return "which decides about everything"
+        if path in self._named:
+            return "which MODULE.bazel depends on"
+        if any(path.startswith(f"{directory}/") for directory in self._local):
+            return "in another repository of MODULE.bazel"
+        if any(path == place or path.startswith(f"{place}/") for place in self._options):
+            return "which .bazelrc names"
+        if (self.workspace / path).is_dir() and not (self.workspace / path).is_symlink():
+            return "a submodule"
+        if path.endswith(".bzl") and not path.startswith("../") and not self.loads.packages_that_load(path):
+            return "which other repositories may load"
         return None
 
     def roots(self, change: Change) -> Iterator[str]:
@@ -106,6 +121,10 @@ class _Finder:
         path = change.path
         directory, _, name = path.rpartition("/")
         label = self.graph.label_of(path)
+        if (self.workspace / path).is_symlink():  # perhaps to a directory of packages
+            for package in self.graph.packages:
+                if package == path or package.startswith(f"{path}/"):
+                    yield from self._package(package)
         if match := _LOCK.fullmatch(path):
             yield from self._targets_of_lock(match["package"])
         if name in _BUILD_FILES:
@@ -121,14 +140,22 @@ class _Finder:
         if change.kind == "deleted":  # whatever matched it by a pattern
             yield from self._package(self.graph.package_of(path))
 
-    def links(self, changes: Sequence[Change]) -> dict[str, Change]:
-        """Return the source files that are links to changed ones."""
-        by_path = {os.path.normpath(self.workspace / change.path): change for change in changes}
-        found = {}
-        for node in self.graph.nodes.values():
-            if node.file and node.file.is_symlink() and (change := by_path.get(os.path.realpath(node.file))):
-                found[node.name] = change
-        return found
+    def behind_links(self, changes: Sequence[Change]) -> list[tuple[Change, Change]]:
+        """Return changes by the names that links in the workspace give to files, each with the change as it was."""
+        root = Path(os.path.realpath(self.workspace))
+        files = {node.file for node in self.graph.nodes.values() if node.file}
+        links: dict[str, str] = {}
+        for place in {*(file.parent for file in files), *(file for file in files if file.is_symlink())}:
+            path = os.path.relpath(place, self.workspace if place.is_relative_to(self.workspace) else root)
+            real = os.path.relpath(os.path.realpath(place), root)
+            if real != path:
+                links[path] = real
+        return [
+            (replace(change, path=path + change.path.removeprefix(real)), change)
+            for path, real in sorted(links.items())
+            for change in changes
+            if change.path == real or change.path.startswith(f"{real}/")
+        ]
 
     def spread(self, roots: Mapping[str, Change]) -> dict[str, Change]:
         """Return all labels that something in ``roots`` is an input of, each with the first change that reaches it."""

@@ -22,7 +22,17 @@ from mfbazel.inner_bazel import (
     quoted,
     tail,
 )
-from mfbazel.push.all_graph import FLOW_RULE, FLOW_SUFFIX, MISSING_RULE, Graph, Node, flow_of, read_nodes
+from mfbazel.push.all_graph import (
+    ATTRIBUTES,
+    FLOW_RULE,
+    FLOW_SUFFIX,
+    MISSING_RULE,
+    Graph,
+    Node,
+    flow_of,
+    pushed_by,
+    read_nodes,
+)
 from mfbazel.push.errors import PushError
 
 OUTPUT_GROUP = "push"
@@ -34,7 +44,7 @@ _SPEC_RULE = "flow_spec"
 _SPEC_SUFFIX = ".spec"
 _LAST_PARTS = (FLOW_SUFFIX, ".push")
 _GRAPH = ("--keep_going", "--order_output=no", "--consistent_labels", "--output=streamed_jsonproto")
-_NO_ATTRIBUTES_BUT = "--proto:output_rule_attrs=tags"
+_NO_ATTRIBUTES_BUT = f"--proto:output_rule_attrs={ATTRIBUTES}"
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,7 @@ class PushBazel(InnerBazel):
         """
         with tempfile.TemporaryDirectory() as scratch:
             targets, events = Path(scratch, "targets.txt"), Path(scratch, "events.json")
-            targets.write_text("".join(f"{_pushed(label)}\n" for label in labels), encoding="utf-8")
+            targets.write_text("".join(f"{pushed_by(label)}\n" for label in labels), encoding="utf-8")
             done = self.run(
                 "build",
                 *(["--keep_going"] if keep_going else []),
@@ -185,12 +195,6 @@ def _built(file: Mapping[str, Any]) -> BuiltFlow:
     attach = [root / place for place in content["attach"]]
     images = root / content["images"]
     return BuiltFlow(content["label"], images, layouts, attach, content["sign"], content["sign_options"])
-
-
-def _pushed(label: str) -> str:
-    """Return the target that knows how the flow ``label`` is pushed (``rules/private/flow_command.bzl``)."""
-    package, _, name = label.rpartition(":")
-    return f"{package}:_{name}.push.arguments"
 
 
 def _not_manual(nodes: Sequence[Node]) -> list[Node]:

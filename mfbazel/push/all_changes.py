@@ -81,6 +81,6 @@ def _git(directory: Path, *arguments: str, asked: str) -> str:
         raise PushError(
             f"git cannot say what changed since {asked}{said}: `git {arguments[0]}` failed in {directory}. The "
             "revision and the commits since the merge base must be there: in CI, fetch the history (fetch-depth: 0, "
-            "GIT_DEPTH: 0)."
+            "GIT_DEPTH: 0). What a forced push left behind is in no history: push every flow then, without --since."
         )
     return done.stdout

@@ -50,6 +50,12 @@ def push_all(options: argparse.Namespace) -> int:
     Raises:
         PushError: flows could not be found, or Bazel could not build.
     """
+    reporter = Reporter(results=not options.json)
+    with reporter.failures_as_json(options.json):
+        return _push_all(options, reporter)
+
+
+def _push_all(options: argparse.Namespace, reporter: Reporter) -> int:
     began = time.monotonic()
     screen = Console(stderr=True, highlight=False, soft_wrap=True)
     patterns = options.patterns or [EVERYTHING]
@@ -61,7 +67,6 @@ def push_all(options: argparse.Namespace) -> int:
         since = None
     flows = AllFlows(select(bazel, workspace, patterns, options.exclude, since), screen, began)
     flows.show_selection()
-    reporter = Reporter(results=not options.json)
     if options.list:
         return _list(flows, reporter, json=options.json)
     built = flows.build(

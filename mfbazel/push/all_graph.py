@@ -18,6 +18,10 @@ MISSING_RULE = "missing_lock"
 FLOW_SUFFIX = ".images"
 """What its name has after the flow's."""
 
+ATTRIBUTES = "tags,toolchain"
+"""The attributes of rules that a query has to tell."""
+
+_TOOLCHAIN = "toolchain"
 _SOURCE = "source file"
 _GENERATED = "generated file"
 
@@ -29,7 +33,8 @@ class Node:
     Attributes:
         name: its label; the main repository has no name in it.
         kind: the rule's name, or what kind of file it is.
-        inputs: labels of what it is made of, implicit dependencies and all branches of a select included.
+        inputs: labels of what it is made of, implicit dependencies and all branches of a select included; of a
+            `toolchain` also what it stands for, which Bazel does not count.
         file: where a source file lies.
         tags: of a rule.
     """
@@ -107,18 +112,24 @@ def flow_of(label: str) -> str:
     return label.removesuffix(FLOW_SUFFIX)
 
 
+def pushed_by(label: str) -> str:
+    """Return the target that knows how the flow ``label`` is pushed (``rules/private/flow_command.bzl``)."""
+    package, _, name = label.rpartition(":")
+    return f"{package}:_{name}.push.arguments"
+
+
 def _rule(entry: Mapping[str, Any]) -> Node:
     rule = entry["rule"]
-    tags = [
-        tag for item in rule.get("attribute", ()) if item["name"] == "tags" for tag in item.get("stringListValue", ())
-    ]
-    inputs = tuple(_short(name) for name in rule.get("ruleInput", ()))
+    attributes = {item["name"]: item for item in rule.get("attribute", ())}
+    tags = attributes.get("tags", {}).get("stringListValue", ())
+    stands_for = attributes.get("toolchain", {}).get("stringValue") if rule["ruleClass"] == _TOOLCHAIN else None
+    inputs = tuple(_short(name) for name in (*rule.get("ruleInput", ()), *([stands_for] if stands_for else [])))
     return Node(_short(rule["name"]), rule["ruleClass"], inputs, tags=tuple(tags))
 
 
 def _source_file(entry: Mapping[str, Any]) -> Node:
     source = entry["sourceFile"]
-    place = source.get("location", "").rsplit(":", 2)[0]
+    place = _text(source.get("location", "")).rsplit(":", 2)[0]
     return Node(_short(source["name"]), _SOURCE, file=Path(place) if place else None)
 
 
@@ -132,4 +143,13 @@ _READERS = {"RULE": _rule, "SOURCE_FILE": _source_file, "GENERATED_FILE": _gener
 
 def _short(label: str) -> str:
     """Return a label of the main repository without the empty name."""
+    label = _text(label)
     return label.removeprefix("@@") if label.startswith("@@//") else label
+
+
+def _text(said: str) -> str:
+    """Return what a query says, whose names that are not ASCII may be bytes of UTF-8, each as a character."""
+    try:
+        return said.encode("latin-1").decode()
+    except UnicodeError:
+        return said  # it is text already

@@ -1,6 +1,6 @@
-"""Which files decide about targets without being targets' inputs: what BUILD files load, and what MODULE.bazel names.
+"""Which files decide about targets without being their inputs: what BUILD files load, MODULE.bazel and .bazelrc name.
 
-Bazel's query tells the first only by loading everything that everything depends on, and the second not at all.
+Bazel's query tells the first only by loading everything that everything depends on, and the others not at all.
 """
 
 from __future__ import annotations
@@ -16,10 +16,19 @@ from mfbazel.push.all_graph import Graph
 MODULE_FILES = ("MODULE.bazel", "WORKSPACE.bzlmod", "WORKSPACE.bazel", "WORKSPACE")
 """The files that say which other repositories there are."""
 
+_MODULE_SUFFIX = "MODULE.bazel"  # also of what MODULE.bazel includes
+
 _LOAD = re.compile(r"^\s*load\(\s*[\"']([^\"']+)[\"']", re.MULTILINE)
 _LABEL = re.compile(r"[\"']((?:@@?[\w.+~-]*)?//[^\"'\s]*|:[^\"'\s]+)[\"']")
 _NAME = re.compile(r"^module\(\s*(?:[^)]*?,\s*)?name\s*=\s*[\"']([^\"']+)[\"']", re.MULTILINE)
 _DIRECTORY = re.compile(r"\bpath\s*=\s*[\"']([^\"']+)[\"']")
+_OPTIONS_FILE = ".bazelrc"
+_IMPORT = re.compile(r"^\s*(?:try-)?import(?:-\S+\s+\S+)?\s+[\"']?%workspace%/([^\"'\s]+)", re.MULTILINE)
+_NAMED_BY_OPTION = re.compile(  # by any option from the root, by some from where Bazel is called
+    r"%workspace%/([^\s\"',]+)"
+    r"|--(?:override_module|override_repository)[=\s]+[\"']?[^\s=]+=(?!/|%)([^\s\"']+)"
+    r"|--(?:vendor_dir|platform_mappings)[=\s]+[\"']?(?!/|%)([^\s\"']+)"
+)
 
 
 @dataclass
@@ -45,26 +54,43 @@ class Loads:
         ]
 
     def named_by_module(self) -> set[str]:
-        """Return the files that MODULE.bazel names, such as those of extensions, and what they load."""
+        """Return the files that MODULE.bazel names, what they load, and what module extensions name in turn."""
         named: set[str] = set()
         waiting = [name for name in MODULE_FILES if (self.workspace / name).is_file()]
         while waiting:
-            text = self._read(waiting.pop())
-            for path in filter(None, (self._path(label, "") for label in _LABEL.findall(text))):
-                if path not in named:
-                    named.add(path)
-                    waiting += [path] if path.endswith("MODULE.bazel") else []
-        return self._closure(path for path in named if path.endswith(".bzl")) | named
+            path = waiting.pop()
+            # Labels in a file of MODULE.bazel's begin at the root, whatever directory the file is in.
+            package = "" if path in MODULE_FILES or path.endswith(_MODULE_SUFFIX) else self.graph.package_of(path) or ""
+            for found in filter(None, (self._path(label, package) for label in _LABEL.findall(self._read(path)))):
+                if found not in named:
+                    named.add(found)
+                    waiting += [found] if found.endswith((_MODULE_SUFFIX, ".bzl")) else []
+        return named
 
     def local_repositories(self) -> set[str]:
         """Return the directories that MODULE.bazel takes other repositories from, from the workspace's root."""
         found = {
             os.path.relpath(self.workspace / place, self.workspace)
-            for name in MODULE_FILES
+            for name in (*MODULE_FILES, *self.named_by_module())
+            if name in MODULE_FILES or name.endswith((_MODULE_SUFFIX, ".bzl"))
             for place in _DIRECTORY.findall(self._read(name))
             if (self.workspace / place).is_dir()
         }
         return found - {"."}
+
+    def named_by_options(self) -> set[str]:
+        """Return the files and directories of the workspace that `.bazelrc`, and what it imports, name."""
+        named: set[str] = set()
+        read: set[str] = set()
+        waiting = [_OPTIONS_FILE]
+        while waiting:
+            path = waiting.pop()
+            if path not in read:
+                read.add(path)
+                text = self._read(path)
+                waiting += [os.path.normpath(found) for found in _IMPORT.findall(text)]
+                named |= {os.path.normpath("".join(found)) for found in _NAMED_BY_OPTION.findall(text)}
+        return named - {"."}
 
     def _build_files(self, package: str) -> Iterator[str]:
         for name in ("BUILD.bazel", "BUILD"):

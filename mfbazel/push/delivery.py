@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
+from mfbazel.push.errors import PushError
 from mfbazel.push.layout import Layout
 from mfbazel.push.repository import Repository
 from mfbazel.registry.client import MANIFEST
 from mfbazel.registry.upload import Source
+
+
+class ContentError(PushError):
+    """A file of an image cannot be read, or ends too early, while it is sent."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,8 @@ class Delivery:
 def deliver(layout: Layout, repository: Repository, tags: Mapping[str, str], what: str) -> Delivery:
     """Return the delivery of the image of a layout directory."""
     blobs = tuple(
-        Content(blob.digest, blob.size, partial(_open, blob.path), str(blob.path), blob.path) for blob in layout.blobs
+        Content(blob.digest, blob.size, partial(_open, blob.path, blob.size), str(blob.path), blob.path)
+        for blob in layout.blobs
     )
     manifests = []
     for blob in layout.manifests:
@@ -83,7 +90,39 @@ def deliver(layout: Layout, repository: Repository, tags: Mapping[str, str], wha
     return Delivery(repository, blobs, tuple(manifests), tags, what)
 
 
-def _open(path: Path, offset: int) -> BinaryIO:
-    stream = path.open("rb", buffering=0)
+class _File(io.FileIO):
+    """A blob's file, whose failures are told as its own: a registry must not be blamed for them."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        """Open it; ``size`` is what it had when the layout was read."""
+        self._path = path
+        self._blob_size = size
+        try:
+            super().__init__(path)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def read(self, amount: int | None = -1, /) -> bytes:
+        """See :class:`io.FileIO`."""
+        try:
+            data = super().read(-1 if amount is None else amount)
+        except OSError as error:
+            raise self._failed(error) from error
+        if not data and amount and (end := self.tell()) < self._blob_size:
+            raise ContentError(
+                f"the blob {self._path} ends after {end} of {self._blob_size} bytes: the file was changed after the "
+                "build; build the image again. Nothing was recorded."
+            )
+        return data or b""
+
+    def _failed(self, error: OSError) -> ContentError:
+        return ContentError(
+            f"the blob {self._path} cannot be read while it is sent: {error.strerror or error}. Look at the disk, or "
+            "build the image again if something removed it. Nothing was recorded."
+        )
+
+
+def _open(path: Path, size: int, offset: int) -> BinaryIO:
+    stream = _File(path, size)
     stream.seek(offset)
-    return stream
+    return cast(BinaryIO, stream)

@@ -32,7 +32,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from mfbazel.push.errors import PushError
 from mfbazel.registry.upload import OnPosition, Source
@@ -133,9 +133,14 @@ class EmbeddedRegistry:
             return recorded
 
     def keep_manifest(self, repository_path: str, digest: str, content: bytes) -> None:
-        """Remember one manifest, which was pushed to ``repository_path``, for the next start."""
+        """Remember one manifest, which was pushed to ``repository_path``, for the next start.
+
+        Raises:
+            PushError: the store cannot be written.
+        """
         directory = self.store / "manifests" / repository_path
-        write_atomically(directory / digest.removeprefix("sha256:"), content.decode())
+        with self._usable():
+            write_atomically(directory / digest.removeprefix("sha256:"), content.decode())
 
     def has_blob(self, digest: str, size: int) -> bool:
         """Whether the store has a blob, of this size in bytes."""
@@ -197,13 +202,12 @@ class EmbeddedRegistry:
             return None
 
     def _start(self, crane: Path, port: int | None) -> Running:
-        """Start crane, on ``port`` when it is free, and record it."""
+        """Start crane, on ``port`` when it is free."""
         shutil.rmtree(self.store / "incoming", ignore_errors=True)  # what an interrupted copy left
         candidates = ([port] if port and _is_free(port) else []) + [0] * _START_ATTEMPTS
         for candidate in candidates:
             running = self._start_on(crane, candidate or _free_port())
             if running:
-                write_atomically(self.store / "registry.json", json.dumps(asdict(running), indent=2) + "\n")
                 return running
         raise PushError(
             f"the embedded registry did not come up: `{crane} registry serve`. Its log is {self.store}/registry.log "
@@ -211,7 +215,10 @@ class EmbeddedRegistry:
         )
 
     def _start_on(self, crane: Path, port: int) -> Running | None:
-        """Start crane on ``port``; return ``None`` when it ends or does not answer in time."""
+        """Start crane on ``port`` and record it; return ``None`` when it ends or does not answer in time.
+
+        One that is not recorded, since the disk is full or the person interrupts, would run on unknown: it is ended.
+        """
         command = [str(crane), "registry", "serve", "--address", f"{_HOST}:{port}", "--disk", f"{self.store}/blobs"]
         environ = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
         with (self.store / "registry.log").open("wb") as log:
@@ -225,13 +232,24 @@ class EmbeddedRegistry:
                 start_new_session=True,
                 close_fds=True,
             )
+        running = None
+        try:
+            running = self._recorded_start(process, port)
+        finally:
+            if not running:
+                process.kill()
+                process.wait()
+        return running
+
+    def _recorded_start(self, process: subprocess.Popen[bytes], port: int) -> Running | None:
+        """Wait until the process answers on ``port``, and record it."""
         deadline = time.monotonic() + _READY_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
             if _status("GET", f"http://{_HOST}:{port}/v2/") == 200:
-                return self._running(process.pid, port)
+                if running := self._running(process.pid, port):
+                    write_atomically(self.store / "registry.json", json.dumps(asdict(running), indent=2) + "\n")
+                return running
             time.sleep(0.02)
-        process.kill()
-        process.wait()
         return None
 
     def _running(self, pid: int, port: int) -> Running | None:
@@ -245,16 +263,13 @@ class EmbeddedRegistry:
         return running
 
     def _give_back_manifests(self, running: Running) -> None:
-        """Upload the manifests kept, images before indexes; one whose blobs are gone is left out and forgotten."""
-        kept: list[tuple[bool, Path, dict[str, Any]]] = []
+        """Upload the manifests kept, images before indexes; one that is damaged or lacks a blob is forgotten."""
         directory = self.store / "manifests"
-        for file in sorted(directory.rglob("*")):
-            if file.is_file() and not file.name.startswith("."):
-                content = json.loads(file.read_bytes())
-                kept.append(("manifests" in content, file, content))
-        for _, file, content in sorted(kept, key=lambda entry: entry[0]):
+        files = [file for file in directory.rglob("*") if file.is_file() and not file.name.startswith(".")]
+        kept = [(file, _kept_manifest(file)) for file in sorted(files)]
+        for file, manifest in sorted(kept, key=lambda entry: entry[1] is not None and entry[1].is_index):
             name = file.parent.relative_to(directory)
-            if not _give_back(f"http://{running.host}/v2/{name}", file, content):
+            if not (manifest and _give_back(f"http://{running.host}/v2/{name}", manifest)):
                 file.unlink()
 
     def _log_end(self) -> str:
@@ -278,19 +293,37 @@ def _copy(content: BinaryIO, output: BinaryIO, on_position: OnPosition) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _give_back(address: str, file: Path, content: dict[str, Any]) -> bool:
-    """Upload one kept manifest to the repository at ``address``, if the registry has all that it refers to."""
-    if "manifests" in content:
-        parts, kind = content["manifests"], "manifests"
-    else:
-        parts, kind = [content["config"], *content["layers"]], "blobs"
-    if any(_status("HEAD", f"{address}/{kind}/{part['digest']}") != 200 for part in parts):
+@dataclass(frozen=True)
+class _Kept:
+    """A manifest that was kept: its ``digest``, bytes, type, and digests of the ``parts`` that it refers to."""
+
+    digest: str
+    data: bytes
+    media_type: str
+    is_index: bool
+    parts: tuple[str, ...]
+
+
+def _kept_manifest(file: Path) -> _Kept | None:
+    """Read a manifest that was kept; ``None`` when it is none (any more)."""
+    try:
+        data = file.read_bytes()
+        content = json.loads(data)
+        is_index = "manifests" in content
+        descriptors = content["manifests"] if is_index else [content["config"], *content["layers"]]
+        parts = tuple(str(descriptor["digest"]) for descriptor in descriptors)
+        default = f"application/vnd.oci.image.{'index' if is_index else 'manifest'}.v1+json"
+        return _Kept(f"sha256:{file.name}", data, str(content.get("mediaType") or default), is_index, parts)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def _give_back(address: str, manifest: _Kept) -> bool:
+    """Upload a manifest to the repository at ``address``, if the registry has all that it refers to."""
+    kind = "manifests" if manifest.is_index else "blobs"
+    if any(_status("HEAD", f"{address}/{kind}/{part}") != 200 for part in manifest.parts):
         return False
-    media_type = (
-        content.get("mediaType")
-        or f"application/vnd.oci.image.{'index' if kind == 'manifests' else 'manifest'}.v1+json"
-    )
-    return _status("PUT", f"{address}/manifests/sha256:{file.name}", file.read_bytes(), media_type) == 201
+    return _status("PUT", f"{address}/manifests/{manifest.digest}", manifest.data, manifest.media_type) == 201
 
 
 def find_crane(told: str | None) -> Path:

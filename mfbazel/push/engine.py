@@ -10,9 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mfbazel.errors import MfbazelError
-from mfbazel.push.delivery import Content, Delivery
+from mfbazel.push.delivery import Content, ContentError, Delivery
 from mfbazel.push.embedded import EmbeddedRegistry
 from mfbazel.push.errors import PushError
 from mfbazel.push.layout import hash_file
@@ -25,7 +26,6 @@ from mfbazel.registry.errors import Subject, describe
 from mfbazel.registry.upload import Mount, Outcome, Uploaded
 
 _OF_ONE_BLOB = (Kind.DIGEST, Kind.TOO_LARGE)
-"""Failures that say nothing about the next blob."""
 _BUSY_SECONDS = 1.0
 
 
@@ -82,6 +82,7 @@ class Engine:
         self._kept = kept
         self._places = places
         self._asleep = asleep
+        self._present: dict[tuple[str, str], str] = {}
         self._broken: dict[Repository, MfbazelError] = {}
         self._lock = threading.Lock()
 
@@ -101,6 +102,9 @@ class Engine:
                 self._fail([delivery], error, "asking for")
             elif not found:
                 lacking.append(delivery)
+            else:
+                where = delivery.repository
+                self._present.update({(where.host, blob.digest): where.path for blob in delivery.blobs})
         order = {reference: position for position, reference in enumerate(unique)}
         return sorted(lacking, key=lambda delivery: order[delivery.reference])
 
@@ -112,15 +116,17 @@ class Engine:
             if store and store.has_blob(wanted.content.digest, wanted.content.size):
                 return []
             if wanted.host in self._asleep:
-                return list(wanted.deliveries)
-            client = self._registries.of(wanted.host).client
-            return [place for place in wanted.deliveries if not client.head_blob(place.path, wanted.content.digest)]
+                return list(wanted.deliveries)[:1]
+            registry = self._registries.of(wanted.host)
+            usable = registry.client.usable_blob
+            lacking = [place for place in wanted.deliveries if not usable(place.path, wanted.content.digest)]
+            return lacking[:1] if registry.type.mounts else lacking
 
         found: list[tuple[Repository, Content]] = []
         for wanted, places, error in self._workers.each(self._wanted(deliveries), ask):
             if error:
                 self._fail(_all(wanted), error, "asking for the blobs of")
-            found += [(place, wanted.content) for place in (places or [])[:1]]  # the others mount it
+            found += [(place, wanted.content) for place in places or []]
         return found
 
     def send_blobs(self, deliveries: Sequence[Delivery]) -> None:
@@ -169,7 +175,12 @@ class Engine:
             found = client.usable_manifest(path, tag)
             if found and found.digest == digest:
                 return False
-            manifest = next(one for one in delivery.manifests if one.digest == digest)
+            manifest = next((one for one in delivery.manifests if one.digest == digest), None)
+            if manifest is None:
+                raise PushError(
+                    f"the tag {tag} is to name {digest}, which is no manifest of {delivery.what} "
+                    f"({delivery.reference}): its images.json is of another build, or changed. Build and push again."
+                )
             client.put_manifest(path, tag, manifest.data, manifest.media_type)
             return True
 
@@ -216,14 +227,15 @@ class Engine:
         results: list[BlobResult] = []
         with registry.turn(), registry.alone(blob.content.digest):
             self._progress.blob_begins(blob.content)
-            place = self._places(blob.host, blob.content.digest)
+            digest = blob.content.digest
+            place = self._present.get((blob.host, digest)) or self._places(blob.host, digest)
             mount = Mount(place) if place else None
             for repository, deliveries in blob.deliveries.items():
                 try:
                     uploaded = self._put(registry, repository, blob.content, mount)
                 except MfbazelError as error:
                     self._fail(deliveries, error, "pushing", blob.content)
-                    if not isinstance(error, RegistryError) or error.problem.kind not in _OF_ONE_BLOB:
+                    if not _is_of_one_blob(error):
                         self._broken.setdefault(repository, error)
                 else:
                     mount = Mount(repository.path, certain=True)
@@ -251,7 +263,7 @@ class Engine:
         return Uploaded(Outcome.SENT, content.size) if placed else uploaded
 
     def _fail(
-        self, deliveries: Sequence[Delivery], error: Exception, doing: str, content: Content | None = None
+        self, deliveries: Sequence[Delivery], error: BaseException, doing: str, content: Content | None = None
     ) -> None:
         """Record why deliveries are not complete; the first reason counts."""
         if not isinstance(error, MfbazelError):
@@ -262,8 +274,22 @@ class Engine:
                 self.failures.setdefault(delivery.reference, told)
 
 
+def _is_of_one_blob(error: MfbazelError) -> bool:
+    """Whether a failure says nothing about the next blob."""
+    if isinstance(error, RegistryError):
+        return error.problem.kind in _OF_ONE_BLOB
+    return isinstance(error, ContentError)
+
+
 def _all(wanted: _Wanted) -> list[Delivery]:
     return [delivery for deliveries in wanted.deliveries.values() for delivery in deliveries]
+
+
+def _hashed(file: Path) -> str | None:
+    try:
+        return hash_file(file)
+    except OSError:
+        return None
 
 
 def _told(error: MfbazelError, doing: str, delivery: Delivery, content: Content | None) -> MfbazelError:
@@ -271,8 +297,8 @@ def _told(error: MfbazelError, doing: str, delivery: Delivery, content: Content 
     if not isinstance(error, RegistryError):
         return error
     if content and error.problem.kind is Kind.DIGEST and content.file:
-        found = hash_file(content.file)
-        if found != content.digest:
+        found = _hashed(content.file)
+        if found and found != content.digest:
             return PushError(
                 f"digest mismatch while {doing} to {delivery.repository}: the blob {content.origin} has the digest "
                 f"{found}, but its name says {content.digest}. The file was changed after the build; build the image "

@@ -18,11 +18,19 @@ from mfbazel.push.engine import BlobResult, Engine
 from mfbazel.push.errors import PushError
 from mfbazel.push.journal import Journal
 from mfbazel.push.places import Places
-from mfbazel.push.prepare import FlowPush, Prepared, prepare, read_flow, wants_embedded
+from mfbazel.push.prepare import (
+    Claim,
+    FlowPush,
+    Prepared,
+    claim_tags,
+    prepare,
+    read_flow,
+    wants_embedded,
+)
 from mfbazel.push.registries import Registries
 from mfbazel.push.report import Reporter, Summary
 from mfbazel.push.repository import Repository
-from mfbazel.push.signing import attach_images, confirm_artifact, sign_artifact
+from mfbazel.push.signing import attach_images, confirm_artifact, sign_artifact, signed_image
 from mfbazel.push.workers import Workers
 from mfbazel.registry.types import registry_type
 from mfbazel.registry.upload import Outcome
@@ -113,6 +121,7 @@ class Pushed:
         return {
             "flows": [_flow_json(flow) for flow in self.flows],
             "blobs": [*blobs, *absent],
+            "error": None,
             "sent_bytes": self.summary.sent_bytes,
             "seconds": round(self.summary.seconds, 3),
         }
@@ -183,6 +192,7 @@ class _Run:
         self._unsigned: dict[str, MfbazelError] = {}
         self._marks: dict[str, Marks] = {}
         self._done: dict[str, Attached] = {}
+        self._tags: dict[str, Claim] = {}
         for request in requests:
             self._add(request)
         journal = Journal(cache_dir() / "uploads")
@@ -258,6 +268,7 @@ class _Run:
             images, label = read_flow(request)
             embedded = self._embedded(request) if wants_embedded(request, images) else None
             flow = prepare(request, images, label, embedded)
+            self._tags.update(claim_tags(flow, self._tags))
         except MfbazelError as error:
             self.refused.append(FlowResult(label, error=error))
         else:
@@ -297,7 +308,8 @@ class _Run:
                 "yellow",
             )
         repositories = {step: str(delivery.repository) for step, delivery in flow.deliveries.items()}
-        content = flow.images.pushed_to(repositories)
+        signed = {step: signed_image(flow.attachments, delivery) for step, delivery in flow.deliveries.items()}
+        content = flow.images.pushed_to(repositories, signed)
         published = self._publish(flow, content)
         _record(flow, content)
         if marks := self._marks.get(flow.label):

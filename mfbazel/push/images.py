@@ -13,6 +13,27 @@ from mfbazel.push.errors import PushError
 
 SCHEMA = 1
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_OF_PUSH = ("repository", "signed_by", "attached")  # members of a step that each push, or promotion, says anew
+
+
+@dataclass(frozen=True)
+class Signed:
+    """What an image has besides its manifest and blobs.
+
+    Attributes:
+        signer: name of the signer that signed it, ``None`` for nobody.
+        attached: kinds of the documents that are attached to it.
+    """
+
+    signer: str | None = None
+    attached: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return its members of a step in ``images.json``."""
+        return {
+            **({"signed_by": self.signer} if self.signer else {}),
+            **({"attached": list(self.attached)} if self.attached else {}),
+        }
 
 
 @dataclass(frozen=True)
@@ -41,16 +62,26 @@ class Images:
         """Return step to ``repository@sha256:…`` as a push wrote it; steps without are left out."""
         return {name: step["image"] for name, step in self.content["steps"].items() if step.get("image")}
 
-    def pushed_to(self, repositories: Mapping[str, str]) -> str:
+    def signed(self, step: str) -> Signed:
+        """Return what a push recorded of signatures and documents of the image of ``step``."""
+        entry = self.content["steps"][step]
+        signer, attached = entry.get("signed_by"), entry.get("attached")
+        return Signed(
+            signer if isinstance(signer, str) else None, tuple(map(str, attached if isinstance(attached, list) else ()))
+        )
+
+    def pushed_to(self, repositories: Mapping[str, str], signed: Mapping[str, Signed]) -> str:
         """Return the text of the push's ``images.json``: the repositories filled in, and each step's ``image``.
 
         Args:
             repositories: step to the repository that its image was pushed to.
+            signed: step to what its image has there besides.
         """
         common = set(repositories.values())
         steps = {
             name: {
-                **{key: value for key, value in step.items() if key != "repository"},
+                **{key: value for key, value in step.items() if key not in _OF_PUSH},
+                **signed[name].as_json(),
                 **({"repository": repositories[name]} if len(common) > 1 else {}),
                 "image": f"{repositories[name]}@{step['digest']}",
             }

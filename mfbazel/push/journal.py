@@ -40,7 +40,7 @@ class Journal:
                 return None
             content = json.loads(file.read_bytes())
             return Session(str(content["location"]), int(content["offset"]))
-        except (OSError, ValueError, LookupError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, ArithmeticError):
             return None
 
     def remember(self, host: str, path: str, digest: str, session: Session) -> None:
@@ -78,14 +78,9 @@ class Journal:
         is not waited for.
         """
         lock = self._directory / f"{_name(host, '', digest)}.lock"
-        try:
+        with suppress(OSError):
             lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            stream = lock.open("a")
-        except OSError:
-            yield
-            return
-        with stream:
-            _lock_in_turn(stream.fileno(), lock)
+        with _locked(lock):
             self.busy(host, digest)
             try:
                 yield
@@ -102,17 +97,43 @@ class Journal:
         return self._directory / f"{_name(host, path, digest)}.json"
 
 
-def _lock_in_turn(descriptor: int, lock: Path) -> None:
-    """Lock the open file, or go on without when its holder stands still."""
+@contextmanager
+def _locked(lock: Path) -> Iterator[None]:
+    """Hold the lock; or go on without where that cannot be, or its holder stands still."""
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
+            stream = lock.open("a")
         except OSError:
-            with suppress(OSError):
-                if time.time() - lock.stat().st_mtime > _IDLE_SECONDS:
-                    return
-            time.sleep(_POLL_SECONDS)
+            yield
+            return
+        with stream:
+            if (_is_taken(stream.fileno()) and _is_of(stream.fileno(), lock)) or _stands_still(lock):
+                yield
+                return
+        time.sleep(_POLL_SECONDS)
+
+
+def _is_taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _is_of(descriptor: int, lock: Path) -> bool:
+    """Whether the open file still is the lock's: who is done removes it, and the next one makes another."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), lock.stat())
+    except OSError:
+        return False
+
+
+def _stands_still(lock: Path) -> bool:
+    try:
+        return time.time() - lock.stat().st_mtime > _IDLE_SECONDS
+    except OSError:
+        return False
 
 
 def _name(host: str, path: str, digest: str) -> str:

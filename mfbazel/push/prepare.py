@@ -80,6 +80,43 @@ class Prepared:
         return list(dict.fromkeys(delivery.repository for delivery in self.deliveries.values()))
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A tag that a flow sets.
+
+    Attributes:
+        named: what it names: a digest, or a label for the ``images.json`` of that flow.
+        what: the same for messages.
+    """
+
+    named: str
+    what: str
+
+
+def claim_tags(flow: Prepared, taken: Mapping[str, Claim]) -> dict[str, Claim]:
+    """Return the tags that a flow sets, as references.
+
+    Raises:
+        PushError: one of them is ``taken`` by another flow of the run, for something else: the last one would stay.
+    """
+    claims = {
+        f"{delivery.repository}:{tag}": Claim(digest, f"{delivery.what} of {flow.label}")
+        for delivery in flow.deliveries.values()
+        for tag, digest in delivery.tags.items()
+    }
+    if artifact := flow.artifact:
+        own = Claim(flow.label, f"the images.json of {flow.label}")
+        claims |= {f"{artifact.repository}:{tag}": own for tag in artifact.tags}
+    for tag, claim in claims.items():
+        other = taken.get(tag, claim)
+        if other.named != claim.named:
+            raise PushError(
+                f"the tag {tag} would name {other.what} and {claim.what}, which are pushed in one run. Give each flow "
+                "a repository of its own (`{flow}` in the attribute `repository`), or other tags (`remote_tags`)."
+            )
+    return claims
+
+
 def read_flow(request: FlowPush) -> tuple[Images, str]:
     """Return the build's ``images.json`` and the flow's label.
 

@@ -12,24 +12,37 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mfbazel.policy import check_registry, parse_rules, refuse, workspace_registries, workspace_rules
-from mfbazel.push.artifact import plan_artifact, publish
+from mfbazel.policy import (
+    Rules,
+    SigningRules,
+    check_registry,
+    parse_rules,
+    parse_signing,
+    refuse,
+    workspace_registries,
+    workspace_rules,
+    workspace_signing,
+)
+from mfbazel.push.artifact import Artifact, plan_artifact, publish
 from mfbazel.push.delivery import Content, Delivery
 from mfbazel.push.engine import Engine
 from mfbazel.push.errors import PushError
 from mfbazel.push.flow import Pushed, Settings
-from mfbazel.push.images import Images, parse_images, read_images
+from mfbazel.push.images import Images, Signed, parse_images, read_images
 from mfbazel.push.journal import Journal
+from mfbazel.push.promote_signing import carried, check_signed, verified_source
 from mfbazel.push.promote_source import Referrer, Source
 from mfbazel.push.registries import Registries
 from mfbazel.push.report import Reporter, Summary, counted
 from mfbazel.push.repository import Repository, parse_repository, parse_tag
+from mfbazel.push.signing import sign_artifact
 from mfbazel.push.workers import Workers
 from mfbazel.registry import fetch_images, parse_reference
 from mfbazel.registry.artifact import SCHEME
 from mfbazel.registry.referrers import get_referrers, put_tagged_referrers
 from mfbazel.registry.types import registry_type
 from mfbazel.registry.upload import Outcome
+from mfbazel.sign import Marks, Signing
 from mfbazel.state import cache_dir, write_atomically
 
 _STEP = "{step}"
@@ -48,6 +61,8 @@ class Promotion:
         tags: each step's image is also tagged ``<step>-<tag>``, besides the tags that it has.
         artifact: whether the new ``images.json`` is published beside the images.
         referrers: whether signatures, SBOMs and the like are copied, too.
+        signing: who signs the new ``images.json``, and signed the one that is promoted where a registry has that;
+            ``None``: nobody.
     """
 
     images: str
@@ -58,6 +73,7 @@ class Promotion:
     tags: Sequence[str] = ()
     artifact: bool = True
     referrers: bool = True
+    signing: Signing | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +86,7 @@ class Promoted:
         tags: tags that were set, ``repository:tag``.
         published: what ``MFBAZEL_IMAGES`` takes, when the new ``images.json`` is published.
         pushed: blobs and figures.
+        signed: how many manifests were signed: the one that carries the new ``images.json``.
     """
 
     images: dict[str, str]
@@ -77,6 +94,7 @@ class Promoted:
     tags: tuple[str, ...]
     published: str | None
     pushed: Pushed
+    signed: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Return it for programs (``docs/push.md``)."""
@@ -86,6 +104,8 @@ class Promoted:
             "referrers": list(self.referrers),
             "tags": list(self.tags),
             "published": self.published,
+            "signed": self.signed,
+            "error": None,
             **figures,
         }
 
@@ -98,12 +118,18 @@ def promote(request: Promotion, settings: Settings, reporter: Reporter) -> Promo
             registry cannot be reached, refuses, or has other bytes. Tags and ``images.json`` are as they were then.
     """
     began = time.monotonic()
-    images = read_record(request.images, settings.insecure)
+    source = request.images
+    if request.signing and source.startswith(SCHEME):
+        source = verified_source(source, request.signing, settings.insecure)
+    images = read_record(source, settings.insecure)
     targets = _targets(request, images)
     _check_policy(request, images, targets)
-    run = _Run(request, settings, reporter, images, targets)
+    artifact = _artifact(request, images, targets) if request.artifact else None
+    run = _Run(request, settings, reporter, images, targets, artifact)
     reporter.begin(", ".join(dict.fromkeys(map(str, targets.values()))), list(targets), verb="promoting")
     run.read()
+    made = [step for step, entry in images.content["steps"].items() if entry.get("lock")]
+    check_signed(_policies(request, images), run.deliveries, run.carried, made)
     return run.send(began)
 
 
@@ -140,8 +166,10 @@ class _Run:
     reporter: Reporter
     images: Images
     targets: Mapping[str, Repository]
+    artifact: Artifact | None
     deliveries: dict[str, Delivery] = field(default_factory=dict)
     referrers: dict[Repository, list[Referrer]] = field(default_factory=dict)
+    carried: dict[str, Signed] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -152,6 +180,7 @@ class _Run:
         self._registries = Registries(journal, settings.insecure, settings.chunk, settings.create, types)
         self._workers = Workers(settings.jobs)
         self._places: dict[tuple[str, str], str] = {}
+        self._signed = 0
         self._engine = Engine(
             self._registries, self.reporter, self._workers, {}, lambda host, digest: self._places.get((host, digest))
         )
@@ -169,6 +198,7 @@ class _Run:
                 raise error
             assert delivery
             self.deliveries[step], found = delivery
+            self.carried[step] = carried(self.images.signed(step), self.deliveries[step], found)
             known = self.referrers.setdefault(self.targets[step], [])
             seen = {item.delivery.digest for item in known}
             known += [item for item in found if item.delivery.digest not in seen]
@@ -219,7 +249,8 @@ class _Run:
             self.reporter.note(f"what refers to them: {counted(len(attached), 'manifest')}")
         pushed = Pushed((), tuple(self._engine.blobs), (), self._summary(lacking, [], began))
         self.reporter.end(pushed.summary)
-        return Promoted(results, tuple(item.reference for item in attached), tuple(tags), published, pushed)
+        referrers = tuple(item.reference for item in attached)
+        return Promoted(results, referrers, tuple(tags), published, pushed, self._signed)
 
     def _list_referrers(self) -> None:
         """Let the target list what refers to what, where it does not do that itself."""
@@ -235,8 +266,9 @@ class _Run:
 
     def _finish(self) -> str | None:
         """Publish and write the new ``images.json``; return its reference."""
-        content = self.images.pushed_to({step: str(repository) for step, repository in self.targets.items()})
-        published = self._publish(content) if self.request.artifact else None
+        repositories = {step: str(repository) for step, repository in self.targets.items()}
+        content = self.images.pushed_to(repositories, self.carried)
+        published = self._publish(self.artifact, content) if self.artifact else None
         if self.request.output:
             try:
                 write_atomically(self.request.output, content)
@@ -247,12 +279,13 @@ class _Run:
             self.reporter.note(f"wrote {self.request.output}")
         return published
 
-    def _publish(self, content: str) -> str:
-        label = self.request.label or self.images.label
-        if not label:
-            raise PushError(f"{self.request.images} names no label; say which flow it is with --label //package:name.")
-        artifact = plan_artifact(self.images, label, next(iter(self.targets.values())), self.request.tags)
-        published = publish(artifact, content, self._registries.of(artifact.repository.host).client, None)
+    def _publish(self, artifact: Artifact, content: str) -> str:
+        client, signing = self._registries.of(artifact.repository.host).client, self.request.signing
+        if signing:
+            done = sign_artifact(signing, artifact.repository, content.encode(), client, Marks(None))
+            self._signed = done.signed
+            self.reporter.attached(done)
+        published = publish(artifact, content, client, None)
         reference = artifact.reference(published)
         self.reporter.published(reference, published)
         return reference
@@ -275,6 +308,14 @@ class _Run:
         return Summary(len(images), pushed, len(sent) + len(absent), size, len(mounted), seconds)
 
 
+def _artifact(request: Promotion, images: Images, targets: Mapping[str, Repository]) -> Artifact:
+    """Return how the new ``images.json`` is called; before anything is sent, since it comes last."""
+    label = request.label or images.label
+    if not label:
+        raise PushError(f"{request.images} names no label; say which flow it is with --label //package:name.")
+    return plan_artifact(images, label, next(iter(targets.values())), request.tags)
+
+
 def _targets(request: Promotion, images: Images) -> dict[str, Repository]:
     """Return where each step's image goes."""
     return {step: parse_repository(request.to.replace(_STEP, step.lower()), "option --to") for step in images.digests}
@@ -282,15 +323,15 @@ def _targets(request: Promotion, images: Images) -> dict[str, Repository]:
 
 def _check_policy(request: Promotion, images: Images, targets: Mapping[str, Repository]) -> None:
     """Refuse a registry that the workspace's policy, or that of the record, does not allow."""
-    for rules in _rules(request, images):
+    for rules, _ in _policies(request, images):
         named = dict.fromkeys(map(str, targets.values()))
         found = [item for repository in named for item in check_registry(rules, "the repository", repository)]
         refuse(rules, "registries", found)
 
 
-def _rules(request: Promotion, images: Images) -> Iterator[Any]:
+def _policies(request: Promotion, images: Images) -> Iterator[tuple[Rules, SigningRules]]:
     if request.workspace:
-        yield workspace_rules(request.workspace)
+        yield workspace_rules(request.workspace), workspace_signing(request.workspace)
     recorded = images.content.get("policy")
     if isinstance(recorded, dict):
-        yield parse_rules(recorded)
+        yield parse_rules(recorded), parse_signing(recorded)

@@ -10,6 +10,7 @@ from mfbazel.push.options import add_sending, in_working_directory, settings_of
 from mfbazel.push.promote import Promotion, promote
 from mfbazel.push.report import Reporter
 from mfbazel.registry.artifact import SCHEME
+from mfbazel.sign.arguments import add_signer, signing_of
 from mfbazel.state import StateError, images_path, workspace_dir
 from mfbazel.usage import show_target
 
@@ -37,6 +38,7 @@ def add_promote(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument(
         "--no-referrers", dest="referrers", action="store_false", help="leave signatures, SBOMs and the like behind"
     )
+    add_signer(parser, "who signs the new images.json, and must have signed one that a registry has")
     parser.add_argument("--workspace", type=Path, help="the Bazel workspace (default: around here, if there is one)")
     add_sending(parser)
     show_target(parser, ("label", "workspace"))
@@ -45,8 +47,18 @@ def add_promote(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _promote(options: argparse.Namespace) -> int:
     """Do what ``options`` say."""
+    reporter = Reporter(results=not options.json)
+    with reporter.failures_as_json(options.json):
+        promoted = promote(_request(options), settings_of(options), reporter)
+    if options.json:
+        reporter.print_json(promoted.as_json())
+    return 0
+
+
+def _request(options: argparse.Namespace) -> Promotion:
+    """Return what to promote."""
     workspace = options.workspace or _workspace()
-    request = Promotion(
+    return Promotion(
         images=_images(options, workspace),
         to=options.to,
         label=options.label,
@@ -55,12 +67,8 @@ def _promote(options: argparse.Namespace) -> int:
         tags=options.tag,
         artifact=options.artifact,
         referrers=options.referrers,
+        signing=signing_of(options, workspace or Path.cwd()),
     )
-    reporter = Reporter(results=not options.json)
-    promoted = promote(request, settings_of(options), reporter)
-    if options.json:
-        reporter.print_json(promoted.as_json())
-    return 0
 
 
 def _workspace() -> Path | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ from mfbazel.push.repository import Repository
 from mfbazel.registry import Client
 from mfbazel.registry.client import INDEX, digest_of
 from mfbazel.registry.download import BlobSource
+from mfbazel.registry.parsing import read_json
 from mfbazel.registry.reference import DIGEST
 from mfbazel.registry.referrers import fallback_tag, get_referrers, tagged_referrers
 
@@ -89,8 +89,8 @@ class Source:
     def _referrer(self, digest: str, tags: Iterable[str], subject: str, what: str) -> Referrer:
         copied = self.image(digest, dict.fromkeys(tags, digest), f"what refers to {what}")
         manifest = copied.manifests[-1]
-        content = json.loads(manifest.data)
-        named = (content.get("subject") or {}).get("digest")
+        content = self._content(manifest.data, manifest.digest)
+        named = _member(content, "subject").get("digest")
         return Referrer(copied, subject if named == subject else None, descriptor_of(manifest, content))
 
     def _referring(self, subject: str) -> dict[str, list[str]]:
@@ -114,17 +114,24 @@ class Source:
         content = self._content(read.data, digest)
         media_type = str(content.get("mediaType") or read.media_type)
         if media_type in _INDEXES:
-            for child in content.get("manifests", ()):
-                self._walk(str(child.get("digest")), manifests, blobs)
+            for child in _descriptors(content.get("manifests")):
+                self._walk(self._child(child, digest), manifests, blobs)
         else:
-            for descriptor in (content.get("config"), *content.get("layers", ())):
+            for descriptor in (content.get("config"), *_descriptors(content.get("layers"))):
                 blob = self._blob(descriptor, digest)
                 blobs.setdefault(blob.digest, blob)
         manifests[digest] = ManifestContent(digest, read.data, media_type)
 
+    def _child(self, descriptor: Any, index: str) -> str:
+        """Return the digest of a manifest of an index; a tag in its place would become one of the target."""
+        digest = descriptor.get("digest") if isinstance(descriptor, dict) else None
+        if not (isinstance(digest, str) and DIGEST.fullmatch(digest)):
+            raise PushError(f"{self.repository.by_digest(index)} names a manifest without a sha256 digest.")
+        return digest
+
     def _content(self, data: bytes, digest: str) -> dict[str, Any]:
         try:
-            content: Any = json.loads(data)
+            content: Any = read_json(data)
         except ValueError:
             content = None
         if not isinstance(content, dict):
@@ -134,7 +141,7 @@ class Source:
     def _blob(self, descriptor: Any, manifest: str) -> Content:
         """Return a blob of the source; one of several images is the same object, which verifies it."""
         digest, size = (descriptor.get("digest"), descriptor.get("size")) if isinstance(descriptor, dict) else (0, 0)
-        if not (isinstance(digest, str) and DIGEST.fullmatch(digest) and isinstance(size, int)):
+        if not (isinstance(digest, str) and DIGEST.fullmatch(digest) and isinstance(size, int) and size >= 0):
             raise PushError(f"{self.repository.by_digest(manifest)} names a blob without a sha256 digest and a size.")
         if digest not in self._contents:
             source = BlobSource(self.client, self.repository.path, digest, size)
@@ -142,9 +149,16 @@ class Source:
         return self._contents[digest]
 
 
+def _descriptors(value: Any) -> list[Any]:
+    """Return the descriptors of a member of a manifest; one that is no list counts as something that is none."""
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
 def descriptor_of(manifest: ManifestContent, content: Mapping[str, Any]) -> dict[str, Any]:
     """Return the entry of a manifest in a list of referrers (distribution-spec 1.1, "Listing Referrers")."""
-    kind = content.get("artifactType") or (content.get("config") or {}).get("mediaType")
+    kind = content.get("artifactType") or _member(content, "config").get("mediaType")
     return {
         "mediaType": manifest.media_type,
         "digest": digest_of(manifest.data),
@@ -152,3 +166,8 @@ def descriptor_of(manifest: ManifestContent, content: Mapping[str, Any]) -> dict
         **({"artifactType": kind} if kind else {}),
         **({"annotations": content["annotations"]} if content.get("annotations") else {}),
     }
+
+
+def _member(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found = content.get(name)
+    return found if isinstance(found, dict) else {}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
-import sys
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -17,8 +18,10 @@ from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, Transfe
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from mfbazel.errors import MfbazelError
 from mfbazel.push.delivery import Content, Delivery
 from mfbazel.push.embedded import Ensured
+from mfbazel.push.errors import PushError
 from mfbazel.registry.artifact import Published
 from mfbazel.registry.upload import Outcome, Uploaded
 from mfbazel.sign import Outcome as Attached
@@ -65,6 +68,56 @@ class Progress(Protocol):
         """A blob is where it belongs; ``uploaded`` has an entry per repository."""
 
 
+class _Console(Console):
+    """A console whose stream may end, or know few letters: neither is a reason to end what is told of.
+
+    Attributes:
+        lost: why nothing can be written any more; not when the readers went away.
+    """
+
+    lost: OSError | None = None
+
+    def __init__(self, stream: TextIO | None, stderr: bool = False) -> None:
+        """Write to ``stream``, else to one of the process's."""
+        super().__init__(file=stream, stderr=stderr, highlight=False, soft_wrap=True)
+        if isinstance(self.file, io.TextIOWrapper) and "utf" not in self.file.encoding.lower():
+            self.file.reconfigure(errors="backslashreplace")
+
+    @property
+    def shows_bars(self) -> bool:
+        """Whether lines can be drawn over; a CI system that wants colours says that it is a terminal, too."""
+        return self.is_terminal and self.file.isatty() and not self.is_dumb_terminal
+
+    def write(self, text: str) -> None:
+        """Write a text as it is."""
+        try:
+            self.file.write(text)
+            self.file.flush()
+        except BrokenPipeError:
+            self.on_broken_pipe()
+        except OSError as error:
+            self._give_up(error)
+
+    def on_broken_pipe(self) -> None:
+        """See rich, which would exit."""
+        self._give_up(None)
+
+    def __exit__(self, *raised: Any) -> None:
+        """See rich: here it writes."""
+        try:
+            super().__exit__(*raised)
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError | None) -> None:
+        self.lost = self.lost or error
+        self.quiet = True
+        with suppress(OSError, ValueError):  # or the interpreter fails on what is left when it ends
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self.file.fileno())
+            os.close(null)
+
+
 class Reporter:
     """Prints a push: results (``step → image``) on ``out``, everything else on ``err``.
 
@@ -79,16 +132,16 @@ class Reporter:
             err: for everything else.
             results: whether results are printed; not where something else goes to standard output.
         """
-        self._out = Console(file=out or sys.stdout, highlight=False, soft_wrap=True)
-        self._err = Console(file=err or sys.stderr, highlight=False, soft_wrap=True)
+        self._out = _Console(out)
+        self._err = _Console(err, stderr=True)
         self._results = results
         self._width = 0
         self._bars: Bars | None = None
-        self._tasks: dict[str, TaskID] = {}
+        self._tasks: dict[int, TaskID] = {}  # by what is sent: two registries may get one digest
         self._all = TaskID(0)
         self._lock = threading.Lock()
         self._count = self._size = self._ended = self._done = 0
-        self._positions: dict[str, int] = {}
+        self._positions: dict[int, int] = {}
         self._last_line = 0.0
 
     def begin(self, where: str, steps: Sequence[str], verb: str = "pushing") -> None:
@@ -128,7 +181,7 @@ class Reporter:
         """See :class:`Progress`."""
         self._count, self._size, self._ended, self._done = count, size, 0, 0
         self._last_line = time.monotonic()
-        if not (self._err.is_terminal and count):
+        if not (self._err.shows_bars and count):
             yield
             return
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
@@ -143,15 +196,15 @@ class Reporter:
         """See :class:`Progress`."""
         if self._bars and content.size >= _BAR_BYTES:
             with self._lock:
-                self._tasks[content.digest] = self._bars.add_task(_short(content.digest), total=content.size)
+                self._tasks[id(content)] = self._bars.add_task(_short(content.digest), total=content.size)
 
     def blob_moves(self, content: Content, position: int) -> None:
         """See :class:`Progress`."""
         with self._lock:
-            self._positions[content.digest] = position
+            self._positions[id(content)] = position
             done = self._done + sum(self._positions.values())
             if self._bars:
-                if task := self._tasks.get(content.digest):
+                if task := self._tasks.get(id(content)):
                     self._bars.update(task, completed=position)
                 self._bars.update(self._all, completed=done)
             elif time.monotonic() - self._last_line >= _LINES_EVERY:
@@ -162,9 +215,9 @@ class Reporter:
         with self._lock:
             self._ended += 1
             self._done += content.size
-            self._positions.pop(content.digest, None)
+            self._positions.pop(id(content), None)
             if self._bars:
-                if task := self._tasks.pop(content.digest, None):
+                if task := self._tasks.pop(id(content), None):
                     self._bars.remove_task(task)
                 self._bars.update(self._all, completed=self._done + sum(self._positions.values()))
             elif any(one.outcome is Outcome.SENT for one in uploaded) and content.size >= _BAR_BYTES:
@@ -177,9 +230,14 @@ class Reporter:
         self.note(f"  {text}; {self._ended} of {counted(self._count, 'blob')}")
 
     def result(self, step: str, image: str) -> None:
-        """The image of the step is there."""
+        """The image of the step is there.
+
+        Raises:
+            PushError: standard output takes nothing.
+        """
         if self._results:
             self._out.print(Text(step.ljust(self._width), style="bold") + Text(f"  → {image}", style="not bold"))
+            self._check_out()
 
     def published(self, reference: str, published: Published) -> None:
         """The record is in the registry as ``reference``."""
@@ -209,10 +267,30 @@ class Reporter:
         self.note(f"{counted(summary.images, 'image')} confirmed, {what}, {summary.seconds:.1f} s", "green")
 
     def print_json(self, content: Mapping[str, Any]) -> None:
-        """Print an object for programs."""
-        text = json.dumps({"schema": _JSON_SCHEMA, **content}, indent=2, ensure_ascii=False)
-        self._out.file.write(f"{text}\n")
-        self._out.file.flush()
+        """Print an object for programs.
+
+        Raises:
+            PushError: standard output takes nothing.
+        """
+        self._out.write(json.dumps({"schema": _JSON_SCHEMA, **content}, indent=2) + "\n")
+        self._check_out()
+
+    @contextmanager
+    def failures_as_json(self, wanted: bool) -> Iterator[None]:
+        """Print, if ``wanted``, why the whole run failed, so that there is JSON in any case."""
+        try:
+            yield
+        except MfbazelError as error:
+            if wanted:
+                self.print_json({"error": str(error)})
+            raise
+
+    def _check_out(self) -> None:
+        if error := self._out.lost:
+            raise PushError(
+                f"what was done cannot be written to standard output: {error.strerror or error}. All of it is done: "
+                "make room, and the same command says it again and sends nothing."
+            )
 
 
 def human(count: int) -> str:

@@ -10,6 +10,7 @@ from mfbazel.policy import Violation, check_signing, refuse, workspace_rules, wo
 from mfbazel.policy.signing import KINDS
 from mfbazel.push.delivery import Delivery
 from mfbazel.push.errors import PushError
+from mfbazel.push.images import Signed
 from mfbazel.push.repository import Repository
 from mfbazel.registry import Client, Descriptor, RegistryError
 from mfbazel.registry.artifact import Published, artifact_manifest, store_images
@@ -85,15 +86,21 @@ def check_attachments(
         PolicyError: the policy does not allow it, or cannot be read.
     """
     rules = workspace_signing(workspace)
-    signer = attachments.signing.name if attachments.signing else None
     found: list[Violation] = []
     for step, delivery in deliveries.items():
-        digests = [manifest.digest for manifest in delivery.manifests]
-        types = {item.media_type for digest in digests for item in attachments.documents.get(digest, ())}
-        kinds = [kind for kind in KINDS if MEDIA_TYPES[kind] in types] if step in made else KINDS
-        found += check_signing(rules, delivery.what, str(delivery.repository), signer, kinds)
+        signed = signed_image(attachments, delivery)
+        kinds = signed.attached if step in made else KINDS
+        found += check_signing(rules, delivery.what, str(delivery.repository), signed.signer, kinds)
     if found:
         refuse(workspace_rules(workspace), "images", found)
+
+
+def signed_image(attachments: Attachments, delivery: Delivery) -> Signed:
+    """Return what an image has besides, once it is pushed."""
+    digests = [manifest.digest for manifest in delivery.manifests]
+    types = {item.media_type for digest in digests for item in attachments.documents.get(digest, ())}
+    kinds = tuple(kind for kind in KINDS if MEDIA_TYPES[kind] in types)
+    return Signed(attachments.signing.name if attachments.signing else None, kinds)
 
 
 def attach_images(

@@ -33,13 +33,13 @@ class Workers:
 
     def each(
         self, items: Iterable[Item], work: Callable[[Item], Result]
-    ) -> Iterator[tuple[Item, Result | None, Exception | None]]:
+    ) -> Iterator[tuple[Item, Result | None, BaseException | None]]:
         """Yield each item with what ``work`` returned or raised, as they get ready.
 
         Whoever stops iterating, as an interruption does, stops the work.
         """
         waiting: queue.SimpleQueue[Item] = queue.SimpleQueue()
-        done: queue.SimpleQueue[tuple[Item, Result | None, Exception | None]] = queue.SimpleQueue()
+        done: queue.SimpleQueue[tuple[Item, Result | None, BaseException | None]] = queue.SimpleQueue()
         count = 0
         for item in items:
             waiting.put(item)
@@ -56,7 +56,7 @@ class Workers:
     def _run(
         self,
         waiting: queue.SimpleQueue[Item],
-        done: queue.SimpleQueue[tuple[Item, Result | None, Exception | None]],
+        done: queue.SimpleQueue[tuple[Item, Result | None, BaseException | None]],
         work: Callable[[Item], Result],
     ) -> None:
         while not self._stop.is_set():
@@ -66,5 +66,5 @@ class Workers:
                 return
             try:
                 done.put((item, work(item), None))
-            except Exception as error:
+            except BaseException as error:  # also who calls sys.exit: somebody waits for an answer
                 done.put((item, None, error))

@@ -13,6 +13,7 @@ from typing import Any
 
 from mfbazel.registry.client import DEFAULT_TIMEOUT, MANIFEST, Client, digest_of
 from mfbazel.registry.errors import Failure, Kind, RegistryError, Subject, explain
+from mfbazel.registry.parsing import read_json
 from mfbazel.registry.reference import parse_reference
 from mfbazel.registry.transport import Deadline
 
@@ -113,7 +114,7 @@ def fetch_images(reference: str, *, timeout: float = DEFAULT_TIMEOUT, insecure: 
     client = Client(parsed.host, insecure, deadline=Deadline(timeout))
     manifest = client.get_manifest(parsed.path, parsed.name)
     try:
-        content: Any = json.loads(manifest.data)
+        content: Any = read_json(manifest.data)
         kind, layer = content["artifactType"], str(content["layers"][0]["digest"])
     except (ValueError, LookupError, TypeError):
         kind, layer = None, ""

@@ -6,7 +6,6 @@ registries follow.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import threading
@@ -16,6 +15,7 @@ from urllib.parse import urlencode, urlsplit
 
 from mfbazel.registry.credentials import Credentials, find_credentials
 from mfbazel.registry.errors import Failure, Kind
+from mfbazel.registry.parsing import read_json
 from mfbazel.registry.transport import Answer, Deadline, Request, Transport
 
 _CLIENT_ID = "mfbazel"
@@ -25,6 +25,8 @@ _LIFETIME_USED = 0.8  # of a token, before another one is asked for
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER = re.compile(rf"({_TOKEN})\s*=\s*(?:\"((?:\\.|[^\"\\])*)\"|([^\s,\"]*))")
 _SCHEME = re.compile(rf"({_TOKEN})(?=\s|,|$)")
+_USABLE = re.compile(r"[\x21-\x7e]+")  # as a part of a header, RFC 6750, 2.1
+_LONGEST = 10**9  # seconds
 _BETWEEN = re.compile(r"[\s,]*")
 
 
@@ -101,6 +103,8 @@ class Authorizer:
         self._transport = transport
         self._known: dict[Scope, _Known] = {}
         self._credentials: dict[str, Credentials | None] = {}
+        self._said: dict[str, Credentials | None] = {}  # by helpers, which may take a second each
+        self._looking = threading.Lock()
         self._locks: dict[Scope, threading.Lock] = {}
 
     def known(self, scope: Scope, deadline: Deadline) -> str | None:
@@ -150,13 +154,18 @@ class Authorizer:
         return None
 
     def _credentials_of(self, path: str, deadline: Deadline) -> Credentials | None:
-        if path not in self._credentials:
-            self._credentials[path] = find_credentials(self._transport.host, path, seconds=deadline.remaining())
-        return self._credentials[path]
+        with self._looking:
+            if path not in self._credentials:
+                self._credentials[path] = find_credentials(
+                    self._transport.host, path, seconds=deadline.remaining(), answers=self._said
+                )
+            return self._credentials[path]
 
     def _token(self, challenge: Challenge, credentials: Credentials, scope: Scope, deadline: Deadline) -> _Token:
         """Ask the token service."""
         if credentials.registry_token:
+            if not _USABLE.fullmatch(credentials.registry_token):
+                raise Failure(Kind.SETTINGS, "the registry token has blanks or letters that no header can carry")
             return _Token(credentials.registry_token, math.inf)
         realm = challenge.parameters.get("realm", "")
         if not self._transport.allows(realm):
@@ -194,14 +203,15 @@ def _oauth_request(realm: str, service: str, scopes: list[str], refresh_token: s
 def _read_token(answer: Answer) -> _Token:
     """Return the token; its name is one of two. When it was issued is not asked: the clocks may differ."""
     try:
-        content = json.loads(answer.body)
+        content = read_json(answer.body)
         token = content.get("token") or content.get("access_token")
     except (ValueError, AttributeError):
         token = None
-    if not isinstance(token, str) or not token:
+    if not isinstance(token, str) or not _USABLE.fullmatch(token):
         raise Failure(Kind.MALFORMED, f"its token service {_place(answer)} gives no token")
     seconds = content.get("expires_in")
-    return _Token(token, float(seconds) if isinstance(seconds, int | float) and seconds > 0 else _TOKEN_SECONDS)
+    said = isinstance(seconds, int | float) and seconds > 0
+    return _Token(token, float(min(seconds, _LONGEST)) if said else _TOKEN_SECONDS)
 
 
 def _token_refused(answer: Answer) -> Failure:

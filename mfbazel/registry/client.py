@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from urllib.parse import quote as quote_path
-from urllib.parse import urljoin
 
 from mfbazel.registry.auth import Authorizer, Scope
 from mfbazel.registry.errors import Failure, Kind, RegistryError, Subject, explain
 from mfbazel.registry.operation import Operation
+from mfbazel.registry.parsing import join, read_number
 from mfbazel.registry.reference import DIGEST
 from mfbazel.registry.transport import Answer, Deadline, Pace, Transport
 
@@ -109,8 +109,8 @@ class Client:
                 found = _manifest(about.expect(about.call("GET", f"manifests/{name}", {"Accept": _MANIFESTS}), 200))
                 return Descriptor(found.digest, len(found.data), found.media_type)
             same_digest(digest, name)
-            size = answer.headers.get("Content-Length", "")
-            return Descriptor(digest, int(size) if size.isdigit() else 0, answer.headers.get("Content-Type", ""))
+            size = read_number(answer.headers.get("Content-Length", "")) or 0
+            return Descriptor(digest, size, answer.headers.get("Content-Type", ""))
 
     def usable_manifest(self, path: str, name: str) -> Descriptor | None:
         """Return what the registry says of a manifest, ``None`` when it has to be sent.
@@ -201,6 +201,8 @@ class Client:
             RegistryError: it is missing or larger, or the registry did not answer, refused, or has other bytes.
         """
         with self.operation(path, digest, "reading the blob") as about:
+            if not DIGEST.fullmatch(digest):
+                raise Failure(Kind.MALFORMED, f"{digest!r}, which names the blob, is no sha256 digest")
             data = about.expect(about.call("GET", f"blobs/{digest}", limit=limit), 200).body
             same_digest(digest_of(data), digest)
             return data
@@ -219,7 +221,7 @@ class Client:
             location = started.headers.get("Location")
             if not location:
                 raise Failure(Kind.MALFORMED, "it gives no address for an upload")
-            url = urljoin(started.url, location)
+            url = join(started.url, location)
             url += f"{'&' if '?' in url else '?'}digest={quote_path(digest, safe='')}"
             about.expect(about.send("PUT", url, {"Content-Type": "application/octet-stream"}, data), 201)
         return True

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,11 @@ class Credentials:
 
 
 def find_credentials(
-    host: str, path: str = "", environ: Mapping[str, str] | None = None, seconds: float = _HELPER_SECONDS
+    host: str,
+    path: str = "",
+    environ: Mapping[str, str] | None = None,
+    seconds: float = _HELPER_SECONDS,
+    answers: dict[str, Credentials | None] | None = None,
 ) -> Credentials | None:
     """Return the credentials for the repository ``path`` of the registry ``host``, ``None`` when there are none.
 
@@ -67,13 +71,22 @@ def find_credentials(
         path: the repository, for credentials of a part of a registry.
         environ: stands in for the process's environment.
         seconds: how long a helper may take.
+        answers: what helpers, by name, said of this host; one that is in it is not asked, and others are entered. What
+            helpers keep does not depend on ``path``.
 
     Raises:
         Failure: a file is damaged, or a helper is missing or fails.
     """
     env = os.environ if environ is None else environ
+    said = {} if answers is None else answers
+
+    def ask(name: Any) -> Credentials | None:
+        if str(name) not in said:
+            said[str(name)] = _ask_helper(name, host, env, seconds)
+        return said[str(name)]
+
     for file in _files(env):
-        if file.is_file() and (found := _in_file(file, host, path, env, seconds)):
+        if file.is_file() and (found := _in_file(file, host, path, ask)):
             return found
     return None
 
@@ -89,20 +102,20 @@ def _files(env: Mapping[str, str]) -> Iterator[Path]:
     yield Path(env.get("XDG_CONFIG_HOME") or home / ".config", "containers", "auth.json")
 
 
-def _in_file(file: Path, host: str, path: str, env: Mapping[str, str], seconds: float) -> Credentials | None:
+def _in_file(file: Path, host: str, path: str, ask: Callable[[Any], Credentials | None]) -> Credentials | None:
     content = _read(file)
     helpers = {_key(key): name for key, name in _mapping(file, content, "credHelpers").items()}
     auths = {_key(key): (key, entry) for key, entry in _mapping(file, content, "auths").items()}
     for key in _hosts(host):
         if name := helpers.get(key):
-            found = _ask_helper(name, host, env, seconds)
+            found = ask(name)
             if found:
                 return found
     for key in _keys(host, path):
         if key in auths and (found := _of_entry(file, *auths[key])):
             return found
     store = content.get("credsStore")
-    return _ask_helper(store, host, env, seconds) if store else None
+    return ask(store) if store else None
 
 
 def _read(file: Path) -> Mapping[str, Any]:

@@ -20,16 +20,15 @@ from mfbazel.errors import MfbazelError
 from mfbazel.registry.client import Client
 from mfbazel.registry.errors import Failure, Kind, Problem, RegistryError
 from mfbazel.registry.operation import Operation
-from mfbazel.registry.transport import PASSING
+from mfbazel.registry.transport import LONGEST_PAUSE, PASSING
 
 _SECONDS = 24 * 3600.0  # for one blob; what hangs is noticed by the transport
 _BLOCK = 1 << 20
 _ATTEMPTS = 6  # without progress
 _FIRST_PAUSE = 0.2  # seconds; doubled each time
-_LONGEST_PAUSE = 120.0  # seconds; who asks for more is not waited for
 _PASSING_KINDS = (Kind.UNREACHABLE, Kind.TIMEOUT, Kind.RATE, Kind.FAILED)
 _NO_PARTS = 416
-_PART = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
+_PART = re.compile(r"bytes ([0-9]{1,18})-[0-9]+/(?:[0-9]+|\*)")
 
 
 class SourceError(MfbazelError):
@@ -185,7 +184,7 @@ class _Reader(io.RawIOBase):
         if failure.kind not in _PASSING_KINDS and failure.status not in PASSING:
             raise failure
         self._failures += 1
-        if self._failures >= _ATTEMPTS or failure.pause > _LONGEST_PAUSE:
+        if self._failures >= _ATTEMPTS or failure.pause > LONGEST_PAUSE:
             raise failure
         time.sleep(max(failure.pause, _FIRST_PAUSE * 2 ** (self._failures - 1) * random.uniform(0.75, 1.25)))
 

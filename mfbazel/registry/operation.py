@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,6 +13,7 @@ import requests
 
 from mfbazel.registry.auth import Authorizer, Scope
 from mfbazel.registry.errors import Failure, Kind, Subject, explain
+from mfbazel.registry.parsing import read_json
 from mfbazel.registry.transport import Answer, Body, Deadline, Request, Transport, asked_pause, read_answer
 
 _RENEWALS = 2
@@ -81,20 +81,22 @@ class Operation:
         """
         if not self._transport.allows(url):
             raise Failure(Kind.MALFORMED, "it names an address that is not https")
-        origin = self._transport.origin(self._deadline) + "/"
-        own = url.startswith(origin)
-        used = self._authorizer.known(self._scope, self._deadline) if own else None
+        used = self._authorizer.known(self._scope, self._deadline) if self.is_own(url) else None
         request = Request(method, url, headers or {}, body, used, limit, once, patience)
         answer = self._transport.exchange(request, self._deadline)
         # The second one: a token that another thread was given may be over before this one uses it.
         for _ in range(_RENEWALS):
-            if answer.status != 401 or not answer.url.startswith(origin):  # a storage has nothing to ask for
+            if answer.status != 401 or not self.is_own(answer.url):  # a storage has nothing to ask for
                 break
             used = self._authorizer.renew(answer, self._scope, used, self._deadline)
             if used is None:
                 break
             answer = self._transport.exchange(replace(request, authorization=used), self._deadline)
         return answer
+
+    def is_own(self, url: str) -> bool:
+        """Whether ``url`` is of the registry itself; see :meth:`Transport.is_own`."""
+        return self._transport.is_own(url, self._deadline)
 
     def stream(self, what: str, headers: Mapping[str, str]) -> requests.Response:
         """Ask for ``what`` in the repository; return the answer (200 or 206), whose body the caller reads and closes.
@@ -107,7 +109,7 @@ class Operation:
         used = self._authorizer.known(self._scope, self._deadline)
         request = Request("GET", url, headers, authorization=used, patience=_BLOCK_SECONDS)
         response = self._transport.stream(request, self._deadline)
-        if response.status_code == 401 and response.url.startswith(f"{origin}/"):
+        if response.status_code == 401 and self.is_own(response.url):
             with response:
                 refusal = read_answer(response, response.url, Request.limit, self._deadline)
             renewed = self._authorizer.renew(refusal, self._scope, used, self._deadline)
@@ -155,7 +157,7 @@ class Operation:
 def _said(answer: Answer) -> tuple[str, str]:
     """Return the code and the message of an error (the specification's "Error Codes"), empty when there are none."""
     try:
-        content: Any = json.loads(answer.body)
+        content: Any = read_json(answer.body)
         first = content["errors"][0]
         return str(first.get("code") or ""), str(first.get("message") or "")
     except (ValueError, LookupError, TypeError, AttributeError):

@@ -10,10 +10,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import urljoin
 
 from mfbazel.registry.client import INDEX, Client
 from mfbazel.registry.errors import Failure, Kind, RegistryError
+from mfbazel.registry.parsing import join, read_json
 from mfbazel.registry.transport import Answer
 
 _UNKNOWN = (400, 404, 405)  # what registries answer that do not know the address
@@ -39,7 +39,7 @@ def get_referrers(client: Client, path: str, digest: str) -> list[dict[str, Any]
             following = _NEXT.search(answer.headers.get("Link", ""))  # RFC 8288
             if not following:
                 return found
-            answer = about.send("GET", urljoin(answer.url, following[1]), {"Accept": INDEX})
+            answer = about.send("GET", join(answer.url, following[1]), {"Accept": INDEX})
             found += _descriptors(about.expect(answer, 200))
         raise Failure(Kind.MALFORMED, f"it lists more than {_MOST_PAGES} pages of referrers")
 
@@ -56,7 +56,7 @@ def tagged_referrers(client: Client, path: str, digest: str) -> list[dict[str, A
         RegistryError: the registry did not answer, or refused.
     """
     try:
-        content = json.loads(client.get_manifest(path, fallback_tag(digest)).data)
+        content = read_json(client.get_manifest(path, fallback_tag(digest)).data)
         return [item for item in content.get("manifests", []) if isinstance(item, dict)]
     except RegistryError as error:
         if error.problem.kind is Kind.MISSING:
@@ -69,16 +69,20 @@ def tagged_referrers(client: Client, path: str, digest: str) -> list[dict[str, A
 def put_tagged_referrers(client: Client, path: str, digest: str, descriptors: Iterable[Mapping[str, Any]]) -> bool:
     """Enter manifests that refer to ``digest`` into the list under the tag; return whether it changed.
 
+    An entry that says that one of them is of another type is replaced: nobody would find it there.
+
     The list is read once more just before: another client, a signer for one, may have written it.
 
     Raises:
         RegistryError: the registry did not answer, or refused.
     """
     listed = tagged_referrers(client, path, digest)
-    known = {entry.get("digest") for entry in listed}
-    added = [dict(descriptor) for descriptor in descriptors if descriptor["digest"] not in known]
+    known = [(entry.get("digest"), entry.get("artifactType")) for entry in listed]
+    added = [dict(entry) for entry in descriptors if (entry["digest"], entry.get("artifactType")) not in known]
     if added:
-        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [*listed, *added]}
+        replaced = {entry["digest"] for entry in added}
+        kept = [entry for entry in listed if entry.get("digest") not in replaced]
+        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [*kept, *added]}
         data = json.dumps(index, sort_keys=True, separators=(",", ":")).encode()
         client.put_manifest(path, fallback_tag(digest), data, INDEX)
     return bool(added)
@@ -87,7 +91,7 @@ def put_tagged_referrers(client: Client, path: str, digest: str, descriptors: It
 def _descriptors(answer: Answer) -> list[dict[str, Any]]:
     """Return the entries of an index."""
     try:
-        entries = json.loads(answer.body)["manifests"]
+        entries = read_json(answer.body)["manifests"]
     except (ValueError, LookupError, TypeError):
         entries = None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):

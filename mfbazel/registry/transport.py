@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from http.cookiejar import DefaultCookiePolicy
-from typing import BinaryIO
-from urllib.parse import urljoin, urlsplit
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -21,6 +21,7 @@ from requests.structures import CaseInsensitiveDict
 
 from mfbazel.registry.credentials import DOCKER_HUB
 from mfbazel.registry.errors import INSECURE_VARIABLE, Failure, Kind
+from mfbazel.registry.parsing import join, read_number, server_of
 from mfbazel.registry.reference import is_loopback
 from mfbazel.registry.tls import Adapter, TrustingAdapter
 
@@ -29,6 +30,8 @@ _CONNECT_SECONDS = 10.0
 _SEND_SECONDS = 60.0  # for a block of a body to be taken
 _ATTEMPTS = 4
 _FIRST_PAUSE = 0.2  # seconds; doubled each time
+LONGEST_PAUSE = 120.0
+"""Seconds; who asks to wait for longer is not waited for."""
 PASSING = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses that another attempt may not get."""
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -192,7 +195,7 @@ class Transport:
         self.host = host
         self._pace = pace
         self.insecure = insecure or host in os.environ.get(INSECURE_VARIABLE, "").replace(" ", "").split(",")
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         if self.insecure:  # which the user asked for
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
@@ -203,9 +206,25 @@ class Transport:
         self._choosing = threading.Lock()
 
     def allows(self, url: str) -> bool:
-        """Whether ``url`` may be spoken to: TLS, or plain HTTP on loopback or where that is allowed."""
-        parts = urlsplit(url)
-        return parts.scheme == "https" or (parts.scheme == "http" and (self.insecure or is_loopback(parts.netloc)))
+        """Whether ``url`` may be spoken to: TLS, or plain HTTP where that is allowed.
+
+        On loopback it is for a registry on loopback; another one must not lead to what only this machine can ask.
+        """
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            return False
+        own = is_loopback(self.host) and is_loopback(parts.netloc)
+        return parts.scheme == "https" or (parts.scheme == "http" and (self.insecure or own))
+
+    def is_own(self, url: str, deadline: Deadline) -> bool:
+        """Whether ``url`` is of the registry's API, which alone gets its credentials.
+
+        Raises:
+            Failure: see :meth:`origin`.
+        """
+        server = server_of(url)
+        return server is not None and server == server_of(self.origin(deadline))
 
     def origin(self, deadline: Deadline) -> str:
         """Return ``scheme://host[:port]`` of the registry's API.
@@ -242,7 +261,7 @@ class Transport:
                 if answer.status not in PASSING or pause is None:
                     return answer
                 pause = max(pause, asked_pause(answer))
-                if pause >= deadline.remaining():
+                if pause > LONGEST_PAUSE or pause >= deadline.remaining():
                     return answer
             time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
@@ -296,10 +315,11 @@ class Transport:
 
     def _redirected(self, request: Request, location: str) -> Request:
         """Return the request that follows a redirect; credentials stay with the first origin."""
-        url = urljoin(request.url, location)
+        url = join(request.url, location)
         if not self.allows(url):
             raise Failure(Kind.MALFORMED, f"it redirects to {_without_query(url)}, which is not https")
-        same = urlsplit(url)[:2] == urlsplit(request.url)[:2]
+        server = server_of(url)
+        same = server is not None and server == server_of(request.url)
         return replace(request, url=url, body=None, authorization=request.authorization if same else None)
 
     def _once(self, request: Request, deadline: Deadline) -> Answer:
@@ -336,10 +356,8 @@ class Transport:
                 proxies={"no_proxy": hostname} if is_loopback(urlsplit(request.url).netloc) else None,
                 verify=False if self.insecure else None,
             )
-        except requests.RequestException as error:
+        except (OSError, urllib3.exceptions.HTTPError) as error:  # requests' are of the former, and it passes on some
             raise _failure(error, deadline) from None
-        except (OSError, urllib3.exceptions.HTTPError) as error:  # requests passes on some of the latter
-            raise Failure(Kind.UNREACHABLE, _reason(error)) from None
 
 
 def read_answer(response: requests.Response, url: str, limit: int, deadline: Deadline) -> Answer:
@@ -350,11 +368,17 @@ def read_answer(response: requests.Response, url: str, limit: int, deadline: Dea
     """
     try:
         body = _read(response, limit, deadline)
-    except requests.RequestException as error:
-        raise _failure(error, deadline) from None
     except (OSError, urllib3.exceptions.HTTPError) as error:
-        raise Failure(Kind.UNREACHABLE, _reason(error)) from None
+        raise _failure(error, deadline) from None
     return Answer(response.status_code, CaseInsensitiveDict(response.headers), body, url)
+
+
+class _Session(requests.Session):
+    """A session that leaves redirects alone: requests would read their whole bodies, to say where they lead."""
+
+    def resolve_redirects(self, *_: Any, **_options: Any) -> Iterator[Any]:
+        """See requests."""
+        return iter(())
 
 
 class _Authorization(requests.auth.AuthBase):
@@ -372,8 +396,8 @@ class _Authorization(requests.auth.AuthBase):
 def asked_pause(answer: Answer) -> float:
     """Return the seconds that ``Retry-After`` asks to wait (RFC 9110, 10.2.3), 0 when it asks for nothing."""
     value = answer.headers.get("Retry-After", "").strip()
-    if value.isdigit():
-        return float(value)
+    if (seconds := read_number(value)) is not None:
+        return float(seconds)
     # A moment is one of the registry's clock, and so is Date; this machine's may differ.
     moment = _moment(value)
     now = _moment(answer.headers.get("Date", ""))
@@ -384,7 +408,7 @@ def _moment(text: str) -> float | None:
     """Return the seconds since 1970 of an HTTP date, ``None`` when it is none."""
     try:
         return email.utils.parsedate_to_datetime(text).timestamp()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
@@ -396,9 +420,9 @@ def _pauses() -> Iterator[float | None]:
 
 
 def _read(response: requests.Response, limit: int, deadline: Deadline) -> bytes:
-    """Read the body, within the limits of size and time."""
+    """Read the body, within the limits of size and time, however slowly it comes."""
     data = bytearray()
-    for chunk in response.iter_content(_CHUNK):
+    while chunk := response.raw.read1(_CHUNK, decode_content=True):
         data += chunk
         if len(data) > limit:
             raise Failure(Kind.MALFORMED, f"the answer has more than {limit} bytes")
@@ -406,8 +430,8 @@ def _read(response: requests.Response, limit: int, deadline: Deadline) -> bytes:
     return bytes(data)
 
 
-def _failure(error: requests.RequestException, deadline: Deadline) -> Failure:
-    """Turn an exception of requests into a failure."""
+def _failure(error: Exception, deadline: Deadline) -> Failure:
+    """Turn an exception of requests, or of what is below, into a failure."""
     text = str(error)
     if isinstance(error, requests.exceptions.SSLError):
         kind = Kind.PLAIN_HTTP if any(code in text for code in _PLAIN_HTTP) else Kind.TLS

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import BinaryIO, Protocol
 from urllib.parse import quote as quote_path
-from urllib.parse import urljoin, urlsplit
 
 from mfbazel.registry.client import Client, same_digest
 from mfbazel.registry.errors import Failure, Kind, RegistryError
 from mfbazel.registry.operation import Operation
-from mfbazel.registry.transport import PASSING, Answer, Body
+from mfbazel.registry.parsing import join
+from mfbazel.registry.transport import LONGEST_PAUSE, PASSING, Answer, Body
 
 _WHOLE = 4 << 20  # bytes; up to here an upload is two requests, without chunks
 _SECONDS = 24 * 3600.0  # for one blob; what hangs is noticed by the limits below
@@ -28,8 +28,8 @@ _COMMIT_SECONDS = 900.0  # for the answer to the last request: some registries h
 _ATTEMPTS = 6  # without progress
 _PROGRESS = 1 << 16  # bytes; who gets on by less with each attempt does not get there
 _FIRST_PAUSE = 0.2  # seconds; doubled each time
-_LONGEST_PAUSE = 120.0  # seconds; who asks for more is not waited for
 _PASSING_KINDS = (Kind.UNREACHABLE, Kind.TIMEOUT, Kind.RATE, Kind.FAILED)
+_GONE = (404, 410)  # what registries say of an upload that they do not know any more
 _NO_CHUNKS = (400, 405, 411, 415, 416, 501)  # what registries without chunks answer to one
 _STREAM = "application/octet-stream"
 
@@ -218,8 +218,10 @@ class _Upload:
         """Take up the session of an earlier run; return whether there is one."""
         sessions = self._uploader.sessions
         if sessions and not self._session:
-            self._session = sessions.recall(self._uploader.client.host, self._path, self._source.digest)
-            return self._session is not None
+            found = sessions.recall(self._uploader.client.host, self._path, self._source.digest)
+            if found and 0 <= found.offset <= self._source.size and self._about.is_own(found.location):
+                self._session = found
+                return True
         return False
 
     def _is_there(self) -> bool:
@@ -231,11 +233,13 @@ class _Upload:
         if answer.status in (200, 202, 204) and arrived <= self._source.size:
             self._begun(answer, arrived)
             return False
-        if answer.status in PASSING or answer.status in (401, 403):
+        if answer.status in PASSING:
             self._about.expect(answer, 204)
-        if answer.status in (200, 202, 204, 404):
+        if answer.status in (200, 202, 204, *_GONE):
             self._session = None
             self.forget()
+        elif answer.status in (401, 403):  # an address that is too old, or nobody may: the next request tells
+            self._session = None
         # Otherwise the registry keeps sessions and does not tell: what it acknowledged counts.
         return self._about.call("HEAD", f"blobs/{self._source.digest}").status == 200
 
@@ -248,15 +252,15 @@ class _Upload:
         location = answer.headers.get("Location")
         if not location and not self._session:
             raise Failure(Kind.MALFORMED, "it gives no address for an upload")
-        url = urljoin(answer.url, location) if location else self._session.location  # type: ignore[union-attr]
+        url = join(answer.url, location) if location else self._session.location  # type: ignore[union-attr]
         self._session = session = Session(url, offset)
         self._remember(session)
         return session
 
     def _remember(self, session: Session) -> None:
         """Keep a session for the next run, if its address is the registry's own: another one may hold a signature."""
-        host = self._uploader.client.host
-        if self._uploader.sessions and urlsplit(session.location).netloc == host:
+        if self._uploader.sessions and self._about.is_own(session.location):
+            host = self._uploader.client.host
             self._uploader.sessions.remember(host, self._path, self._source.digest, session)
 
     def _send_chunks(self) -> None:
@@ -325,7 +329,7 @@ class _Upload:
             self._failures += 1
         if offset >= self._furthest + _PROGRESS:
             self._failures, self._furthest = 1, offset
-        if self._failures >= _ATTEMPTS or failure.pause > _LONGEST_PAUSE:
+        if self._failures >= _ATTEMPTS or failure.pause > LONGEST_PAUSE:
             raise failure
         if not started_over:
             time.sleep(max(failure.pause, _FIRST_PAUSE * 2 ** (self._failures - 1) * random.uniform(0.75, 1.25)))
@@ -333,14 +337,14 @@ class _Upload:
     def _starts_over(self, failure: Failure) -> bool:
         """Whether the blob has to be sent from its beginning, and another attempt may succeed."""
         session = self._session
-        if session is None or failure.status not in (*_NO_CHUNKS, 404):
+        if session is None or failure.status not in (*_NO_CHUNKS, *_GONE):
             return False
         if failure.kind is Kind.DIGEST and not self._disturbed:
             return False
         self._resumed = 0
         if session.offset == 0 and not self._disturbed:
-            if self._uploader.chunk is None or failure.status == 404:
-                return failure.status == 404
+            if self._uploader.chunk is None or failure.status in _GONE:
+                return failure.status in _GONE
             self._uploader.chunk = None  # this registry takes none
         self._session = None
         self.forget()
@@ -349,6 +353,6 @@ class _Upload:
 
 def _arrived(answer: Answer) -> int:
     """Return how many bytes the registry says it has; ``0-0`` is what it says of none."""
-    match = re.fullmatch(r"(?:bytes[= ])?0-(\d+)", answer.headers.get("Range", "").strip())
+    match = re.fullmatch(r"(?:bytes[= ])?0-([0-9]{1,18})", answer.headers.get("Range", "").strip())
     last = int(match[1]) if match else 0
     return last + 1 if last else 0

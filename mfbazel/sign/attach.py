@@ -12,7 +12,7 @@ from mfbazel.registry import Client, Descriptor, Reference
 from mfbazel.sign.documents import Document
 from mfbazel.sign.errors import SignError
 from mfbazel.sign.marks import Marks
-from mfbazel.sign.referrers import list_referrers, put_referrers, referrer
+from mfbazel.sign.referrers import Referrer, Referrers, list_referrers, put_referrers, referrer
 from mfbazel.sign.signer import Signing
 from mfbazel.sign.target import target
 
@@ -110,7 +110,7 @@ def _attach_one(client: Client, path: str, item: Item, signing: Signing | None, 
     subject = item.subject.digest
     wanted = {found.digest: found for found in (referrer(item.subject, document) for document in item.documents)}
     there = list_referrers(client, path, subject)
-    missing = [digest for digest in wanted if digest not in there.digests]
+    missing = [digest for digest, found in wanted.items() if not _is_there(client, path, found, there)]
     put_referrers(client, path, subject, [wanted[digest] for digest in missing], there)
     if not signing:
         return Outcome(attached=len(missing))
@@ -123,6 +123,20 @@ def _attach_one(client: Client, path: str, item: Item, signing: Signing | None, 
         except SignError as error:
             raise SignError(f"{item.name} is in the registry, but not all of it is signed: {error}") from error
     return Outcome(len(missing), len(unsigned))
+
+
+def _is_there(client: Client, path: str, wanted: Referrer, there: Referrers) -> bool:
+    """Whether a referrer is there; in a list that clients keep also as what it is.
+
+    Who cleans up a registry does not clean up such lists.
+    """
+    if there.api:
+        return wanted.digest in there.digests
+    listed = any(
+        (entry.get("digest"), entry.get("artifactType")) == (wanted.digest, wanted.document.media_type)
+        for entry in there.descriptors
+    )
+    return listed and client.usable_manifest(path, wanted.digest) is not None
 
 
 def _signed(client: Client, path: str, digest: str, signing: Signing) -> bool:

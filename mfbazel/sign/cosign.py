@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,9 +20,9 @@ _OPTIONS = {
     "gcpkms://, azurekms://, hashivault://); without it, signing is keyless",
     "public_key": "the public key to verify with; default: `key` of a key service, or KEY.pub beside the file KEY.key",
     "identity": "keyless: who must have signed, as the certificate names them",
-    "identity_regexp": "the same as a regular expression",
+    "identity_regexp": "instead, a regular expression that is found in it: ^ and $ say where it begins and ends",
     "issuer": "keyless: the OpenID Connect issuer that must have vouched for them",
-    "issuer_regexp": "the same as a regular expression",
+    "issuer_regexp": "instead, a regular expression, likewise",
     "fulcio_url": "the certificate authority, instead of Sigstore's public one",
     "rekor_url": "the transparency log, instead of Sigstore's public one",
     "timestamp_url": "a timestamping authority (RFC 3161)",
@@ -109,7 +110,7 @@ class Cosign:
             SignError: an option is unknown, or two contradict each other.
         """
         given = Options("cosign", options, _OPTIONS, directory)
-        self._program = given.text("program")
+        self._program = given.program()
         self._key = given.reference("key")
         self._public_key = given.reference("public_key") or _public_of(self._key)
         self._identity = {name: given.text(name) for name in _KEYLESS if given.any(name)}
@@ -123,6 +124,14 @@ class Cosign:
             raise SignError(
                 f"the options of cosign name a key and {', '.join(self._identity)}, which is of keyless signing: take "
                 "one away."
+            )
+        for name in ("identity", "issuer"):
+            if given.any(name) and given.any(f"{name}_regexp"):
+                raise SignError(f"the options of cosign name {name} and {name}_regexp: take one away.")
+        if self._identity and all(_finds_everything(name, value) for name, value in self._identity.items()):
+            raise SignError(
+                f"the options {', '.join(self._identity)} of cosign accept anybody's signature: name who must have "
+                "signed, or the issuer that must know them."
             )
         if self._config and self._urls:
             raise SignError(
@@ -212,6 +221,14 @@ class Cosign:
                 *([] if self._certificate_log else ["--insecure-ignore-sct=true"]),
                 *(["--use-signed-timestamps=true"] if self._timestamps else []),
             ]
+
+
+def _finds_everything(name: str, value: str) -> bool:
+    """Whether an option is a regular expression that is found in every text."""
+    try:
+        return name.endswith("_regexp") and re.search(value, "") is not None and re.search(value, "a text") is not None
+    except re.error:  # cosign's syntax is another one
+        return False
 
 
 def _public_of(key: str) -> str:

@@ -87,7 +87,7 @@ def parse_document(data: bytes) -> Document:
     """
     try:
         content = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError("it is not JSON") from None
     media_type = _media_type(content) if isinstance(content, dict) else None
     if media_type is None:

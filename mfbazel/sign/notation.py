@@ -35,6 +35,8 @@ _SIGN_REASONS = (
     ("connection refused", _REGISTRY),
     ("404", "Push the image first: what is signed must be in the registry."),
 )
+_VERIFIED = "Successfully verified"
+_NOT_AUTHENTIC = 'authenticity was set to "log" and failed'
 _UNSIGNED = ("no signature is associated", "signature verification failed")
 _VERIFY_REASONS = (
     ("no signature is associated", "Push it with the signer, or do not run it."),
@@ -61,7 +63,7 @@ class Notation:
             SignError: an option is unknown, or two contradict each other.
         """
         given = Options("notation", options, _OPTIONS, directory)
-        self._program = given.text("program")
+        self._program = given.program()
         if given.any("key") and given.any("plugin", "id"):
             raise SignError("the options of notation name a key of its list and a plug-in: take one away.")
         if given.any("plugin") != given.any("id"):
@@ -88,6 +90,7 @@ class Notation:
         """Check the signature of ``target``; see :class:`mfbazel.sign.signer.Signer`."""
         done = self._run("verify", *_registry(target), target.reference)
         if not done.status:
+            self._check_level(target, done)
             return "who the trust policy names"
         advice = first_found(done.said, _VERIFY_REASONS, "notation's words say why.")
         if any(words in done.said for words in _UNSIGNED):
@@ -95,6 +98,17 @@ class Notation:
                 f"{target.reference} is not signed by who the trust policy names: {done.said}. {advice}"
             )
         raise SignError(f"notation cannot verify {target.reference}: {done.said}. {advice}")
+
+    def _check_level(self, target: Target, done: Finished) -> None:
+        """Refuse what notation only lets pass, since the level of its trust policy is ``skip`` or ``audit``."""
+        strict = 'Set the level of its `signatureVerification` to "strict".'
+        if _NOT_AUTHENTIC in done.said:
+            raise UnsignedError(
+                f"{target.reference} is not signed by who the trust policy names, which lets it pass: {done.said}. "
+                f"{strict}"
+            )
+        if _VERIFIED not in done.output:
+            raise SignError(f"notation verified nothing of {target.reference}: its trust policy skips it. {strict}")
 
     def _run(self, *arguments: str) -> Finished:
         environment = {"XDG_CONFIG_HOME": self._home} if self._home else {}

@@ -58,6 +58,11 @@ class Options:
         value = self.text(name)
         return str(self._directory / Path(value).expanduser()) if value else ""
 
+    def program(self) -> str:
+        """Return the option ``program``: a name to look for on ``PATH``, or a path, absolute; empty if not given."""
+        value = self.text("program")
+        return self.path("program") if "/" in value else value
+
     def reference(self, name: str) -> str:
         """Return what names a key: an address (``env://…``, ``awskms://…``) as it is, else a path, absolute."""
         value = self.text(name)

@@ -87,7 +87,8 @@ def load_signer(name: str, options: Mapping[str, str], directory: Path) -> Signi
         known = ", ".join(sorted({*BUILT_IN, *plugins}))
         raise SignError(
             f"there is no signer {name!r}; there are {known}. One of your own is an entry point of the group {GROUP} "
-            "in a package that the attribute `plugins` of metaflow_flow names, or that is installed."
+            "in a package that the attribute `plugins` of metaflow_flow names, or that is installed; //:push_all finds "
+            "it in the directories of PYTHONPATH."
         )
     signer = factory(options, directory)
     if not isinstance(signer, Signer):

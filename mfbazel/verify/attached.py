@@ -9,9 +9,13 @@ from typing import Any
 from urllib.parse import unquote
 
 from mfbazel.registry import Client, RegistryError
+from mfbazel.registry.reference import DIGEST
 from mfbazel.sign import Document, list_referrers, parse_document
 from mfbazel.sign.documents import CYCLONEDX, IN_TOTO, NAMES, SPDX
-from mfbazel.verify.locked import Packages
+from mfbazel.verify.locked import Packages, gather
+
+PROVENANCE = "https://slsa.dev/provenance/v1"
+"""What an in-toto statement states that is provenance."""
 
 _PYPI = "pkg:pypi/"
 _LARGEST = 64 << 20  # bytes of a document
@@ -41,21 +45,22 @@ def read_attached(client: Client, path: str, subject: str) -> list[Attached]:
         RegistryError: the registry did not answer, or refused.
     """
     listed = list_referrers(client, path, subject).descriptors
-    digests = [str(item.get("digest")) for item in listed if item.get("artifactType") in (*NAMES, None)]
+    named = dict.fromkeys(str(item.get("digest")) for item in listed if item.get("artifactType") in (*NAMES, None))
+    digests = [digest for digest in named if DIGEST.fullmatch(digest)]  # of anything else nobody knows what it is
     return [found for digest in digests for found in _read(client, path, subject, digest)]
 
 
 def _read(client: Client, path: str, subject: str, digest: str) -> Iterator[Attached]:
     try:
         manifest: Any = json.loads(client.get_manifest(path, digest).data)
-        media_type, about = manifest["artifactType"], manifest["subject"]["digest"]
+        media_type, about = str(manifest["artifactType"]), str(manifest["subject"]["digest"])
         layer = str(manifest["layers"][0]["digest"])
     except RegistryError as error:
         yield Attached(digest, "", None, str(error))
         return
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return  # somebody else's
-    if media_type not in NAMES:
+    if media_type not in NAMES or not DIGEST.fullmatch(layer):
         return
     if about != subject:
         yield Attached(digest, media_type, None, f"it refers to {about}")
@@ -78,7 +83,7 @@ def packages_of(document: Document) -> Packages:
         ValueError: it is not made as its kind says.
     """
     try:
-        return dict(_READERS[document.media_type](document.content))
+        return gather(_READERS[document.media_type](document.content))
     except (LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"its packages cannot be read ({error!r})") from None
 

@@ -10,6 +10,7 @@ from functools import partial
 from mfbazel.errors import MfbazelError
 from mfbazel.registry import Client
 from mfbazel.sign import target
+from mfbazel.state import StateError, parse_label
 from mfbazel.verify.check import FLOW, Check, Outcome, Status
 from mfbazel.verify.deployed import Deployed, StepImage
 from mfbazel.verify.documents import Documents
@@ -17,6 +18,10 @@ from mfbazel.verify.image import Image, hash_blobs, missing_blobs, read_image
 from mfbazel.verify.locked import Locked
 from mfbazel.verify.wish import Wish
 
+SIGNATURE = "signature"
+"""Name of the check of an image's signature."""
+IMAGES_SIGNATURE = "signature of images.json"
+"""Name of the check of that of the artifact that carries ``images.json``."""
 _AT_ONCE = 4
 
 
@@ -63,11 +68,13 @@ def verify(deployed: Deployed, wish: Wish, make_client: Callable[[str], Client])
 
 def _of_flow(deployed: Deployed, wish: Wish, clients: _Clients) -> Iterator[Check]:
     """Check ``images.json`` itself."""
+    if wish.label or wish.locked:
+        yield _is_flow(deployed, wish)
     if wish.locked:
         yield _steps_agree(deployed, wish.locked)
     if not wish.signing:
         return
-    name = "signature of images.json"
+    name = IMAGES_SIGNATURE
     artifact = deployed.artifact
     if not artifact or not artifact.digest:
         yield Check(FLOW, name, Status.SKIPPED, f"{deployed.where} does not say which repository has its artifact")
@@ -83,6 +90,27 @@ def _of_flow(deployed: Deployed, wish: Wish, clients: _Clients) -> Iterator[Chec
         yield Check(FLOW, name, Status.OK, f"{artifact.repository}@{artifact.digest} by {who}")
     except MfbazelError as error:
         yield Check(FLOW, name, Status.FAILED, str(error))
+
+
+def _is_flow(deployed: Deployed, wish: Wish) -> Check:
+    """Check that it is of the flow that is meant: a tag may name another one's, which is signed as well."""
+    wrong = []
+    if wish.label and not _same_target(deployed.label, wish.label):
+        wrong.append(f"of {deployed.label or 'no target'}, and not of {wish.label}")
+    if wish.locked and deployed.flow != wish.locked.flow:
+        wrong.append(f"of the flow {deployed.flow}, and {wish.locked.path} is of {wish.locked.flow}")
+    if wrong:
+        text = f"{deployed.where} is {'; it is '.join(wrong)}. Name the one of this flow, or push the flow"
+        return Check(FLOW, "flow", Status.FAILED, f"{text}; find out who let it name another.")
+    return Check(FLOW, "flow", Status.OK, f"of {deployed.flow}, {deployed.label or 'no target'}")
+
+
+def _same_target(label: str, other: str) -> bool:
+    """Whether two labels name one target."""
+    try:
+        return parse_label(label) == parse_label(other)
+    except StateError:
+        return False
 
 
 def _steps_agree(deployed: Deployed, locked: Locked) -> Check:
@@ -110,12 +138,12 @@ def _of_image(steps: Sequence[StepImage], wish: Wish, clients: _Clients) -> Iter
         shared = [
             ("manifest", Status.OK, str(reference)),
             ("blobs", *_tried(lambda: _blobs(client, read, wish.blobs))),
-            ("signature", *_tried(lambda: _signature(client, read, wish))),
+            (SIGNATURE, *_tried(lambda: _signature(client, read, wish))),
         ]
     documents = Documents(client, image, wish) if image else None
     for step in steps:
         checks = [Check(step.step, *part) for part in shared]
-        checks += [*_locked(step, wish.locked), *_built(step, wish.built)]
+        checks += [*_locked(step, wish), *_built(step, wish.built)]
         if documents:
             checks += [Check(step.step, kind, *_tried(partial(documents.check, step, kind))) for kind in wish.expected]
             if not wish.expected:
@@ -142,7 +170,10 @@ def _blobs(client: Client, image: Image, read: bool) -> Outcome:
     missing = missing_blobs(client, image)
     if missing:
         names = ", ".join(missing)
-        return Status.FAILED, f"{where} lacks {len(missing)} of {count} blobs: {names}. Push the flow again."
+        text = (
+            f"{where} lacks {len(missing)} of {count} blobs: {names}. A push sends nothing of an image whose manifest"
+        )
+        return Status.FAILED, f"{text} is there: delete {image.top.digest} there, and push the flow again."
     return Status.OK, f"{count} blobs, {size:.1f} MB, there"
 
 
@@ -153,12 +184,16 @@ def _signature(client: Client, image: Image, wish: Wish) -> Outcome:
     return Status.OK, f"by {who}"
 
 
-def _locked(step: StepImage, locked: Locked | None) -> Iterator[Check]:
+def _locked(step: StepImage, wish: Wish) -> Iterator[Check]:
     """Compare the packages that the image was made from with those that are locked."""
+    locked = wish.locked
     if locked is None or step.step not in locked.steps:
         return
-    if step.lock is None:
+    if step.step in wish.foreign:
         yield Check(step.step, "lock", Status.SKIPPED, "its image is not made from the lock")
+    elif step.lock is None:
+        text = f"{step.reference} does not say that it was made from the lock. Push the flow; where its image is meant"
+        yield Check(step.step, "lock", Status.FAILED, f"{text} to be another, say --foreign {step.step}.")
     elif step.lock == locked.hash(step.step):
         yield Check(step.step, "lock", Status.OK, "made from the packages that are locked")
     else:

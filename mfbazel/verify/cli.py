@@ -13,14 +13,19 @@ from mfbazel.registry import Client
 from mfbazel.registry.artifact import SCHEME
 from mfbazel.sign.arguments import add_signer, signing_of
 from mfbazel.sign.documents import KINDS
+from mfbazel.sign.marks import FILE as MARKS
 from mfbazel.state import images_path, workspace_dir
 from mfbazel.usage import show_target
-from mfbazel.verify.checks import verify
+from mfbazel.verify.check import Status
+from mfbazel.verify.checks import IMAGES_SIGNATURE, SIGNATURE, verify
 from mfbazel.verify.deployed import Deployed, read_deployed
 from mfbazel.verify.errors import VerifyError
 from mfbazel.verify.locked import Locked, read_lock
 from mfbazel.verify.report import passed, print_checks, summary, to_json
 from mfbazel.verify.wish import Wish
+
+_ATTACHED = (SIGNATURE, IMAGES_SIGNATURE, *KINDS)
+"""Checks of what a push attaches and signs."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,21 +39,48 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise VerifyError(
             "name what is deployed: --images FILE, --images oci://…, or --label //package:name of a pushed flow."
         )
-    workspace = options.workspace or (workspace_dir() if not options.images else Path.cwd())
+    workspace = _workspace(options)
     signing = signing_of(options, workspace)
     locked = _lock(options)
     source = _typed(options.images) if options.images else str(images_path(workspace, options.label))
     deployed = read_deployed(source, options.insecure, options.timeout)
     _check_steps(options.step, deployed)
     built = _built(Path(_typed(str(options.built)))) if options.built else None
-    wish = Wish(signing, locked, tuple(dict.fromkeys(options.expect)), built, options.step, options.blobs)
+    wish = Wish(
+        signing=signing,
+        locked=locked,
+        expected=tuple(dict.fromkeys(options.expect)),
+        built=built,
+        steps=options.step,
+        blobs=options.blobs,
+        label=options.label or "",
+        foreign=options.foreign,
+    )
     checks = list(verify(deployed, wish, lambda host: Client(host, options.insecure, options.timeout)))
     if options.json:
         print(to_json(deployed, checks))
     else:
         print_checks(checks)
         print(f"{deployed.where}: {summary(checks)}", file=sys.stderr)
+    if options.label and any(check.name in _ATTACHED and check.status is Status.FAILED for check in checks):
+        _forget(images_path(workspace, options.label).with_name(MARKS), options.label)
     return 0 if passed(checks) else 1
+
+
+def _forget(marks: Path, label: str) -> None:
+    """Let the next push ask the registry what is attached and signed, instead of remembering that it did so."""
+    try:
+        marks.unlink()
+    except OSError:
+        return  # nothing is remembered, or it is nobody's to change who only verifies
+    print(f"the next push of {label} looks again at what is attached and signed", file=sys.stderr)
+
+
+def _workspace(options: argparse.Namespace) -> Path:
+    """Return the workspace: with ``--images`` none is needed, and this directory stands in for it outside of one."""
+    if options.workspace or (options.images and "BUILD_WORKSPACE_DIRECTORY" not in os.environ):
+        return options.workspace or Path.cwd()
+    return workspace_dir()
 
 
 def _typed(path: str) -> str:
@@ -109,6 +141,13 @@ def _parser() -> argparse.ArgumentParser:
         help="whose images the image of a step is derived from",
     )
     parser.add_argument(
+        "--foreign",
+        action="append",
+        default=[],
+        metavar="STEP",
+        help="a step whose image is not made from the lock, and has no documents; repeat",
+    )
+    parser.add_argument(
         "--expect", action="append", default=[], choices=KINDS, help="a document that every image must have; repeat"
     )
     add_signer(parser, "whose signatures count")
@@ -121,5 +160,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--timeout", type=float, default=60.0, metavar="SECONDS", help="for each request with its retries"
     )
-    show_target(parser, ("label", "lock", "includes", "workspace"))
+    show_target(parser, ("label", "lock", "includes", "foreign", "workspace"))
     return parser

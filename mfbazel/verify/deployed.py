@@ -90,10 +90,12 @@ def _read(path: Path) -> bytes:
 def _parse(source: str, data: bytes) -> dict[str, Any]:
     try:
         content = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise VerifyError(f"{source} is not JSON: {error}. Name the images.json of a push.") from error
     if not isinstance(content, dict) or content.get("schema") != _SCHEMA or not isinstance(content.get("steps"), dict):
         raise VerifyError(f"{source} is no images.json of schema {_SCHEMA}. Name the one that a push wrote.")
+    if not content["steps"]:
+        raise VerifyError(f"{source} names no image: nothing is deployed. Name the images.json that a push wrote.")
     return content
 
 
@@ -105,7 +107,7 @@ def _image(source: str, step: str, entry: Any) -> StepImage:
         reference = None
     if not image or reference is None or reference.digest != entry.get("digest"):
         raise VerifyError(
-            f"{source}: the step {step} has no image by digest ({image!r}): it is the images.json of a build, or was "
+            f"{source}: the step {step!r} has no image by digest ({image!r}): it is the images.json of a build, or was "
             "changed. Name the one that a push wrote."
         )
     return StepImage(step, reference, entry.get("lock"))

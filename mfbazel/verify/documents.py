@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from mfbazel.registry import Client
 from mfbazel.sign import SignError, target
 from mfbazel.sign.documents import IN_TOTO, KINDS, NAMES
-from mfbazel.verify.attached import Attached, packages_of, read_attached, step_of
+from mfbazel.verify.attached import PROVENANCE, Attached, packages_of, read_attached, step_of
 from mfbazel.verify.check import Outcome, Status
 from mfbazel.verify.deployed import StepImage
 from mfbazel.verify.image import Image
-from mfbazel.verify.locked import Packages, difference
+from mfbazel.verify.locked import difference
 from mfbazel.verify.wish import Wish
 
 
@@ -32,10 +32,12 @@ class Documents:
         Raises:
             RegistryError: the registry did not answer, or refused.
         """
-        if step.lock is None:
+        if step.step in self.wish.foreign:
             return Status.SKIPPED, "its image is not made from the lock"
         media_type = KINDS[kind]
-        platforms = {item.descriptor.digest: [item.name] for item in self.image.platforms}
+        platforms: dict[str, list[str]] = {}
+        for item in self.image.platforms:
+            platforms.setdefault(item.descriptor.digest, []).append(item.name)
         if media_type == IN_TOTO:
             platforms = {self.image.top.digest: [item.name for item in self.image.platforms]}
         found = [self._one(step, media_type, digest, names) for digest, names in platforms.items()]
@@ -74,7 +76,10 @@ class Documents:
             return _Verdict(problem=str(error))
         text = f"{len(found)} packages"
         if self.wish.locked and step.step in self.wish.locked.steps:
-            if differs := difference(found, self._locked(step, platforms)):
+            if unknown := [name for name in platforms if name not in self.wish.locked.platforms(step.step)]:
+                names = ", ".join(name or "a platform that nobody names" for name in unknown)
+                return _Verdict(problem=f"its image is for {names}, for which the step {step.step} is not locked")
+            if differs := difference(found, self.wish.locked.packages(step.step, platforms)):
                 return _Verdict(problem=f"it does not agree with the lock of the step {step.step}: it {differs}")
             text += ", as locked"
         if self.wish.signing:
@@ -83,10 +88,6 @@ class Documents:
                 return _Verdict(problem=str(signer))
             text += f", signed by {signer}"
         return _Verdict(text)
-
-    def _locked(self, step: StepImage, platforms: Sequence[str]) -> Packages:
-        assert self.wish.locked
-        return {key: sha for name in platforms for key, sha in self.wish.locked.packages(step.step, name).items()}
 
     def _signer(self, digest: str) -> str | SignError:
         """Return who signed a referrer, or why nobody did who counts."""
@@ -101,11 +102,15 @@ class Documents:
 
 
 def _concerns(item: Attached, media_type: str, step: str) -> bool:
-    """Whether ``item`` may be what is looked for: steps that share an image have provenance of their own."""
+    """Whether ``item`` may be what is looked for.
+
+    Steps that share an image have provenance of their own, and statements of other things than provenance may be there.
+    """
     if item.media_type not in (media_type, ""):
         return False
-    provenance = item.document is not None and item.document.media_type == IN_TOTO
-    return not provenance or step_of(item.document) in (step, "")
+    if item.document is None or item.document.media_type != IN_TOTO:
+        return True
+    return item.document.content.get("predicateType") == PROVENANCE and step_of(item.document) in (step, "")
 
 
 @dataclass(frozen=True)

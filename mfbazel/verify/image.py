@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 from mfbazel.registry import Client, Descriptor, Failure, Kind, Reference, RegistryError, Subject, explain
 from mfbazel.registry.client import Manifest
 from mfbazel.registry.download import BlobSource, SourceError
+from mfbazel.registry.parsing import read_json
+from mfbazel.registry.reference import DIGEST
 
 _INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 _BLOCK = 1 << 20
@@ -62,8 +63,9 @@ def read_image(client: Client, reference: Reference) -> Image:
     if _media_type(manifest, content) not in _INDEXES:
         return Image(reference, _descriptor(manifest, content), (_platform(client, reference, manifest),))
     children = []
-    for entry in content.get("manifests", []):
-        child = client.get_manifest(reference.path, str(entry["digest"]))
+    for entry in _list(content, "manifests"):
+        digest, _ = _named(reference, manifest, entry)
+        child = client.get_manifest(reference.path, digest)
         children.append(_platform(client, reference, child, entry.get("platform") or {}))
     if not children:
         raise _malformed(reference, f"the index {manifest.digest} names no image")
@@ -92,26 +94,35 @@ def hash_blobs(client: Client, image: Image) -> Iterator[tuple[str, SourceError 
             yield digest, None
 
 
-def _platform(
-    client: Client, reference: Reference, manifest: Manifest, platform: dict[str, Any] | None = None
-) -> Platform:
+def _platform(client: Client, reference: Reference, manifest: Manifest, platform: Any = None) -> Platform:
     content = _content(reference, manifest)
-    parts = [content.get("config") or {}, *content.get("layers", [])]
-    blobs = {str(part["digest"]): int(part["size"]) for part in parts}
+    parts = [_named(reference, manifest, part) for part in (content.get("config"), *_list(content, "layers"))]
     if platform is None:  # only the configuration tells it
-        config = client.get_blob(reference.path, str(parts[0]["digest"]))
         try:
-            platform = json.loads(config)
+            platform = read_json(client.get_blob(reference.path, parts[0][0]))
         except ValueError:
             platform = {}
-    told = platform or {}
+    told = platform if isinstance(platform, dict) else {}
     name = f"{told['os']}/{told['architecture']}" if {"os", "architecture"} <= told.keys() else ""
-    return Platform(_descriptor(manifest, content), name, blobs)
+    return Platform(_descriptor(manifest, content), name, dict(parts))
+
+
+def _named(reference: Reference, manifest: Manifest, entry: Any) -> tuple[str, int]:
+    """Return digest and size of what a manifest names."""
+    digest, size = (entry.get("digest"), entry.get("size")) if isinstance(entry, dict) else (None, None)
+    if not (isinstance(digest, str) and DIGEST.fullmatch(digest) and isinstance(size, int) and size >= 0):
+        raise _malformed(reference, f"the manifest {manifest.digest} names something without sha256 digest and size")
+    return digest, size
+
+
+def _list(content: dict[str, Any], name: str) -> list[Any]:
+    found = content.get(name)
+    return found if isinstance(found, list) else []
 
 
 def _content(reference: Reference, manifest: Manifest) -> dict[str, Any]:
     try:
-        content = json.loads(manifest.data)
+        content = read_json(manifest.data)
     except ValueError:
         content = None
     if not isinstance(content, dict):

@@ -17,14 +17,20 @@ _WHOLE = "(flow)"
 def print_checks(checks: Sequence[Check], out: TextIO | None = None) -> None:
     """Print one line per check, in columns; in colour on a terminal."""
     stream = out or sys.stdout
-    steps = max((len(check.step or _WHOLE) for check in checks), default=0)
-    names = max((len(check.name) for check in checks), default=0)
+    rows = [(_line(check.step or _WHOLE), _line(check.name), check.status, _line(check.text)) for check in checks]
+    steps = max((len(step) for step, *_ in rows), default=0)
+    names = max((len(name) for _, name, *_ in rows), default=0)
     statuses = max(len(status.value) for status in Status)
-    for check in checks:
-        status = check.status.value.ljust(statuses)
+    for step, name, status, text in rows:
+        shown = status.value.ljust(statuses)
         if stream.isatty():
-            status = f"\x1b[{_COLOURS[check.status]}m{status}\x1b[0m"
-        print(f"{(check.step or _WHOLE).ljust(steps)}  {check.name.ljust(names)}  {status}  {check.text}", file=stream)
+            shown = f"\x1b[{_COLOURS[status]}m{shown}\x1b[0m"
+        print(f"{step.ljust(steps)}  {name.ljust(names)}  {shown}  {text}", file=stream)
+
+
+def _line(text: str) -> str:
+    """Return ``text`` in one line that does nothing to a terminal: documents of strangers may be quoted in it."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def summary(checks: Iterable[Check]) -> str:
@@ -51,7 +57,7 @@ def to_json(deployed: Deployed, checks: Sequence[Check]) -> str:
             for check in checks
         ],
     }
-    return json.dumps(content, indent=2, ensure_ascii=False)
+    return json.dumps(content, indent=2)
 
 
 def passed(checks: Iterable[Check]) -> bool:

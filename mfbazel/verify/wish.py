@@ -20,6 +20,8 @@ class Wish:
         built: step to digest as the workspace builds it; ``None``: not compared.
         steps: names of the steps; empty for all.
         blobs: whether blobs are read and hashed, and not only asked for.
+        label: of the flow that must be deployed; empty for any.
+        foreign: names of the steps whose images are not made from the lock, and have no documents.
     """
 
     signing: Signing | None = None
@@ -28,3 +30,5 @@ class Wish:
     built: Mapping[str, str] | None = None
     steps: Collection[str] = ()
     blobs: bool = False
+    label: str = ""
+    foreign: Collection[str] = ()

@@ -47,12 +47,14 @@ def _wheel(sha256, target):
 def _python_targets(lock):
     """py_library targets: NAME for a whole environment, NAME/DISTRIBUTION for one distribution of it.
 
-    NAME.sites is what these unpack, NAME.wheels are the wheels themselves.
+    NAME.sites is what these unpack, NAME.wheels are the wheels themselves. Programs that Bazel starts where they were
+    built get byte code with their packages, which they cannot write there; a flow's Python keeps its own.
     """
     parts = []
+    kind = "lib" if lock.get("flow") else "compiled_lib"
     for name, environment in sorted(lock["environments"].items()):
         wheels = environment["wheels"].get("linux/amd64", [])
-        libraries = {lock["wheels"][sha256]["name"]: _wheel(sha256, "lib") for sha256 in wheels}
+        libraries = {lock["wheels"][sha256]["name"]: _wheel(sha256, kind) for sha256 in wheels}
         for distribution, library in sorted(libraries.items()):
             parts.append(_LIBRARY.format(name = repr(name + "/" + distribution), deps = repr([library])))
         parts.append(_LIBRARY.format(name = repr(name), deps = repr(libraries.values())))

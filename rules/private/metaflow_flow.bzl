@@ -173,7 +173,8 @@ def metaflow_flow(
         _reader(py_test, name, "imports_test", "lock", ["imports"] + locked, [locking] + lock_files, common)
     known = ["--advisories", "$(rootpath {})".format(advisories)] if advisories else []
     _reader(py_binary, name, "audit", "audit", ["--lock-dir", _path(name + ".lock"), "--label", label] + known, lock_files + ([advisories] if advisories else []), common)
-    _reader(py_binary, name, "promote", "push", ["promote", "--label", label], [], common)
+    promoting = ["promote", "--label", label] + [_quoted(option) for option in signing_options(sign, sign_options)]
+    _reader(py_binary, name, "promote", "push", promoting, [], common, plugins)
     package = lock_package(native.package_relative_label(name))
     lock = LOCKS.get(package)
     if lock == None or "unusable" in lock:
@@ -243,6 +244,7 @@ def metaflow_flow(
     _images_command(name + ".push", "flow", name, hidden, common, plugins, sign = sign, sign_options = sign_options, **documents)
     _images_command(name + ".load", "load", name, hidden, common)
     verifying = ["--expect=" + kind for kind in attach] + signing_options(sign, sign_options)
+    verifying += ["--foreign=" + step for step in built.foreign]
     verifying += ["--includes={}={}".format(step, ",".join(others)) for step, others in built.includes.items()]
     located = ["--label", label, "--lock", "$(rootpath {}.lock/flow.json)".format(name)] + [_quoted(option) for option in verifying]
     _reader(py_binary, name, "verify", "verify", located, [name + ".lock/flow.json"], common, plugins)

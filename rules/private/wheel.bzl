@@ -34,6 +34,8 @@ def _wheel_site_impl(ctx):
     limits = ctx.attr._limits[BuildSettingInfo].value
     if limits:
         arguments.add("--limits", limits)
+    if ctx.attr.bytecode:
+        arguments.add("--bytecode")
     arguments.add(wheel_file)
     arguments.add_all([site], expand_directories = False)
     ctx.actions.run(
@@ -50,6 +52,7 @@ wheel_site = rule(
     implementation = _wheel_site_impl,
     doc = "Unpacks a wheel into a directory that can stand on sys.path. Images do not use it.",
     attrs = {
+        "bytecode": attr.bool(doc = "Whether byte code of the Python that unpacks lies beside the sources."),
         "wheel": attr.label(mandatory = True, providers = [WheelInfo], doc = "The wheel."),
         "_limits": attr.label(default = "//rules:wheel_limits", providers = [BuildSettingInfo]),
         "_unpack": attr.label(default = "//mfbazel/wheel:unpack", executable = True, cfg = "exec"),

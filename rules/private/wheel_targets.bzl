@@ -28,6 +28,18 @@ py_library(
     imports = ["site"],
 )
 
+wheel_site(
+    name = "compiled_site",
+    bytecode = True,
+    wheel = ":wheel",
+)
+
+py_library(
+    name = "compiled_lib",
+    data = [":compiled_site"],
+    imports = ["compiled_site"],
+)
+
 [
     wheel_layer(
         name = "layer_" + python,
@@ -61,7 +73,7 @@ def locks_of(repository_ctx, sha256):
     return ", ".join(json.decode(repository_ctx.read(Label("@mfbazel_locks//:wheels.json"))).get(sha256, ["no lock"]))
 
 def wheel_targets(attr, rule, rule_bzl, attributes):
-    """Returns the BUILD file of a wheel's repository: `:wheel`, `:site`, `:lib` and `:layer_X.Y`.
+    """Returns the BUILD file of a wheel's repository: `:wheel`, `:site`, `:lib`, both with byte code (`:compiled_…`), and `:layer_X.Y`.
 
     Args:
         attr: attributes of a repository rule that has WHEEL_ATTRS.

@@ -5,8 +5,10 @@ load("//tests:pytest.bzl", "pytest_test")
 def nested_bazel_test(name, data = [], deps = [], env_inherit = [], **kwargs):
     """A test in pytest that may run Bazel on the workspace's sources.
 
+    Several files in one test share a workspace's place: starting a Bazel that has fetched and made nothing takes longer than most tests.
+
     Args:
-        name: name of the test, and of its file without `.py`.
+        name: name of the test, and of its file without `.py` when srcs are not given.
         data: what it needs besides the sources.
         deps: what it imports besides the harness.
         env_inherit: variables that it takes from the environment, besides those that say where the toolbox and the wheels are.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -48,7 +49,9 @@ class OtherWorkspace:
         path.write_text(text, encoding="utf-8")
 
     def begin(self) -> None:
-        """Make the files that every workspace which uses mfbazel has."""
+        """Remove what another test made, and make the files that every workspace which uses mfbazel has."""
+        if self.directory.exists():
+            shutil.rmtree(self.directory)
         self.write("MODULE.bazel", _MODULE.format(workspace=WORKSPACE))
         self.write(".bazelversion", (WORKSPACE / ".bazelversion").read_text(encoding="utf-8"))
         self.write(".bazelrc", BAZELRC)
@@ -77,6 +80,21 @@ class OtherWorkspace:
         done = self.bazel(*arguments, directory=directory)
         assert done.returncode == 0, f"{done.stdout}{done.stderr[-4000:]}"
         return done
+
+    def git(self, *arguments: str) -> str:
+        """Run git in it; return what it says."""
+        identity = ["-c", "user.name=A", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false"]
+        command = ["git", *identity, *arguments]
+        done = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def begin_history(self) -> None:
+        """Commit everything to the branch ``main``."""
+        self.write(".gitignore", "bazel-*\n")
+        self.git("init", "-q", "-b", "main")
+        self.git("add", ".")
+        self.git("commit", "-q", "-m", "before")
 
     def close(self) -> None:
         """Stop the Bazel server and remove what it made."""

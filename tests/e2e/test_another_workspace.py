@@ -7,30 +7,25 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
 from tests.e2e.layouts import Layout
-from tests.e2e.other_workspace import BAZELRC, WORKSPACE, OtherWorkspace
+from tests.e2e.other_workspace import WORKSPACE, OtherWorkspace
 from tests.e2e.registry import Registry
+from tests.extension.aws import batch_queue, job_definitions, s3, simulated_aws, submitted_images
+from tests.push.faulty_proxy import Fault, FaultyProxy, Reply
 
 RUNFILES = Path(__file__).absolute().parents[2]
 CRANE = RUNFILES / "rules" / "private" / "crane"
 BASE = next(RUNFILES.parent.glob("*python_base/python_base*"))
 STEPS = ("start", "prepare", "train", "evaluate", "report", "end")
 
-MODULE = """\
-module(name = "another")
-
-bazel_dep(name = "mfbazel", version = "0.1.0")
-bazel_dep(name = "rules_oci", version = "2.2.0")
-bazel_dep(name = "rules_pkg", version = "0.9.1")
-bazel_dep(name = "rules_python", version = "0.22.1")
-local_path_override(module_name = "mfbazel", path = "{workspace}")
-
+MODULE = """
 oci = use_extension("@rules_oci//oci:extensions.bzl", "oci")
 oci.pull(name = "base", image = "http://{host}/base", digest = "{digest}")
 use_repo(oci, "base")
@@ -48,7 +43,7 @@ metaflow_flow(
     name = "churn_flow",
     src = "churn_flow.py",
     base = "@base",
-    repository = "{host}/ml/{flow}",
+    repository = "{proxy}/ml/{flow}",
     deps = [":modules", "//examples/lib/features"],
 )
 
@@ -74,11 +69,12 @@ oci_load(name = "load", format = "oci", image = ":training", repo_tags = ["train
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Workspace(OtherWorkspace):
-    """The other workspace, and the registry (host and port) that it pushes to."""
+    """The other workspace, the registry (host and port) that it pushes to, and a proxy before that for the flow."""
 
-    host: str = ""
+    host: str
+    proxy: FaultyProxy
 
     def output(self, name: str) -> Path:
         """Return the path of an output of ``examples/churn``."""
@@ -91,31 +87,28 @@ class Workspace(OtherWorkspace):
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+def workspace(tmp_path_factory: pytest.TempPathFactory, place: OtherWorkspace) -> Iterator[Workspace]:
     """A copy of the example in a workspace whose base image is in a registry on loopback."""
     scratch = tmp_path_factory.mktemp("another")
     (scratch / "store").mkdir()
-    with Registry(CRANE, scratch / "store", scratch / "registry.log") as registry:
-        assert isinstance(registry, Registry)
+    registry = Registry(CRANE, scratch / "store", scratch / "registry.log")
+    with registry, FaultyProxy(registry.host) as proxy:
         digest = _push_base(registry.host)
-        directory = scratch / "workspace"
+        state = {"MFBAZEL_STATE_DIR": str(scratch / "state")}
+        made = Workspace(place.directory, place.output_base, state, host=registry.host, proxy=proxy)
+        made.begin()
+        directory = made.directory
         shutil.copytree(WORKSPACE / "examples", directory / "examples")
-        shutil.copy(WORKSPACE / ".bazelversion", directory)
-        directory.joinpath("BUILD.bazel").write_text('alias(name = "push_all", actual = "@mfbazel//:push_all")\n')
-        directory.joinpath(".bazelrc").write_text(BAZELRC)
-        values = {"workspace": WORKSPACE, "host": registry.host, "digest": digest}
-        directory.joinpath("MODULE.bazel").write_text(MODULE.format(**values))
-        directory.joinpath("examples/churn/BUILD.bazel").write_text(BUILD.replace("{host}", registry.host))
+        made.write("BUILD.bazel", 'alias(name = "push_all", actual = "@mfbazel//:push_all")\n')
+        module = directory / "MODULE.bazel"
+        module.write_text(module.read_text() + MODULE.format(host=registry.host, digest=digest))
+        build = BUILD.replace("{host}", registry.host).replace("{proxy}", proxy.host)
+        made.write("examples/churn/BUILD.bazel", build)
         forecast = directory / "examples/forecast/BUILD.bazel"
         forecast.write_text(
             forecast.read_text().replace("//rules:defs", "@mfbazel//rules:defs").replace("@python_base", "@base")
         )
-        state = {"MFBAZEL_STATE_DIR": str(scratch / "state")}
-        made = Workspace(directory, scratch / "output_base", state, host=registry.host)
-        try:
-            yield made
-        finally:
-            made.close()
+        yield made
 
 
 def _push_base(host: str) -> str:
@@ -140,17 +133,64 @@ def test_the_flows_images_have_the_layers_that_they_have_here(workspace: Workspa
         assert len(here) >= 4
 
 
+def _launch(workspace: Workspace, endpoint: str, queue: Mapping[str, str], *options: str) -> CompletedProcess[str]:
+    """Deploy the flow to Step Functions of the simulated AWS, and let it push before."""
+    cloud = {**s3(endpoint), **queue, "AWS_ENDPOINT_URL": endpoint, "METAFLOW_USER": "tester"}
+    launching = replace(workspace, variables={**workspace.variables, **cloud, "MFBAZEL_PUSH": "auto"})
+    command = ["//examples/churn:churn_flow", "--", *options, "step-functions", "create", "--only-json"]
+    return launching.bazel("run", *command)
+
+
+def test_a_launch_that_is_to_push_does_so_once_and_goes_no_further_when_that_fails(workspace: Workspace) -> None:
+    proxy = workspace.proxy
+    with simulated_aws() as endpoint:
+        queue = batch_queue(endpoint)
+        done = _launch(workspace, endpoint, queue)
+        assert done.returncode == 0, done.stderr
+        built = json.loads(workspace.output("churn_flow.images/images.json").read_bytes())["steps"]
+        images = {step: f"{proxy.host}/ml/churn_flow@{built[step]['digest']}" for step in STEPS}
+        assert submitted_images(json.loads(done.stdout), endpoint) == images
+        for image in images.values():
+            assert _digest(image.replace(proxy.host, workspace.host)) == image.partition("@")[2]
+        assert proxy.of("PUT", "/manifests/")
+
+        proxy.forget()
+        done = _launch(workspace, endpoint, queue)
+        assert submitted_images(json.loads(done.stdout), endpoint) == images
+        assert {seen.method for seen in proxy.seen} == {"GET", "HEAD"}, proxy.seen
+        assert "nothing changed, nothing sent" in done.stderr
+
+        # The images are there and recorded: nothing but the failed push can be what stops the launch.
+        before = job_definitions(endpoint)
+        proxy.script(Fault(Reply(403), "HEAD|GET", "/manifests/", times=0))
+        try:
+            done = _launch(workspace, endpoint, queue, "--no-verify")
+        finally:
+            proxy.script()
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"{proxy.host} does not let you" in done.stderr
+        said = " ".join(done.stderr.split())
+        assert "Push failed" in said
+        assert "run //examples/churn:churn_flow.push` ended with exit code 1" in said
+        assert job_definitions(endpoint) == before
+
+
+def _digest(image: str) -> str:
+    """Return the digest that the registry has for an image."""
+    found = subprocess.run([str(CRANE), "digest", image], capture_output=True, text=True, check=True)
+    return found.stdout.strip()
+
+
 def test_one_command_pushes_the_flows_that_bazel_finds_and_another_promotes_them(workspace: Workspace) -> None:
     done = workspace.built("run", "//:push_all", "--", "--json", "//examples/churn:churn_flow")
     (flow,) = json.loads(done.stdout)["flows"]
     assert (flow["label"], flow["state"]) == ("//examples/churn:churn_flow", "pushed")
     assert list(flow["images"]) == list(STEPS)
-    to = f"{workspace.host}/prod/churn"
+    to = f"{workspace.proxy.host}/prod/churn"
     workspace.built("run", "//examples/churn:churn_flow.promote", "--", f"--to={to}")
     for image in flow["images"].values():
         digest = image.partition("@")[2]
-        found = subprocess.run([str(CRANE), "digest", f"{to}@{digest}"], capture_output=True, text=True, check=True)
-        assert found.stdout.strip() == digest
+        assert _digest(f"{to}@{digest}") == digest
 
 
 def test_a_step_image_needs_no_flow_and_holds_the_files_it_was_given(workspace: Workspace) -> None:
@@ -168,10 +208,7 @@ def test_an_index_is_pushed_by_digest_and_tagged(workspace: Workspace) -> None:
     digest = both.top["digest"]
     assert f"{workspace.host}/both@{digest}" in done.stdout
     for tag in ("latest", "v1"):
-        found = subprocess.run(
-            [str(CRANE), "digest", f"{workspace.host}/both:{tag}"], capture_output=True, text=True, check=True
-        )
-        assert found.stdout.strip() == digest
+        assert _digest(f"{workspace.host}/both:{tag}") == digest
     platforms = {entry["platform"]["architecture"] for entry in both.document(digest)["manifests"]}
     assert platforms == {"amd64", "arm64"}
 

@@ -72,7 +72,7 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory, place: OtherWorkspace) -> Iterator[Site]:
     """The public index has a higher version of what the private one has; the private one wants a password."""
     scratch = tmp_path_factory.mktemp("private")
     for name in ("metaflow", "packaging", "boto3", "requests"):
@@ -97,17 +97,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "CORP_CHANNEL": "simple",
             "no_proxy": "127.0.0.1",
         }
-        made = OtherWorkspace(scratch / "workspace", scratch / "output_base", configured)
+        made = replace(place, variables=configured)
         made.begin()
         module = made.directory / "MODULE.bazel"
         module.write_text(module.read_text(encoding="utf-8") + MODULE, encoding="utf-8")
         made.write("BUILD.bazel", BUILD)
         made.write("demo.py", FLOW)
         made.write("mfbazel.toml", POLICY.format(url=private.url(path="/${CORP_CHANNEL}/")))
-        try:
-            yield Site(made, public, private)
-        finally:
-            made.close()
+        yield Site(made, public, private)
 
 
 def packages(workspace: OtherWorkspace) -> dict[str, str]:

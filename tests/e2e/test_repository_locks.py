@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,9 +67,8 @@ def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory, wheelhouse: Path) -> Iterator[OtherWorkspace]:
+def workspace(place: OtherWorkspace, wheelhouse: Path) -> OtherWorkspace:
     """Three flows in two packages: plain, with generated code, with a Config."""
-    scratch = tmp_path_factory.mktemp("another")
     # For pip and uv when they lock; mfbazel's own packages are in the cache of wheels, since this test runs on them.
     index = {
         **{name: "" for name in os.environ if name.startswith(("PIP_", "UV_"))},
@@ -78,7 +77,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, wheelhouse: Path) -> Ite
         "PIP_NO_INDEX": "1",
         "UV_NO_CONFIG": "1",
     }
-    made = OtherWorkspace(scratch / "workspace", scratch / "output_base", index)
+    made = replace(place, variables=index)
     made.begin()
     made.write(
         "BUILD.bazel",
@@ -98,10 +97,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, wheelhouse: Path) -> Ite
         more='configs = {"settings": "settings.json"},',
     )
     made.write("reports/settings.json", '{"packages": {"beta": "1.0"}}')
-    try:
-        yield made
-    finally:
-        made.close()
+    return made
 
 
 def add(
@@ -222,60 +218,44 @@ def test_the_report_names_versions_flows_and_savings(workspace: OtherWorkspace) 
     assert package["saving"]["layers"] == 1
 
 
-def git(workspace: OtherWorkspace, *arguments: str) -> str:
-    identity = ["-c", "user.name=A", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false"]
-    command = ["git", *identity, *arguments]
-    done = subprocess.run(command, cwd=workspace.directory, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def begin_history(workspace: OtherWorkspace) -> None:
-    """Commit everything to the branch ``main``."""
-    workspace.write(".gitignore", "bazel-*\n")
-    git(workspace, "init", "-q", "-b", "main")
-    git(workspace, "add", ".")
-    git(workspace, "commit", "-q", "-m", "before")
-
-
 def test_push_all_chooses_the_flows_whose_images_a_change_affects(workspace: OtherWorkspace) -> None:
     def chosen() -> dict[str, str]:
         done = workspace.built("run", "//:push_all", "--", "--list", "--json", "--since", "HEAD")
         return {flow["label"]: flow["because"] for flow in json.loads(done.stdout)["flows"]}
 
     lock_all(workspace)
-    begin_history(workspace)
+    workspace.begin_history()
     try:
         lock = workspace.directory / "flows/plain/plain.lock/flow.json"
         lock.write_text(lock.read_text() + "\n")
         source = workspace.directory / "flows/made/generated.py"
         source.write_text(source.read_text() + "\n")
         assert chosen() == {"//flows/plain:plain": "flows/plain/plain.lock/flow.json changed"}
-        git(workspace, "checkout", "-q", ".")
+        workspace.git("checkout", "-q", ".")
         workspace.write("flows/made/defs.bzl", "")
         workspace.write("flows/made/more/BUILD.bazel", "")
         assert chosen().keys() >= {"//flows/made:generated", "//flows/plain:plain", "//reports:configured"}
     finally:
-        git(workspace, "checkout", "-q", ".")
-        git(workspace, "clean", "-q", "-f", "-d", "flows/made")
+        workspace.git("checkout", "-q", ".")
+        workspace.git("clean", "-q", "-f", "-d", "flows/made")
         shutil.rmtree(workspace.directory / ".git")
 
 
 def test_branches_that_lock_different_flows_merge_without_a_conflict(workspace: OtherWorkspace) -> None:
-    begin_history(workspace)
+    workspace.begin_history()
     for branch, package, name, pins in (
         ("left", "flows/plain", "plain", '{"beta": "2.0"}'),
         ("right", "flows/new", "fresh", '{"beta": "1.0"}'),
     ):
-        git(workspace, "checkout", "-q", "-b", branch, "main")
+        workspace.git("checkout", "-q", "-b", branch, "main")
         add(workspace, package, name, pins)
         add(workspace, f"flows/{branch}", branch, '{"gamma": "1.0"}')
         assert lock_all(workspace).returncode == 0
-        git(workspace, "add", ".")
-        git(workspace, "commit", "-q", "-m", branch)
-        touched = git(workspace, "diff", "--name-only", "main").split()
+        workspace.git("add", ".")
+        workspace.git("commit", "-q", "-m", branch)
+        touched = workspace.git("diff", "--name-only", "main").split()
         assert all(path.startswith((f"{package}/", f"flows/{branch}/")) for path in touched)
-    git(workspace, "merge", "-q", "-m", "both", "left")
+    workspace.git("merge", "-q", "-m", "both", "left")
     done = lock_all(workspace, "--check")
     assert done.returncode == 0, done.stdout
     assert "6 flows: 6 unchanged; 0 resolutions; " in done.stdout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tarfile
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ use_repo(locks, "mfbazel_locks")
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OtherWorkspace]:
+def workspace(tmp_path_factory: pytest.TempPathFactory, place: OtherWorkspace) -> OtherWorkspace:
     """A flow that requires one distribution of each kind."""
     scratch = tmp_path_factory.mktemp("sources")
     for name in ("metaflow", "packaging", "boto3", "requests"):
@@ -101,7 +101,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OtherWorkspa
         "PIP_NO_INDEX": "1",
         "UV_NO_CONFIG": "1",
     }
-    made = OtherWorkspace(scratch / "workspace", scratch / "output_base", index)
+    made = replace(place, variables=index)
     made.begin()
     module = made.directory / "MODULE.bazel"
     module.write_text(module.read_text() + MODULE)
@@ -110,10 +110,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OtherWorkspa
     made.write("features.py", "answer = 41\n")
     wheel(made.directory, "vendored", "1.0")
     write_build(made)
-    try:
-        yield made
-    finally:
-        made.close()
+    return made
 
 
 def write_build(workspace: OtherWorkspace, build: str = '["forked", "sourced"]', requires: str = "alpha") -> None:

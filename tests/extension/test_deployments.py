@@ -11,13 +11,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
 
 from tests.e2e.kubernetes_api import KubernetesApi, Object, images_of
-from tests.extension.aws import s3, simulated_aws
+from tests.extension.aws import batch_queue, s3, simulated_aws, submitted_images
 from tests.extension.project import Project, image_of, words
 
 ARGO_EVENTS = {
@@ -230,60 +228,4 @@ def step_functions_images(project: Project, endpoint: str) -> dict[str, str]:
     """Return the image by step of the jobs that a state machine submits."""
     done = project.run("step-functions", "create", "--only-json")
     assert done.returncode == 0, words(done)
-    machine = json.loads(done.stdout[done.stdout.index("{") :])
-    registered = aws_client("batch", endpoint).describe_job_definitions(status="ACTIVE")["jobDefinitions"]
-    images = {job["jobDefinitionArn"]: job["containerProperties"]["image"] for job in registered}
-    return {step: images[definition] for step, definition in submitted(machine)}
-
-
-def submitted(content: Any) -> Iterator[tuple[str, str]]:
-    """Yield step and job definition of every job in a state machine, whatever it is nested in."""
-    if isinstance(content, Mapping):
-        if "JobDefinition" in content:
-            yield content["Parameters"]["step_name"], content["JobDefinition"]
-        for value in content.values():
-            yield from submitted(value)
-    elif isinstance(content, list):
-        for value in content:
-            yield from submitted(value)
-
-
-def aws_client(service: str, endpoint: str) -> Any:
-    """Return a client of the simulated AWS."""
-    return boto3.client(
-        service, endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
-    )
-
-
-def batch_queue(endpoint: str) -> dict[str, str]:
-    """Make what a Batch queue needs in the simulated AWS, and return the variables that name it."""
-    trust = json.dumps({"Version": "2012-10-17", "Statement": []})
-    iam = aws_client("iam", endpoint)
-    role = iam.create_role(RoleName="jobs", AssumeRolePolicyDocument=trust)["Role"]["Arn"]
-    profile = iam.create_instance_profile(InstanceProfileName="jobs")["InstanceProfile"]["Arn"]
-    ec2 = aws_client("ec2", endpoint)
-    subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
-    group = ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]
-    batch = aws_client("batch", endpoint)
-    made = batch.create_compute_environment(
-        computeEnvironmentName="machines",
-        type="MANAGED",
-        computeResources={
-            "type": "EC2",
-            "minvCpus": 0,
-            "maxvCpus": 2,
-            "instanceTypes": ["t2.small"],
-            "instanceRole": profile,
-            "subnets": [subnet],
-            "securityGroupIds": [group],
-        },
-        serviceRole=role,
-    )
-    order = [{"order": 1, "computeEnvironment": made["computeEnvironmentArn"]}]
-    batch.create_job_queue(jobQueueName="jobs", state="ENABLED", priority=1, computeEnvironmentOrder=order)
-    return {
-        "METAFLOW_BATCH_JOB_QUEUE": "jobs",
-        "METAFLOW_ECS_S3_ACCESS_IAM_ROLE": role,
-        "METAFLOW_SFN_DYNAMO_DB_TABLE": "foreach",
-        "METAFLOW_SFN_IAM_ROLE": role,
-    }
+    return submitted_images(json.loads(done.stdout[done.stdout.index("{") :]), endpoint)

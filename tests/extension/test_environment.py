@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mfbazel.lock_hash import environments_hash
 from tests.extension.aws import s3
 from tests.extension.project import Project, words
 
@@ -155,6 +156,26 @@ def test_an_image_older_than_the_lock_is_an_error_that_names_the_step(project: P
     assert done.returncode != 0
     assert "Stale image" in words(done)
     assert "The image of step train of the flow SmallFlow was pushed before its packages were locked" in words(done)
+
+
+@pytest.mark.parametrize(("locked_anew", "stale"), [("train", True), ("end", True), ("start", False)])
+def test_so_is_one_of_which_something_was_locked_anew_that_the_step_does_not_declare(
+    project: Project, locked_anew: str, stale: bool
+) -> None:
+    """The image of ``train`` is derived from that of ``end``."""
+    project.variables |= S3
+    project.write_flow("@batch", imports="batch")
+    project.write_lock({})
+    project.write_images({})
+    lock, images = (json.loads(file.read_text()) for file in (project.lock, project.images))
+    packages = environments_hash(lock["environments"], ["train", "end"])
+    images["steps"]["train"] |= {"lock": packages, "includes": ["end"]}
+    project.images.write_text(json.dumps(images))
+    lock["environments"][locked_anew]["wheels"]["linux/amd64"] = ["0" * 64]
+    project.lock.write_text(json.dumps(lock))
+    done = project.run("package", "list")
+    assert (done.returncode != 0) == stale, words(done)
+    assert ("The image of step train of the flow SmallFlow was pushed before its packages" in words(done)) == stale
 
 
 def test_a_step_with_an_image_of_its_own_needs_no_push(project: Project) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tests.extension.project import plugin
+from tests.extension.aws import s3
+from tests.extension.project import Project, plugin, words
 
 bazel_policy: Any = plugin("bazel_policy")
 bazel_errors: Any = plugin("bazel_errors")
@@ -20,8 +22,21 @@ BUILT = [StepRun("start", f"registry.example.com/ml/churn@{DIGEST}", digest=DIGE
 GIVEN = [*BUILT, StepRun("train", "elsewhere.example.com/own:latest", given=True)]
 
 
-def images(policy: dict[str, Any] | None = None) -> Any:
-    return bazel_lock.Images("images.json", "Flow", {}, policy or {})
+SIGNING = """\
+contact = "#ml"
+[signing]
+required = ["registry.example.com/ml"]
+signers = ["cosign"]
+attach = ["spdx"]
+"""
+
+
+def images(policy: dict[str, Any] | None = None, **start: Any) -> Any:
+    """Return what a push recorded; ``start`` is of the image of that step."""
+    entry = {"requirements_sha256": "", "lock": "0" * 16, **start}
+    return bazel_lock.Images(
+        "images.json", "Flow", dict.fromkeys(("start", "end"), bazel_lock._step_image(entry)), policy or {}
+    )
 
 
 @pytest.fixture
@@ -84,3 +99,66 @@ def test_a_policy_that_cannot_be_read_stops_a_launch(workspace: Path) -> None:
     workspace.joinpath("mfbazel.toml").write_text("[allowed]\nregistrys = []\n")
     with pytest.raises(bazel_errors.NotAllowedException, match="unknown key `registrys`"):
         bazel_policy.check(BUILT, None, images)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "said"),
+    [
+        ({"attached": ["spdx"]}, ["unsigned: [signing] required of mfbazel.toml, 'registry.example.com/ml'"]),
+        ({"signed_by": "notation", "attached": ["spdx"]}, ["signed by notation: not in [signing] signers"]),
+        ({"signed_by": "cosign"}, ["without spdx: [signing] attach of mfbazel.toml"]),
+        ({}, ["unsigned: ", "without spdx: "]),
+        ({"lock": None}, ["unsigned: "]),
+    ],
+)
+def test_an_image_whose_push_did_not_sign_it_as_the_policy_says_is_not_launched(
+    workspace: Path, recorded: dict[str, Any], said: list[str]
+) -> None:
+    workspace.joinpath("mfbazel.toml").write_text(SIGNING)
+    with pytest.raises(bazel_errors.NotAllowedException) as caught:
+        bazel_policy.check([*BUILT, replace(BUILT[0], step="end")], None, lambda: images(**recorded))
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "pushed images of steps, as images.json records them, that mfbazel.toml does not allow:"
+    for line, words_of in zip(lines[1:-1], said, strict=True):
+        assert line.startswith(f"  the image of *start*, *end* in registry.example.com/ml/churn, {words_of}")
+    assert lines[-1].startswith("Push them so, with `bazel run //")
+    assert lines[-1].endswith(".push`, or promote what was pushed so, or ask #ml.")
+
+
+@pytest.mark.parametrize(
+    "recorded", [{"signed_by": "cosign", "attached": ["provenance", "spdx"]}, {"signed_by": "cosign", "lock": None}]
+)
+def test_one_whose_push_did_is_launched(workspace: Path, recorded: dict[str, Any]) -> None:
+    workspace.joinpath("mfbazel.toml").write_text(SIGNING)
+    bazel_policy.check(BUILT, None, lambda: images(**recorded))
+
+
+def test_nothing_is_asked_of_signatures_elsewhere_of_a_users_image_and_on_this_machine(workspace: Path) -> None:
+    workspace.joinpath("mfbazel.toml").write_text(SIGNING)
+    here = StepRun("start", f"127.0.0.1:5000/ml/churn@{DIGEST}", digest=DIGEST)
+    elsewhere = StepRun("start", f"registry.example.com/dev/churn@{DIGEST}", digest=DIGEST)
+    own = StepRun("start", "registry.example.com/ml/own:latest", given=True)
+    bazel_policy.check([here, elsewhere, own, StepRun("end")], None, images)
+
+
+def test_without_a_workspace_what_must_be_signed_is_what_the_build_wrote_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BUILD_WORKSPACE_DIRECTORY", raising=False)
+    monkeypatch.setenv("MFBAZEL_IMAGES", "images.json")
+    rules = {"signing": {"required": ["registry.example.com/ml"]}, "contact": "#ml"}
+    bazel_policy.check(BUILT, None, lambda: images(rules, signed_by="acme"))
+    with pytest.raises(bazel_errors.NotAllowedException, match=r"(?s)unsigned: .signing. required.*or ask #ml"):
+        bazel_policy.check(BUILT, None, lambda: images(rules))
+
+
+def test_a_run_stops_before_anything_is_scheduled(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write_flow("@batch", imports="batch")
+    project.write_lock({})
+    project.write_images({}, repository="registry.example.com/ml/small")
+    tmp_path.joinpath("mfbazel.toml").write_text(SIGNING)
+    project.variables |= s3() | {"BUILD_WORKSPACE_DIRECTORY": str(tmp_path)}
+    done = project.run("run")
+    assert done.returncode != 0
+    assert "Not allowed" in done.stderr
+    assert "the image of train in registry.example.com/ml/small, unsigned" in words(done)
+    assert "with `bazel run //flows:small_flow.push`" in words(done)

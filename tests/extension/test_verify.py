@@ -196,13 +196,14 @@ def test_a_push_that_is_asked_for_precedes_the_reading_of_the_images(project: Pr
         "BUILD_WORKSPACE_DIRECTORY": str(project.directory),
         "MFBAZEL_BAZEL": f"{bazel} --startup",
         "MFBAZEL_PUSH": "auto",
+        "MFBAZEL_RUNFILES": "/base/execroot/_main/bazel-out/k8-fastbuild/bin/flows/small_flow.runfiles",
         "MFBAZEL_STATE_DIR": str(state),
     }
     done = project.run("run")
     assert "building" in done.stderr
     assert "Image not in the registry" in words(done)
     called = project.directory.joinpath("called").read_text()
-    assert called == f"{project.directory} --startup run //flows:small_flow.push \n"
+    assert called == f"{project.directory} --startup --output_base=/base run //flows:small_flow.push \n"
     bazel.write_text("#!/bin/sh\necho no such target >&2\nexit 7\n")
     done = project.run("run")
     assert done.returncode != 0

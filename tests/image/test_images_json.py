@@ -195,6 +195,7 @@ def test_a_template_that_gives_no_tag_is_refused(tmp_path: Path) -> None:
 def test_the_lock_of_a_derived_image_changes_with_what_it_is_derived_from(tmp_path: Path) -> None:
     alone = two_steps(tmp_path)["steps"]
     derived = two_steps(tmp_path, "--includes", "start=train")["steps"]
+    assert (derived["start"]["includes"], derived["train"].get("includes")) == (["train"], None)
     assert derived["start"]["lock"] != alone["start"]["lock"]
     assert derived["train"]["lock"] == alone["train"]["lock"]
 
@@ -218,8 +219,12 @@ def test_a_repository_that_the_policy_does_not_allow_is_refused(tmp_path: Path) 
     assert "the repository other.example.com/ml/start: not in [allowed] registries of mfbazel.toml" in str(caught.value)
 
 
-def test_what_the_policy_says_of_registries_travels_with_images_json(tmp_path: Path) -> None:
+def test_what_the_policy_says_of_registries_and_signatures_travels_with_images_json(tmp_path: Path) -> None:
     rules = policy(tmp_path, '[allowed]\nregistries = ["registry.example.com/ml"]\npackages = ["numpy"]\n')
     found = two_steps(tmp_path, "--policy", rules, "--repository", "registry.example.com/ml/churn")
     assert found["policy"] == {"allowed": {"registries": ["registry.example.com/ml"]}}
-    assert "policy" not in two_steps(tmp_path, "--policy", policy(tmp_path, "[lock]\n"))
+    assert "policy" not in two_steps(tmp_path, "--policy", policy(tmp_path, 'contact = "#ml"\n[lock]\n'))
+    signing = '[signing]\nrequired = ["registry.example.com/prod"]\nsigners = ["cosign"]\n'
+    found = two_steps(tmp_path, "--policy", policy(tmp_path, f'contact = "#ml"\n{signing}'))
+    required = {"required": ["registry.example.com/prod"], "signers": ["cosign"]}
+    assert found["policy"] == {"signing": required, "contact": "#ml"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from mfbazel.policy import PolicyError
 from mfbazel.push.__main__ import main
 from mfbazel.push.errors import PushError
 from mfbazel.registry import Client, fetch_images
-from mfbazel.registry.client import MANIFEST, digest_of
+from mfbazel.registry.client import INDEX, MANIFEST, digest_of
 from mfbazel.registry.referrers import get_referrers, tagged_referrers
 from tests.push.faulty_proxy import Fault, FaultyProxy, Reply, Truncate
 from tests.push.registries import Registry, crane_registry, docker_registry
@@ -250,6 +251,35 @@ def test_a_source_that_has_other_bytes_is_named_and_nothing_is_tagged(
     assert Client(docker.host).head_manifest("prod/wrong", "start-v1") is None
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"mediaType": INDEX, "manifests": [None]},
+        {"mediaType": INDEX, "manifests": [{"digest": "latest"}]},
+        {"mediaType": MANIFEST, "subject": "x", "config": "x", "layers": [{}]},
+    ],
+)
+def test_what_refers_to_an_image_and_is_damaged_is_named(
+    tmp_path: Path, crane: Registry, docker: Registry, content: dict[str, Any]
+) -> None:
+    """Who may write to the source can list anything."""
+    flow = push(tmp_path, f"{docker.host}/dev/damaged")
+    data = json.dumps({"schemaVersion": 2, **content}).encode()
+    listed = [{"mediaType": content["mediaType"], "digest": digest_of(data), "size": len(data)}]
+    index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": listed}).encode()
+    with FaultyProxy(docker.host) as proxy:
+        answers = {flow.digests["start"].replace(":", "-"): index, digest_of(data): data}
+        proxy.script(
+            *(
+                Fault(Reply(200, {"Content-Type": INDEX}, answer), "GET", f"manifests/{name}", times=0)
+                for name, answer in answers.items()
+            )
+        )
+        Path("record.json").write_text(flow.record.read_text().replace(docker.host, proxy.host))
+        with pytest.raises(PushError, match=f"{digest_of(data)} names a "):
+            promote("--images=record.json", f"--to={crane.host}/prod/damaged")
+
+
 def test_the_policy_holds_for_the_target(tmp_path: Path, crane: Registry, docker: Registry) -> None:
     push(tmp_path, f"{crane.host}/dev/policy")
     Path("mfbazel.toml").write_text('[allowed]\nregistries = ["registry.example.com"]\n')
@@ -266,6 +296,32 @@ def test_the_policy_that_a_record_brings_along_holds_as_well(tmp_path: Path, cra
         promote("--images=record.json", f"--to={docker.host}/prod/brought")
 
 
+COSIGN = "application/vnd.dev.sigstore.bundle.v0.3+json"
+
+
+@pytest.mark.parametrize("signature", ["referrer", "tag"])
+def test_what_must_be_signed_is_promoted_with_its_signature_alone(
+    tmp_path: Path, crane: Registry, docker: Registry, signature: str
+) -> None:
+    flow = push(tmp_path, f"{crane.host}/dev/signed-{signature}")
+    client = Client(crane.host)
+    content = json.loads(flow.record.read_text())
+    for step, digest in flow.digests.items():
+        content["steps"][step] |= {"signed_by": "cosign", "attached": ["spdx", "provenance"], "lock": "0" * 16}
+        tag = digest.replace(":", "-") + ".sig" if signature == "tag" else ""
+        attach(client, flow.path, digest, COSIGN, step.encode(), tag=tag)
+    attach(client, flow.path, flow.digests["start"], SBOM, b"sbom")
+    flow.record.write_text(json.dumps(content))
+    Path("mfbazel.toml").write_text(f'[signing]\nrequired = ["{docker.host}/prod"]\n')
+    to = f"--to={docker.host}/prod/signed-{signature}"
+    with pytest.raises(PolicyError, match=r"the image of the step 'start' in .*, unsigned.*\n.*\nPush them so, and"):
+        promote(to, "--no-referrers")
+    assert promote(to, "--output=promoted.json") == 0
+    steps = json.loads(Path("promoted.json").read_text())["steps"]
+    said = {step: (entry.get("signed_by"), entry.get("attached")) for step, entry in steps.items()}
+    assert said == {"start": ("cosign", ["spdx"]), "train": ("cosign", None)}  # what the source had
+
+
 def test_the_map_of_a_build_says_of_no_image_where_it_is(tmp_path: Path) -> None:
     images = write_images_json(tmp_path / "images.json", {"start": f"sha256:{'0' * 64}"}, "r.example.com/x", LABEL)
     with pytest.raises(PushError, match=r"does not say where the images of start are.*--output.*oci://"):
@@ -275,3 +331,60 @@ def test_the_map_of_a_build_says_of_no_image_where_it_is(tmp_path: Path) -> None
 def test_without_a_record_it_is_said_where_one_comes_from() -> None:
     with pytest.raises(PushError, match=rf"{LABEL} was not pushed from here.*bazel run {LABEL}.push"):
         promote("--to=registry.example.com/x")
+
+
+def test_a_flow_without_a_label_is_refused_before_anything_is_changed(tmp_path: Path, crane: Registry) -> None:
+    pushed = push(tmp_path, f"{crane.host}/ml/unlabelled")
+    content = json.loads(pushed.record.read_text())
+    del content["label"]
+    (tmp_path / "unlabelled.json").write_text(json.dumps(content))
+    with pytest.raises(PushError, match="names no label"):
+        main(["promote", f"--images={tmp_path}/unlabelled.json", f"--to={crane.host}/prod/unlabelled"])
+    assert Client(crane.host).head_manifest("prod/unlabelled", "start-v1") is None
+
+
+@pytest.mark.parametrize(
+    "children",
+    [
+        [{"digest": "prod"}],
+        [{"digest": "../../other/manifests/v1"}],
+        [{"digest": None}],
+        ["start-v1"],
+        {"digest": "prod"},
+        7,
+    ],
+)
+def test_what_refers_to_an_image_sets_no_tag_of_the_target(tmp_path: Path, crane: Registry, children: Any) -> None:
+    # Who may write to the source could let a promotion move tags where he may not write.
+    pushed = push(tmp_path, f"{crane.host}/ml/hostile")
+    client = Client(crane.host)
+    client.put_manifest(pushed.path, "prod", client.get_manifest(pushed.path, pushed.digests["start"]).data)
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": children}
+    hostile = json.dumps(index).encode()
+    tag = f"{pushed.digests['start'].replace(':', '-')}.sig"
+    proxy_rule = Reply(200, {"Content-Type": INDEX, "Docker-Content-Digest": digest_of(hostile)}, hostile)
+    with FaultyProxy(crane.host) as proxy:
+        source = proxied(pushed, proxy.host)
+        named = f"/manifests/({re.escape(tag)}|{digest_of(hostile)})$"
+        proxy.script(*(Fault(proxy_rule, method, named, times=0) for method in ("HEAD", "GET")))
+        target = f"hostile/{digest_of(hostile)[7:17]}"
+        with pytest.raises(PushError, match="names a manifest without a sha256 digest"):
+            promote(f"--images={source}", f"--to={crane.host}/{target}")
+    assert client.head_manifest(target, "prod") is None
+    assert client.head_manifest(target, "start-v1") is None
+
+
+def test_a_tag_of_the_record_that_names_no_image_of_it_is_an_error(tmp_path: Path, crane: Registry) -> None:
+    pushed = push(tmp_path, f"{crane.host}/ml/tagged")
+    content = json.loads(pushed.record.read_text())
+    content["steps"]["start"]["tags"] = {"prod": digest_of(b"something else")}
+    (tmp_path / "changed.json").write_text(json.dumps(content))
+    with pytest.raises(PushError, match=r"the tag prod is to name sha256:[0-9a-f]*, which is no manifest of the image"):
+        promote(f"--images={tmp_path}/changed.json", f"--to={crane.host}/prod/tagged")
+
+
+def proxied(pushed: Pushed, host: str) -> Path:
+    """Write a record that names the images behind a proxy."""
+    file = pushed.root / "proxied.json"
+    file.write_text(pushed.record.read_text().replace(pushed.host, host))
+    return file

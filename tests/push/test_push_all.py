@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from bench.push_rig import find_crane, random_content, write_images_json, write_layout
+from mfbazel.errors import MfbazelError
 from mfbazel.push.__main__ import main
 from mfbazel.push.errors import PushError
 from mfbazel.registry import Client
@@ -182,6 +183,13 @@ def test_unless_told_otherwise(workspace: Workspace, docker: Registry, capsys: p
     assert "since another flow failed" in flows["//ml:good"]["error"]
     assert Client(docker.host).head_manifest("all/fast", "start") is None
     assert "--keep_going" not in next(words for words in workspace.asked if words[0] == "build")
+
+
+def test_where_all_of_it_fails_there_is_json_too(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    workspace.flow("a", None)
+    with pytest.raises(MfbazelError) as raised:
+        workspace.push("--json", "--since=nowhere")
+    assert document(capsys) == {"schema": 1, "error": str(raised.value)}
 
 
 def test_flows_that_are_tagged_manual_are_left_out_unless_they_are_named(

@@ -155,6 +155,8 @@ def test_the_target_of_a_link_affects_the_flows_of_the_link(workspace: Workspace
         ".bazelrc",
         "ci/remote.bazelrc",
         ".bazelversion",
+        ".bazeliskrc",
+        "platform_mappings",
         "tools/setup.bzl",
         "tools/more.bzl",
     ],
@@ -180,6 +182,73 @@ def test_a_repository_that_module_bazel_takes_from_a_directory_affects_every_flo
     module = workspace.root / "MODULE.bazel"
     module.write_text('local_path_override(module_name = "beside", path = "../beside")')
     assert set(workspace.affected(Change("../beside/x.py"))) == REASON_OF_ALL
+
+
+def test_a_toolchain_is_made_of_what_it_stands_for_which_bazel_does_not_count(workspace: Workspace) -> None:
+    entry = json.loads(rule("@@//lib:python", "toolchain", "@@//lib:type"))
+    entry["rule"]["attribute"] = [{"name": "toolchain", "type": "STRING", "stringValue": "@@//lib:x", "nodep": True}]
+    workspace.lines.append(json.dumps(entry))
+    assert workspace.affected(Change("lib/x.py"))["//flows:b"] == "lib/x.py changed, which //lib:python is made of"
+
+
+@pytest.mark.parametrize("label", ["@@//bases:ü ж.txt", "@@//bases:" + "ü ж.txt".encode().decode("latin-1")])
+def test_names_that_are_not_ascii_are_found_however_bazel_writes_them(workspace: Workspace, label: str) -> None:
+    workspace.lines.append(rule("@@//bases:base", "native_image", label))
+    assert workspace.affected(Change("bases/ü ж.txt")) == {"//flows:a": "bases/ü ж.txt changed"}
+
+
+def test_files_behind_a_link_to_a_directory_affect_the_flows_of_the_link(workspace: Workspace) -> None:
+    for name in ("BUILD.bazel", "tree/deep"):
+        workspace.file(f"shared/v1/{name}")
+    (workspace.root / "linked").symlink_to("shared/v1")
+    for name in ("BUILD.bazel", "tree/deep"):
+        place = f"{workspace.root}/linked/{name}:1:1"
+        source = {"name": f"@@//linked:{name}", "location": place}
+        workspace.lines.append(json.dumps({"type": "SOURCE_FILE", "sourceFile": source}))
+    workspace.lines.append(rule("@@//bases:base", "native_image", "@@//linked:tree/deep"))
+    for change in (
+        Change("shared/v1/tree/deep"),
+        Change("shared/v1/BUILD.bazel"),
+        Change("shared/v1/gone", "deleted"),
+        Change("linked"),  # it leads elsewhere now
+    ):
+        assert workspace.affected(change) == {"//flows:a": str(change)}
+    assert workspace.affected(Change("shared/v2/tree/deep")) == {}
+
+
+def test_what_is_attached_to_an_image_affects_its_flow(workspace: Workspace) -> None:
+    workspace.lines.append(rule("@@//flows:_b.push.arguments", "flow_command", "@@//flows:b.images", "@@//lib:x.tar"))
+    assert set(workspace.affected(Change("lib/x.py"))) == REASON_OF_ALL
+
+
+def test_what_bazelrc_names_affects_every_flow(workspace: Workspace) -> None:
+    workspace.file(
+        ".bazelrc",
+        "import %workspace%/ci/bazel.rc\n"
+        "common --override_module=rules_x=third_party/rules_x --vendor_dir vendor\n"
+        "build --platform_mappings=ci/mappings\n",
+    )
+    workspace.file("ci/bazel.rc", 'try-import "%workspace%/ci/more.rc"\ncommon --downloader_config=%workspace%/ci/dl\n')
+    workspace.file("ci/more.rc", "common --override_repository y=%workspace%/../beside\n")
+    named = ["ci/bazel.rc", "ci/more.rc", "ci/dl", "ci/mappings", "third_party/rules_x/x.py", "vendor/y/BUILD"]
+    for path in [*named, "../beside/x.py"]:
+        assert workspace.affected(Change(path)) == dict.fromkeys(REASON_OF_ALL, f"{path} changed, which .bazelrc names")
+    assert workspace.affected(Change("ci/other")) == workspace.affected(Change("third_party/x")) == {}
+
+
+def test_what_module_extensions_and_included_files_name_affects_every_flow(workspace: Workspace) -> None:
+    workspace.source("@@//tools:BUILD.bazel")
+    workspace.file("MODULE.bazel", 'module(name = "mine")\ninclude("//tools:more.MODULE.bazel")\n')
+    workspace.file(
+        "tools/more.MODULE.bazel", 'use_extension("//tools:setup.bzl", "x")\nlocal_path_override(path = "own")'
+    )
+    workspace.file(
+        "tools/more.bzl", 'VERSIONS = Label("//lib:versions.json")\nBUILD = """load("@mine//lib:rules.bzl")"""'
+    )
+    workspace.source("@@//lib:BUILD.bazel", 'load("//lib:rules.bzl", "r")')
+    workspace.file("own/x.py")
+    for path in ("own/x.py", "lib/versions.json", "lib/rules.bzl", "tools/more.bzl"):
+        assert set(workspace.affected(Change(path))) == REASON_OF_ALL
 
 
 @pytest.fixture
@@ -230,7 +299,7 @@ def test_changes_are_those_of_this_branch_committed_or_not(repository: Path) -> 
 
 def test_an_unknown_revision_is_an_error_that_says_what_ci_has_to_fetch(repository: Path) -> None:
     for revision in ("origin/main", "--output=x"):
-        with pytest.raises(PushError, match=rf"since {revision}.*fetch-depth: 0"):
+        with pytest.raises(PushError, match=rf"since {revision}.*fetch-depth: 0.*without --since"):
             changes_since(repository / "ws", revision)
 
 

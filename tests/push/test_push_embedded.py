@@ -11,11 +11,13 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.push_rig import find_crane, write_images_json, write_layout
 from mfbazel import state
+from mfbazel.push import embedded
 from mfbazel.push.__main__ import main
 from mfbazel.push.embedded import EmbeddedRegistry
 from mfbazel.push.errors import PushError
@@ -107,7 +109,11 @@ def test_a_manifest_whose_blobs_are_gone_is_not_given_back(tmp_path: Path, store
 
 
 def test_a_taken_port_is_replaced_and_said_aloud(
-    tmp_path: Path, store: Path, push: list[str], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    store: Path,
+    push: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     main(push)
     before = EmbeddedRegistry(store).stop()
@@ -116,6 +122,7 @@ def test_a_taken_port_is_replaced_and_said_aloud(
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", before.port))
         other.listen()
+        monkeypatch.setattr(embedded, "_ANSWER_SECONDS", 1.0)  # it never answers
         main(push)
     after = EmbeddedRegistry(store).status()
     assert after and after.port != before.port
@@ -227,3 +234,46 @@ def test_a_store_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PushError, match=rf"store {tmp_path}/file/registry cannot be used.*--registry-store"):
         EmbeddedRegistry(tmp_path / "file" / "registry").ensure(find_crane())
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"{}", b'{"config": 1, "layers": 2}', b'{"manifests": [1]}'])
+def test_a_manifest_in_the_store_that_is_none_does_not_keep_the_registry_from_starting(
+    tmp_path: Path, store: Path, push: list[str], content: bytes
+) -> None:
+    assert main(push) == 0
+    EmbeddedRegistry(store).stop()
+    damaged = store / "manifests" / "ml" / "x" / ("0" * 64)
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(content)
+    assert EmbeddedRegistry(store).ensure(find_crane()).started
+    assert not damaged.exists()
+    assert _pullable(_image(tmp_path))
+
+
+@pytest.mark.parametrize("raised", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_registry_that_cannot_be_recorded_is_not_left_running(
+    store: Path, monkeypatch: pytest.MonkeyPatch, raised: BaseException
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def start(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(popen(*arguments, **options))
+        return started[-1]
+
+    def fail(*_: object) -> None:
+        raise raised
+
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess, "Popen", start)
+        patched.setattr(embedded, "write_atomically", fail)
+        with pytest.raises(KeyboardInterrupt if isinstance(raised, KeyboardInterrupt) else PushError):
+            EmbeddedRegistry(store).ensure(find_crane())
+    assert [process.wait(10) is not None for process in started] == [True]
+
+
+def test_a_store_that_takes_no_manifest_is_named(store: Path, push: list[str]) -> None:
+    EmbeddedRegistry(store).ensure(find_crane())
+    (store / "manifests").write_text("in the way")
+    with pytest.raises(PushError, match=rf"store {store} cannot be used"):
+        main(push)

@@ -15,9 +15,17 @@ from mfbazel import state
 from mfbazel.policy import PolicyError
 from mfbazel.push.__main__ import main
 from mfbazel.push.errors import PushError
+from mfbazel.registry import transport, upload
 from mfbazel.registry.redaction import redact
 
 LABEL = "//ml:flow"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again at once."""
+    for module in (transport, upload):
+        monkeypatch.setattr(module, "_FIRST_PAUSE", 0.001)
 
 
 @contextmanager

@@ -28,10 +28,12 @@ from bench.push_rig import (
 )
 from mfbazel import state
 from mfbazel.push import FlowPush, PushError, Settings, delivery, push_flows, read_layout
+from mfbazel.push import flow as flow_module
 from mfbazel.push.__main__ import main
 from mfbazel.push.journal import Journal
 from mfbazel.push.report import Reporter
 from mfbazel.registry import Client, Kind, RegistryError
+from mfbazel.registry.known import RegistryType
 from mfbazel.registry.upload import Outcome, Source, Uploader
 from tests.push.faulty_proxy import Fault, FaultyProxy, Reply
 from tests.push.registries import docker_registry
@@ -97,6 +99,27 @@ def test_a_layer_of_an_earlier_push_is_mounted_from_its_repository(tmp_path: Pat
     assert outcomes[layer] is Outcome.MOUNTED
     assert pushed.summary.mounted_blobs == 1
     assert Client(distribution).head_blob("earlier/two", layer)
+
+
+def test_a_layer_of_an_image_that_is_there_is_mounted_though_no_record_names_it(
+    tmp_path: Path, distribution: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = _flow(tmp_path, "old", f"{distribution}/unrecorded/old", "shared")
+    _push(old)
+    monkeypatch.setenv("MFBAZEL_STATE_DIR", str(tmp_path / "another machine"))
+    pushed = _push(old, _flow(tmp_path, "new", f"{distribution}/unrecorded/new", "shared", "own"))
+    outcomes = Counter(blob.uploaded.outcome for blob in pushed.blobs)
+    assert outcomes == {Outcome.MOUNTED: 1, Outcome.SENT: 2}  # the layer of its own, and the configuration
+
+
+@pytest.mark.parametrize(("mounts", "times"), [(True, 1), (False, 2)])
+def test_a_dry_run_counts_a_blob_for_each_repository_where_none_is_mounted(
+    tmp_path: Path, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, mounts: bool, times: int
+) -> None:
+    monkeypatch.setattr(flow_module, "registry_type", lambda *_, **__: RegistryType("own", mounts=mounts))
+    flows = [_flow(tmp_path, name, f"{proxy.host}/dry/{name}", "shared") for name in ("one", "two")]
+    absent = [content.digest for _, content in _push(*flows, dry_run=True).absent]
+    assert set(Counter(absent).values()) == {times}
 
 
 def test_a_flow_that_fails_does_not_keep_another_from_being_pushed(tmp_path: Path, proxy: Proxy) -> None:
@@ -226,7 +249,7 @@ def test_an_unchanged_push_opens_no_blob(tmp_path: Path, proxy: Proxy, monkeypat
     flow = _flow(tmp_path, "one", f"{proxy.host}/ml/one", "a", "b")
     _push(flow)
     opened = []
-    monkeypatch.setattr(delivery, "_open", lambda path, offset: opened.append((path, offset)))
+    monkeypatch.setattr(delivery, "_open", lambda *arguments: opened.append(arguments))
     assert _push(flow).flows[0].error is None
     assert not opened
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +70,23 @@ def test_wrong_and_missing_credentials_are_an_error_that_says_where_they_come_fr
     assert "401 UNAUTHORIZED: authentication required" in text  # the HEAD says nothing, so that a GET was sent
     assert f"`crane auth login {gate.host}`" in text
     assert "s3cret" not in text
+
+
+def test_a_helper_is_asked_once_for_all_repositories(
+    tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate.rule = basic("me", "s3cret")
+    helper = tmp_path / "bin" / "docker-credential-counting"
+    helper.parent.mkdir()
+    answer = json.dumps({"Username": "me", "Secret": "s3cret"})
+    helper.write_text(f"#!/bin/sh\ncat >/dev/null\necho asked >>{tmp_path}/asked\necho '{answer}'\n")
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", str(helper.parent), prepend=os.pathsep)
+    (tmp_path / "docker").mkdir()
+    (tmp_path / "docker" / "config.json").write_text(json.dumps({"credHelpers": {gate.host: "counting"}}))
+    problems = confirm([f"{gate.host}/ml/x{number}:v1" for number in range(40)], timeout=60)
+    assert {problem and problem.kind for problem in problems.values()} == {Kind.MISSING}
+    assert (tmp_path / "asked").read_text() == "asked\n"
 
 
 def test_a_password_in_netrc_is_not_sent(tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def test_the_example_is_pushed_and_verified(
         checked = [f"--label={flow['label']}", f"--workspace={tmp_path}", f"--lock={LOCK}"]
         checked += ["--sign=acme", "--sign-option=key=ACME_KEY", "--expect=spdx", "--expect=provenance"]
         assert verify(checked) == 0
-        assert "38 checks passed, 0 failed, 0 skipped" in capsys.readouterr().err
+        assert "39 checks passed, 0 failed, 0 skipped" in capsys.readouterr().err
         lock = json.loads(LOCK.read_text())
         train = next(step["environment"] for step in lock["flow"]["steps"] if step["name"] == "train")
         lock["environments"][train]["wheels"]["linux/amd64"].pop()

@@ -7,17 +7,15 @@ import json
 import os
 import shutil
 import subprocess
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.push_rig import free_port
 from mfbazel.registry import Client, Descriptor
 from mfbazel.registry.client import INDEX, MANIFEST, digest_of
+from tests.push import registries
 from tests.registry.gate import Asked, Gate, Reply
 
 EMPTY = b"{}"
@@ -27,34 +25,9 @@ OFFLINE = {"transparency_log": "false"}
 
 @contextmanager
 def docker_registry(directory: Path) -> Iterator[str]:
-    """Run Debian's ``docker-registry`` (distribution 2.8) on a free loopback port; yield ``host:port``."""
-    directory.mkdir(parents=True)
-    host = f"127.0.0.1:{free_port()}"
-    config = {
-        "version": 0.1,
-        "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(directory / "data")}},
-        "http": {"addr": host},
-    }
-    (directory / "config.yml").write_text(json.dumps(config))
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(
-            ["docker-registry", "serve", str(directory / "config.yml")],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        for _ in range(500):
-            try:
-                urllib.request.urlopen(f"http://{host}/v2/", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.02)
-        yield host
-    finally:
-        process.terminate()
-        process.wait()
+    """Run docker's registry on loopback; yield ``host:port``."""
+    with registries.docker_registry(directory) as registry:
+        yield registry.host
 
 
 def push_image(client: Client, path: str, seed: str) -> Descriptor:

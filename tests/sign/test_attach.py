@@ -11,10 +11,12 @@ import pytest
 
 from bench.push_rig import Proxy, find_crane, serve_registry
 from mfbazel.registry import Client
+from mfbazel.registry.client import INDEX
 from mfbazel.registry.referrers import fallback_tag
 from mfbazel.sign import Item, Marks, SignError, Signing, Target, UnsignedError, attach, load_signer, parse_document
 from mfbazel.sign.documents import SPDX
 from mfbazel.sign.referrers import list_referrers
+from tests.registry.gate import Asked, Gate, Reply
 from tests.sign.rig import ListingGate, cosign_keys, docker_registry, install_acme, push_image, spdx
 
 PATH = "ml/churn"
@@ -119,7 +121,34 @@ def test_what_is_attached_is_not_sent_again(fallback: Proxy) -> None:
     assert [(verb, path.split("/")[-2]) for verb, path in counts.requests] == [
         ("GET", "referrers"),
         ("GET", "manifests"),
+        ("HEAD", "manifests"),
     ]
+
+
+@pytest.mark.parametrize("lie", ["gone", "of another type"])
+def test_a_document_that_is_listed_and_cannot_be_found_is_attached_again(upstream: str, lie: str) -> None:
+    """A registry that was cleaned up lacks what no tag names, and has the list; or somebody changed that."""
+    with Gate(upstream) as gate:
+        client = Client(gate.host)
+        item = with_sbom(client, f"listed and {lie}")
+        attach(client, PATH, [item], None)
+        (entry,) = list_referrers(client, PATH, item.subject.digest).descriptors
+        if lie == "gone":
+            puts: list[str] = []
+
+            def gone(asked: Asked) -> Reply | None:
+                if not asked.path.endswith(entry["digest"]) or puts:
+                    return None
+                puts.extend([asked.path] if asked.method == "PUT" else [])
+                return None if puts else Reply(404)
+
+            gate.rule = gone
+        else:
+            index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [{**entry, "artifactType": "application/x"}]}
+            client.put_manifest(PATH, fallback_tag(item.subject.digest), json.dumps(index).encode(), INDEX)
+        assert attach(client, PATH, [item], None).attached == 1
+        assert attach(client, PATH, [item], None).attached == 0
+        check_referrer(client, item)
 
 
 def test_another_document_is_added_and_the_first_stays_listed(fallback: Proxy) -> None:

@@ -15,7 +15,8 @@ from mfbazel.policy import PolicyError
 from mfbazel.push.__main__ import main
 from mfbazel.push.embedded import EmbeddedRegistry
 from mfbazel.push.errors import PushError
-from mfbazel.registry import Client
+from mfbazel.registry import Client, publish_images
+from mfbazel.registry.client import INDEX
 from mfbazel.sign import SignError, list_referrers
 from mfbazel.sign.documents import SPDX
 from mfbazel.verify.cli import main as verify
@@ -149,17 +150,36 @@ def test_a_push_without_changes_makes_the_requests_of_one_without_a_signer(
     flow.push()
     signed = proxy.take().requests
     assert "already attached and signed" in capsys.readouterr().err
-    documents, flow.documents = flow.documents, []
-    flow.push(signer=[])
-    assert sorted(signed) == sorted(proxy.take().requests)
     assert [verb for verb, path in signed if "/manifests/" in path] == ["HEAD"] * 3  # two images and the map
     # Another machine remembers nothing: it asks, and neither sends nor signs again.
-    flow.documents = documents
     (flow.record.with_name("signed.json")).unlink()
     flow.push()
     counts = proxy.take()
     assert not counts.of("PUT")
     assert "already attached and signed" in capsys.readouterr().err
+    flow.documents = []
+    flow.push(signer=[])  # its record says that it signed nothing
+    proxy.take()
+    flow.push(signer=[])
+    assert sorted(signed) == sorted(proxy.take().requests)
+
+
+def test_what_verifying_misses_the_next_push_attaches_and_signs_again(
+    flow: Flow, proxy: Proxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A push remembers what it did; the registry has lost it, or another key counts now that has the same name."""
+    flow.push()
+    empty = {"schemaVersion": 2, "mediaType": INDEX, "manifests": []}
+    tag = flow.digests["train"].replace(":", "-")
+    Client(proxy.host).put_manifest("ml/churn", tag, json.dumps(empty).encode(), INDEX)
+    assert flow.verify("", "--expect=spdx") == 1
+    flow.push()
+    assert flow.verify("", "--expect=spdx") == 1  # nobody said of which flow it was
+    assert flow.verify("", "--expect=spdx", f"--label={LABEL}") == 1
+    assert f"the next push of {LABEL} looks again" in capsys.readouterr().err
+    flow.push()
+    assert "attached 1 document and 1 signature" in capsys.readouterr().err
+    assert flow.verify("", "--expect=spdx", f"--label={LABEL}") == 0
 
 
 def test_a_push_that_cannot_be_signed_sets_no_tag_and_records_nothing(
@@ -291,6 +311,50 @@ def test_the_policy_refuses_what_is_not_signed_as_it_says(flow: Flow, proxy: Pro
     assert not proxy.take().requests
     flow.documents = documents
     assert flow.push() == 0
+
+
+def test_a_promoted_flow_verifies_where_it_is_now(
+    cosign: Flow, proxy: Proxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flow = cosign
+    flow.push()
+    published, to = f"oci://{proxy.host}/ml/churn:churn_flow.images", f"{proxy.host}/prod/churn"
+    asked = ["promote", f"--images={published}", f"--to={to}", f"--workspace={flow.root}"]
+    capsys.readouterr()
+    assert main([*asked, *flow.signer, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["signed"] == 1
+    assert flow.verify(f"oci://{to}:churn_flow.images", "--expect=spdx") == 0
+    assert "0 failed, 0 skipped" in capsys.readouterr().err
+    # Who vouches for a map makes sure that it is the one that was pushed.
+    client = Client(proxy.host)
+    images = flow.record.read_bytes().replace(b'"flow"', b' "flow"')
+    publish_images(client, "ml/churn", ["churn_flow.images"], images)
+    with pytest.raises(PushError, match=r"is not promoted: .*is not signed by the key .* pass --no-sign"):
+        main([*asked, f"--to={proxy.host}/prod/forged", *flow.signer])
+    assert client.head_manifest("prod/forged", "churn_flow.images") is None
+    # The policy holds for what is promoted, too.
+    policy = flow.root / "mfbazel.toml"
+    policy.write_text(SIGNING.replace("*/ml", "*/prod"))
+    with pytest.raises(PolicyError, match=r"the step 'train' in .*/prod/churn, signed by cosign: not in .signing. sig"):
+        main(asked)
+    policy.write_text(SIGNING.replace("*/ml", "*/prod").replace("acme", "cosign"))
+    with pytest.raises(PolicyError, match=r"the step 'train' in .*/prod/churn, unsigned: \[signing\] required"):
+        main([*asked, "--no-referrers"])
+    assert main([*asked, "--dry-run"]) == 0
+
+
+def test_the_record_says_who_signed_and_what_is_attached_and_so_does_that_of_the_next_push(flow: Flow) -> None:
+    def said() -> dict[str, tuple[str | None, list[str] | None]]:
+        steps = json.loads(flow.record.read_text())["steps"]
+        return {step: (entry.get("signed_by"), entry.get("attached")) for step, entry in steps.items()}
+
+    flow.documents = [path for path in flow.documents if path.name != "train.spdx.json"]
+    for _ in range(2):
+        flow.push()
+        assert said() == {"start": ("acme", ["spdx"]), "train": ("acme", None), "end": ("acme", ["spdx"])}
+    flow.documents = []
+    flow.push("--no-sign")
+    assert set(said().values()) == {(None, None)}
 
 
 def test_the_policy_says_nothing_of_other_registries(flow: Flow) -> None:

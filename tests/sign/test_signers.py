@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import ssl
 import stat
@@ -83,6 +84,24 @@ def test_notation_accepts_what_its_trust_policy_names_and_nothing_else(client: C
         stranger.verify(signed)
 
 
+@pytest.mark.parametrize("level", ["skip", "audit"])
+def test_a_trust_policy_of_notation_that_accepts_everything_verifies_nothing(
+    registry: Client, tmp_path: Path, level: str
+) -> None:
+    own = load_signer("notation", {"config_home": str(notation_home(tmp_path / "own"))}, tmp_path).signer
+    home = notation_home(tmp_path / "other")
+    policy = home / "notation" / "trustpolicy.json"
+    content = json.loads(policy.read_text())
+    content["trustPolicies"][0]["signatureVerification"]["level"] = level
+    if level == "skip":
+        del content["trustPolicies"][0]["trustStores"], content["trustPolicies"][0]["trustedIdentities"]
+    policy.write_text(json.dumps(content))
+    signed = image(registry, f"signed where the level is {level}")
+    own.sign(signed)
+    with pytest.raises(SignError, match=r'Set the level .* to "strict"'):
+        load_signer("notation", {"config_home": str(home)}, tmp_path).signer.verify(signed)
+
+
 def test_a_signature_of_another_image_is_refused(registry: Client, keys: Keys, tmp_path: Path) -> None:
     """Who may write to the registry can list a signature under any image."""
     cosign = load_signer("cosign", keys.options, tmp_path).signer
@@ -147,6 +166,17 @@ def test_what_is_missing_for_a_signature_is_said(
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["cosign", "notation"])
+def test_a_relative_program_begins_at_the_workspace(name: str, tmp_path: Path) -> None:
+    fake = tmp_path / "tools" / "program"
+    fake.parent.mkdir()
+    fake.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    fake.chmod(stat.S_IRWXU)
+    there = Target(f"registry.example.com/ml@sha256:{'0' * 64}")
+    load_signer(name, {"program": "tools/program", "key": "k"}, tmp_path).signer.sign(there)
+    assert (tmp_path / "ran").exists()
+
+
 def test_an_upload_that_the_registry_refuses_is_said(registry: Client, keys: Keys, tmp_path: Path) -> None:
     missing = target(registry, PATH, f"sha256:{'0' * 64}")
     with pytest.raises(SignError, match="Push the image first"):
@@ -160,7 +190,8 @@ def test_an_upload_that_the_registry_refuses_is_said(registry: Client, keys: Key
 
 
 def test_verifying_needs_to_know_whose_signature(registry: Client, tmp_path: Path) -> None:
-    for options in (OFFLINE, {**OFFLINE, "identity": "ci@example.com"}):
+    nothing = {"identity_regexp": "", "issuer_regexp": ""}
+    for options in (OFFLINE, {**OFFLINE, "identity": "ci@example.com"}, {**OFFLINE, **nothing}):
         with pytest.raises(SignError, match="anybody's signature would do"):
             load_signer("cosign", options, tmp_path).signer.verify(image(registry, "whose"))
     empty = {"config_home": str(tmp_path)}
@@ -179,6 +210,8 @@ def test_verifying_needs_to_know_whose_signature(registry: Client, tmp_path: Pat
         ("cosign", {"transparency_log": "no"}, "write true or false"),
         ("cosign", {"transparency_log": "false", "rekor_url": "y"}, "transparency_log is false"),
         ("cosign", {"key": "x", "timestamp_url": "y"}, "name it too, rekor_url"),
+        ("cosign", {"identity": "x", "identity_regexp": "y", "issuer": "z"}, "identity and identity_regexp: take one"),
+        ("cosign", {"identity_regexp": ".*", "issuer_regexp": "^.*$"}, "accept anybody's signature"),
         ("notation", {"plugin": "x"}, "go together"),
         ("notation", {"plugin": "x", "id": "y", "key": "z"}, "take one away"),
     ],
@@ -292,6 +325,11 @@ def test_keyless_signatures_are_by_the_identity_of_the_token(
     cosign.sign(signed)
     assert cosign.verify(signed) == f"ci@example.com of {sigstore.issuer.url}"
     assert sigstore.fulcio.given[-1] == "ci@example.com"
+    # As docs/signing.md says: a regular expression is found anywhere.
+    anywhere = {name: value for name, value in sigstore.options.items() if name != "identity"}
+    load_signer("cosign", {**anywhere, "identity_regexp": "@example[.]co"}, tmp_path).signer.verify(signed)
+    with pytest.raises(UnsignedError):
+        load_signer("cosign", {**anywhere, "identity_regexp": "^@example[.]co"}, tmp_path).signer.verify(signed)
     for name, value in (("identity", "someone@example.com"), ("issuer", "https://other.example.com")):
         with pytest.raises(UnsignedError, match="Somebody else signed it"):
             load_signer("cosign", {**sigstore.options, name: value}, tmp_path).signer.verify(signed)

@@ -20,10 +20,11 @@ from mfbazel.verify.checks import verify
 from mfbazel.verify.deployed import read_deployed
 from mfbazel.verify.locked import read_lock
 from mfbazel.verify.wish import Wish
-from tests.sbom.case import AMD64, BASE, LABEL, Case, demo, write_image
+from tests.sbom.case import AMD64, BASE, LABEL, Case, demo, sha, write_image
 
 KINDS = ("spdx", "cyclonedx", "provenance")
-
+NUMPY, NUMPY_ELSEWHERE = sha("numpy==1.0"), sha("numpy==1.0 for another platform")
+"""Wheels with native code differ for every platform."""
 
 _MADE: dict[tuple[str, ...], dict[str, Any]] = {}
 
@@ -70,7 +71,8 @@ class World:
         for platform in self.platforms[1:]:
             self.case.layers[platform] = self.case.layers[AMD64]
             for wheels in self.case.steps.values():
-                wheels[platform] = wheels[AMD64]
+                wheels[platform] = [NUMPY_ELSEWHERE if key == NUMPY else key for key in wheels[AMD64]]
+            self.case.wheels[NUMPY_ELSEWHERE] = self.case.wheels[NUMPY]
 
     @cached_property
     def client(self) -> Client:

@@ -35,7 +35,7 @@ def copy_sources(directory: Path, tree: Path) -> list[Path]:
 
 def sites() -> list[Path]:
     """Return the directories of unpacked wheels on ``sys.path``."""
-    return [Path(entry).absolute() for entry in sys.path if entry.endswith("/site")]
+    return [Path(entry).absolute() for entry in sys.path if entry.endswith(("/site", "/compiled_site"))]
 
 
 def script(name: str) -> Path:

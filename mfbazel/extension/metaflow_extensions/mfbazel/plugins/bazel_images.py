@@ -79,7 +79,7 @@ def _assign_step(step: Any, lock: Lock | None, images: Images | None) -> StepRun
         return StepRun(step.name, lock=locked)
     wanting = _without_image(step)
     if images is not None and wanting:
-        image = pushed_image(step, images)
+        image = pushed_image(step, images, lock)
         for deco in wanting:
             deco.attributes["image"] = image.reference
         if decos[0] in wanting:
@@ -117,8 +117,13 @@ def _has_own_image(deco: Any) -> bool:
     return bool(deco.attributes["image"] != plain.attributes["image"])
 
 
-def pushed_image(step: Any, images: Images) -> StepImage:
+def pushed_image(step: Any, images: Images, lock: Lock | None = None) -> StepImage:
     """Return the step's image, which has a reference.
+
+    Args:
+        step: of the flow.
+        images: what was pushed.
+        lock: of the flow, where it is known: what a step declares can stay while its packages are locked anew.
 
     Raises:
         NotPushedException: there is none.
@@ -131,7 +136,8 @@ def pushed_image(step: Any, images: Images) -> StepImage:
             f"{images.path} {what} step *{step.name}* of the flow {images.flow}. Run `{command('push')}`, or give the "
             "step an image of your own with image=…."
         )
-    if image.requirements_sha256 != bazel_requirements.of_step(step).sha256:
+    locked = lock.packages_of(step.name, image.includes) if lock is not None and image.lock else None
+    if image.requirements_sha256 != bazel_requirements.of_step(step).sha256 or locked not in (None, image.lock):
         raise StaleImageException(
             f"The image of step *{step.name}* of the flow {images.flow} was pushed before its packages were locked "
             f"anew ({images.path}). Run `{command('push')}`."

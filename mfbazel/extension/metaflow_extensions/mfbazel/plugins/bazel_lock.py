@@ -54,6 +54,21 @@ class Lock:
     flow: str
     """Name of the flow's class."""
     steps: Mapping[str, LockedStep]
+    environments: Mapping[str, Any] = field(default_factory=dict)
+    """What was resolved, by name."""
+
+    def packages_of(self, step: str, includes: Sequence[str] = ()) -> str | None:
+        """Return the hash of the packages that the image of ``step`` would be made from now.
+
+        Args:
+            step: its name.
+            includes: steps whose images it is derived from.
+
+        Returns:
+            the hash as in ``images.json``; None where it cannot be known.
+        """
+        environments = [self.steps[name].environment for name in (step, *includes) if name in self.steps]
+        return _hash(environments, self.environments)
 
 
 @dataclass(frozen=True)
@@ -66,8 +81,14 @@ class StepImage:
     digest: str | None = None
     lock: str | None = None
     """Hash of the packages of the image; None where it is not made from the lock."""
+    includes: Sequence[str] = ()
+    """Steps whose images it is derived from: the hash covers their packages, too."""
     layers: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Digests by platform, from the bottom to the top."""
+    signed_by: str | None = None
+    """Name of the signer that signed it when it was pushed; None for nobody."""
+    attached: Sequence[str] = ()
+    """Kinds of the documents that the push attached to it."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +100,7 @@ class Images:
     flow: str
     steps: Mapping[str, StepImage]
     policy: Mapping[str, Any] = field(default_factory=dict)
-    """What the policy of the workspace that built them says of registries; empty where it says nothing."""
+    """What the policy of the workspace that built them says of registries and signing; empty where it says nothing."""
 
 
 def target(environ: Mapping[str, str] | None = None) -> str:
@@ -107,7 +128,7 @@ def read_lock() -> Lock | None:
         flow = content["flow"]
         environments = content.get("environments", {})
         steps = {step["name"]: _locked_step(step, environments) for step in flow["steps"]}
-        return Lock(path=path, flow=flow["name"], steps=steps)
+        return Lock(path=path, flow=flow["name"], steps=steps, environments=environments)
     except (KeyError, TypeError, AttributeError) as error:
         raise UnreadableFileException(
             f"{path} is not the lock of a flow ({error!r}). Run `{command('lock')}`."
@@ -147,16 +168,16 @@ def _locked_step(step: Mapping[str, Any], environments: Mapping[str, Any]) -> Lo
             if package.get("decorator") != "project"
         },
         requirements_sha256=step["requirements_sha256"],
-        lock=_hash(environment, environments),
+        lock=_hash([environment], environments),
     )
 
 
-def _hash(environment: str, environments: Mapping[str, Any]) -> str | None:
-    """Return the hash of an environment's packages, None where they are not said or ``mfbazel`` is missing."""
+def _hash(names: Sequence[str], environments: Mapping[str, Any]) -> str | None:
+    """Return the hash of the packages of environments, None where they are not said or ``mfbazel`` is missing."""
     try:
         from mfbazel.lock_hash import environments_hash
 
-        return str(environments_hash(environments, [environment]))
+        return str(environments_hash(environments, names))
     except (ImportError, KeyError):
         return None
 
@@ -167,7 +188,10 @@ def _step_image(step: Mapping[str, Any]) -> StepImage:
         requirements_sha256=step["requirements_sha256"],
         digest=step.get("digest"),
         lock=step.get("lock"),
+        includes=tuple(step.get("includes") or ()),
         layers=step.get("layers") or {},
+        signed_by=step.get("signed_by"),
+        attached=tuple(step.get("attached") or ()),
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .bazel_errors import BazelException, PushFailedException
 from .bazel_lock import IMAGES_VARIABLE, LABEL_VARIABLE
+from .bazel_package import RUNFILES_VARIABLE
 
 PUSH_VARIABLE = "MFBAZEL_PUSH"
 """Environment variable: ``auto`` builds and pushes before a run; by default nothing is built."""
@@ -44,13 +45,16 @@ def push_if_asked(echo: Callable[..., None], environ: Mapping[str, str] | None =
 
 
 def _push(label: str, echo: Callable[..., None], environ: Mapping[str, str]) -> None:
-    from mfbazel.bazel import bazel_command, outer_environment
+    from mfbazel.bazel import bazel_command, outer_environment, output_base
     from mfbazel.errors import MfbazelError
     from mfbazel.state import workspace_dir
 
     try:
         workspace = Path(workspace_dir(environ))
-        command = [*bazel_command(workspace, environ), "run", f"{label}.push"]
+        # Another server, in the usual output base, would build everything anew.
+        base = output_base(Path(environ.get(RUNFILES_VARIABLE, "")))
+        server = [f"--output_base={base}"] if base else []
+        command = [*bazel_command(workspace, environ), *server, "run", f"{label}.push"]
     except MfbazelError as error:
         raise BazelException(f"{PUSH_VARIABLE}=auto: {error}") from error
     echo(f"{PUSH_VARIABLE}=auto: {shlex.join(command)}", err=True)
