@@ -19,6 +19,7 @@ from isal import igzip, isal_zlib
 
 from mfbazel.audit.errors import AuditError
 from mfbazel.audit.secrets import LONGEST, secrets
+from mfbazel.layer.foreign import DAMAGED, Member
 
 # Its type stubs declare an instance.
 _GZIP_ERROR = cast(type[Exception], isal_zlib.error)
@@ -35,18 +36,6 @@ _KINDS: tuple[tuple[str, Callable[[tarfile.TarInfo], bool]], ...] = (
     ("device", lambda member: member.isdev()),
 )
 """What has a mode that counts; of symbolic links none does."""
-
-_DAMAGED = (
-    tarfile.TarError,
-    zstandard.ZstdError,
-    _GZIP_ERROR,
-    EOFError,
-    OSError,
-    ValueError,
-    LookupError,
-    ArithmeticError,
-)
-"""What reading a layer raises that is damaged, or made to look so; the last three by :mod:`tarfile`, of pax headers."""
 
 SECRET, SETUID, WRITABLE = "secret", "setuid", "world-writable"
 """Kinds of findings."""
@@ -100,7 +89,7 @@ def read_layer(
         with blob.open("rb") as file:
             stream = _Counting(file, advance)
             with _uncompressed(stream, media_type, blob) as content:
-                with tarfile.open(fileobj=content, mode="r|", bufsize=_READ) as archive:
+                with tarfile.open(fileobj=content, mode="r|", bufsize=_READ, tarinfo=Member) as archive:
                     for member in archive:
                         path = _normal(member.name)
                         environment = environment or path == "opt/venv/pyvenv.cfg"
@@ -111,7 +100,7 @@ def read_layer(
                     pass
             while stream.read(_READ):
                 pass
-    except _DAMAGED as error:
+    except (*DAMAGED, zstandard.ZstdError, _GZIP_ERROR, OSError) as error:
         raise AuditError(f"the layer {blob} cannot be read: {error}. Build the image again.") from error
     if stream.digest != digest:
         raise AuditError(f"the layer {blob} is damaged: its digest is {stream.digest}. Build the image again.")

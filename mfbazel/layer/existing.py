@@ -17,6 +17,7 @@ from mfbazel.layer.compression import compressor
 from mfbazel.layer.descriptor import MEDIA_TYPES, Descriptor
 from mfbazel.layer.errors import LayerError
 from mfbazel.layer.filelist import ListedFile, to_tsv
+from mfbazel.layer.foreign import DAMAGED, Member
 from mfbazel.layer.output import OutputFile, reading, write_together
 
 _CHUNK = 1 << 20
@@ -206,7 +207,9 @@ def repack(
 def _members(path: Path, reader: _Reader, distribution: str) -> list[ListedFile]:
     hashes: dict[str, str] = {}
     try:
-        with tarfile.open(fileobj=reader, mode="r|", bufsize=_CHUNK) as archive:  # type: ignore[call-overload]
+        with tarfile.open(  # type: ignore[call-overload]
+            fileobj=reader, mode="r|", bufsize=_CHUNK, tarinfo=Member
+        ) as archive:
             for member in archive:
                 name = _inside(path, member)
                 if member.issym():
@@ -217,7 +220,7 @@ def _members(path: Path, reader: _Reader, distribution: str) -> list[ListedFile]
                     content = archive.extractfile(member)
                     assert content is not None
                     hashes[name] = hashlib.file_digest(content, "sha256").hexdigest()
-    except (tarfile.TarError, EOFError, ValueError, LookupError, ArithmeticError) as error:  # as tarfile reads pax
+    except DAMAGED as error:
         raise LayerError(f"{path}: not a tar archive, or a damaged one: {error}") from error
     return [ListedFile(name, content, distribution) for name, content in hashes.items()]
 

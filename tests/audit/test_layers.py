@@ -180,6 +180,13 @@ def test_a_record_that_is_none_names_no_owner_and_hides_nothing(tmp_path: Path) 
     assert (found.path, found.distribution) == ("/opt/open", None)
 
 
+def test_an_extended_header_that_claims_very_much_is_damage(tmp_path: Path) -> None:
+    head = tarfile.TarInfo("x")
+    head.type, head.size = tarfile.XHDTYPE, 2 << 20
+    with pytest.raises(AuditError, match="an extended header has 2097152 bytes"):
+        read(tmp_path, head.tobuf(tarfile.GNU_FORMAT) + bytes(2 << 20), [])
+
+
 def test_a_manifest_or_configuration_that_was_changed_is_noticed(tmp_path: Path) -> None:
     for at, (old, new) in enumerate([(b'"layers": [', b'"layerz": ['), (b'"/metaflow"', b'"/metaflux"')]):
         layout = image(tmp_path / str(at), [BASE, VENV])

@@ -279,6 +279,17 @@ def test_a_tar_that_unpacks_to_very_much_takes_little_memory(tmp_path: Path, pac
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_an_extended_header_that_claims_very_much_is_not_taken_into_memory(tmp_path: Path, kind: bytes) -> None:
+    head = tarfile.TarInfo("x")
+    head.type, head.size = kind, 100 << 20
+    source = tmp_path / "some.tar"
+    source.write_bytes(zstandard.compress(head.tobuf(tarfile.GNU_FORMAT) + bytes(100 << 20) + tar_of("a")))
+    arguments = ["tar", "--blob-in", str(source), "--descriptor", f"{tmp_path}/d", "--files", f"{tmp_path}/f"]
+    with pytest.raises(LayerError, match="an extended header has 104857600 bytes; at most 1048576 are expected"):
+        main(arguments)
+
+
 def test_a_link_at_the_place_where_an_output_is_begun_is_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
