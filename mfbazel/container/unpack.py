@@ -20,6 +20,7 @@ import stat
 import subprocess
 import tarfile
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, cast
@@ -40,6 +41,8 @@ _TREE = "tree"
 _READ = 1 << 20  # bytes read at once
 _SILENT_SECONDS = 1.0
 _AGAIN_SECONDS = 5.0
+# What tarfile and gzip raise; ValueError and those after it for extended headers that nobody would write.
+_DAMAGED = (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError, LookupError, ArithmeticError)
 _NOT_LINKABLE = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP)
 
 
@@ -142,14 +145,18 @@ def _write_layer(layer: Layer, out: Path) -> None:
                 implicit = _Extraction(tree, layer).extract(archive)
             while stream.read(_READ):  # what follows the archive's end is hashed as well
                 pass
-        except (tarfile.TarError, EOFError) as error:
-            raise ContainerError(f"the layer {layer.blob} is damaged ({error}); build the image again.") from error
+        except _DAMAGED as error:
+            raise _damaged(layer.blob, error) from error
     if (found := f"sha256:{stream.digest.hexdigest()}") != layer.diff_id:
         raise ContainerError(
             f"the layer {layer.blob} is damaged: its diff ID is {found}, and the image says {layer.diff_id}. Build the "
             "image again."
         )
     out.joinpath(_IMPLICIT).write_text(json.dumps(sorted(implicit)), encoding="utf-8")
+
+
+def _damaged(blob: Path, error: Exception) -> ContainerError:
+    return ContainerError(f"the layer {blob} is damaged ({error}); build the image again.")
 
 
 class _Hashing(io.RawIOBase):
@@ -199,7 +206,10 @@ def _open_zstd(blob: Path) -> Iterator[IO[bytes]]:
             yield process.stdout
         return
     with zstd.open(blob) as stream:
-        yield stream
+        try:
+            yield stream
+        except zstd.ZstdError as error:
+            raise _damaged(blob, error) from error
 
 
 class _Extraction:

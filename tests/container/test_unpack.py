@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import stat
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,27 @@ def test_a_layer_with_other_content_than_the_image_says_is_refused(tmp_path: Pat
     with pytest.raises(ContainerError, match="is damaged: its diff ID is sha256:"):
         unpack_image(image, tmp_path / "cache", lambda _: None)
     assert list((tmp_path / "cache" / "layers").iterdir()) == []
+
+
+@pytest.mark.parametrize("compression", ["", "gzip", "zstd"])
+@pytest.mark.parametrize("kept", [0, 40])
+def test_a_layer_that_nobody_can_read_is_named(tmp_path: Path, compression: str, kept: int) -> None:
+    image = read_image(write_layout(tmp_path / "layout", [Members().file("a", "1" * 4096)], compression=compression))
+    blob = image.layers[0].blob
+    blob.write_bytes(blob.read_bytes()[:kept] + b"\xa5" * 2000)
+    with pytest.raises(ContainerError, match=rf"{blob.name} is damaged"):
+        unpack_image(image, tmp_path / "cache", lambda _: None)
+    assert list((tmp_path / "cache" / "layers").iterdir()) == []
+
+
+def test_a_layer_whose_extended_header_is_nonsense_is_named(tmp_path: Path) -> None:
+    blob = Members().file("a", "1").data()
+    header = tarfile.TarInfo("pax")
+    record = b"30 GNU.sparse.map=1,2,3,4,x,6\n"
+    header.type, header.size = tarfile.XHDTYPE, len(record)
+    layer = header.tobuf() + record.ljust(512, b"\0") + blob
+    with pytest.raises(ContainerError, match="is damaged"):
+        unpack(tmp_path, layer)
 
 
 def test_what_an_interrupted_one_left_is_removed(tmp_path: Path) -> None:
