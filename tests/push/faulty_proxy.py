@@ -499,6 +499,7 @@ class _Exchange:
         try:
             upstream.connect()
         except OSError:
+            self.client.close_connection = True  # announced, so that the client does not ask again on it meanwhile
             self._reply(Reply(502, {}, b"the registry does not run\n"))
             raise _GoneError from None
         return upstream
