@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mfbazel.analyze import AnalyzeError, Attributes, effective, live_requirements, merge, requirements_sha256
@@ -79,6 +79,7 @@ def test_the_hash_is_fixed_for_good() -> None:
     assert digest == hashlib.sha256(text.encode()).hexdigest()
 
 
+@settings(deadline=None)
 @given(st.permutations([("a", "1"), ("b", ">2"), ("c[x,y]", ""), ("D", "3")]))
 def test_the_order_of_packages_does_not_count(items: list[tuple[str, str]]) -> None:
     assert requirements_sha256("3.9", dict(items)) == requirements_sha256("3.9", dict(sorted(items)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.version import Version
 
@@ -79,6 +79,7 @@ VERSIONS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(VERSIONS, st.lists(VERSIONS, max_size=6, unique=True), st.randoms())
 def test_a_range_is_the_union_of_its_intervals(version: Version, bounds: list[Version], random: object) -> None:
     bounds.sort()

@@ -156,7 +156,7 @@ class Project:
             env=self.environ(),
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=600,
         )
 
 

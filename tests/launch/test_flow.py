@@ -130,7 +130,7 @@ class Launch:
         command += ["--label", "//flows:small_flow", "--sites", str(files / "sites.json")]
         command += ["--runfiles", str(files / "runfiles"), "--import-root", str(files / "runfiles")]
         command += ["--first-party", str(files / "first_party.json"), "--", *arguments]
-        return subprocess.run(command, cwd=files, env=environ, capture_output=True, text=True, timeout=180)
+        return subprocess.run(command, cwd=files, env=environ, capture_output=True, text=True, timeout=600)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import packaging._manylinux
 import packaging._musllinux
 import packaging.tags
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
@@ -128,6 +128,7 @@ def chosen_by_pip(files: Sequence[str], target: Target) -> str | None:
     return best[0].link.filename if best else None
 
 
+@settings(deadline=None)
 @given(FILES, TARGETS)
 def test_of_any_wheels_of_a_version_the_one_is_taken_that_pip_takes(files: list[str], target: Target) -> None:
     # Told its platforms one by one, pip puts all legacy names before the numbers below the first; at home it does not.

@@ -68,7 +68,7 @@ def _create(python: Path, project: Project, images: str | None) -> subprocess.Co
     environ = _clean(project.directory) | project.variables | ({"MFBAZEL_IMAGES": images} if images else {})
     options = ["--no-pylint", "--environment=bazel", "argo-workflows", "create", "--only-json"]
     command = [str(python), "small_flow.py", *options]
-    return subprocess.run(command, cwd=project.directory, env=environ, capture_output=True, text=True, timeout=180)
+    return subprocess.run(command, cwd=project.directory, env=environ, capture_output=True, text=True, timeout=600)
 
 
 def _images(done: subprocess.CompletedProcess[str]) -> dict[str, str]:

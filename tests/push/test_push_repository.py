@@ -82,6 +82,7 @@ def test_what_is_taken_here_is_taken_by_crane(path: str) -> None:
     assert "connection refused" in done.stderr
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_any_label_gives_a_valid_path(package: str, name: str) -> None:
     assert parse_repository(f"127.0.0.1:5000/{clean_path(package, name)}", "embedded")

@@ -200,7 +200,7 @@ def test_remove_stops_the_servers_that_run_from_it(host: Host) -> None:
         wait_until(lambda: all(b"sleep" not in _command_line(server.pid).split(b"\0")[0] for server in servers))
         processes = " ".join(f"/proc/{server.pid}" for server in servers)
         assert host.shell(f"stop_servers {box} {processes}").returncode == 0
-        assert servers[0].wait(timeout=5) == -signal.SIGTERM
+        assert servers[0].wait(timeout=20) == -signal.SIGTERM
         assert servers[1].poll() is None
     finally:
         for server in servers:
