@@ -21,7 +21,6 @@ from tests.e2e.containers import Engine, containers_for_ordinary_users_are_optio
 ROOT = Path(__file__).absolute().parents[2]
 BUILT = ROOT / "examples" / "churn"
 ENGINES = ("bubblewrap", "podman")
-_WAIT_SECONDS = 90  # less than what tests let run lasts by itself
 
 # What answers in the place of Bazel: the images were built before the test.
 BAZEL = """
@@ -104,9 +103,9 @@ def layouts() -> dict[str, Path]:
     return dict(read_built(files, "the images").steps)
 
 
-def wait(condition: Callable[[], bool], what: str) -> None:
+def wait(condition: Callable[[], bool], what: str, seconds: float = 90) -> None:
     """Wait until ``condition`` holds, or fail."""
-    deadline = time.monotonic() + _WAIT_SECONDS
+    deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"waited {_WAIT_SECONDS} s for {what}"
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
         time.sleep(0.1)

@@ -160,7 +160,7 @@ def test_ctrl_c_reaches_the_step_and_ends_its_container(laptop: Laptop, run: Run
     assert "Workflow interrupted" in said
     assert re.search(r"/prepare/2 \(pid \d+\)\] Aborted!", said), said  # what Metaflow says in the task
     assert "Killing" not in said
-    wait(lambda: laptop.left() == [], "everything to end")
+    wait(lambda: laptop.left() == [], "everything to end", seconds=10)
 
 
 def _number(output: str) -> str:

@@ -177,14 +177,14 @@ def test_an_interrupt_reaches_the_command_which_cleans_up(box: Box) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == -signal.SIGINT
     (box.laptop.work / "cleaned").unlink()
-    wait(lambda: box.laptop.left() == [], "everything to end")
+    wait(lambda: box.laptop.left() == [], "everything to end", 10)
 
 
 def test_a_command_that_ignores_termination_is_ended_after_a_while(box: Box) -> None:
     process = box.start("import signal, time; signal.signal(15, signal.SIG_IGN); print('ready'); time.sleep(100)")
     process.terminate()
     assert process.wait(30) == -signal.SIGTERM
-    wait(lambda: box.laptop.left() == [], "everything to end")
+    wait(lambda: box.laptop.left() == [], "everything to end", 10)
 
 
 def test_where_the_task_is_killed_its_container_ends(box: Box) -> None:
@@ -192,7 +192,7 @@ def test_where_the_task_is_killed_its_container_ends(box: Box) -> None:
     assert box.laptop.left() != []
     process.kill()
     assert process.wait(30) == -signal.SIGKILL
-    wait(lambda: box.laptop.left() == [], "everything to end")
+    wait(lambda: box.laptop.left() == [], "everything to end", 20)
 
 
 def test_where_metaflow_is_killed_the_container_ends(box: Box) -> None:
@@ -205,4 +205,4 @@ def test_where_metaflow_is_killed_the_container_ends(box: Box) -> None:
     assert parent.stdout.readline() == "ready\n"
     parent.kill()
     parent.wait()
-    wait(lambda: box.laptop.left() == [], "everything to end")
+    wait(lambda: box.laptop.left() == [], "everything to end", 20)
